@@ -1,0 +1,42 @@
+"""Zero-shot and few-shot text classification with GLiClass models, the scikit-learn way."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from .classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+from .exceptions import TruncationWarning, UntrainedModelError
+
+if TYPE_CHECKING:
+    from .modeling import GLiClassConfig, GLiClassModel
+
+try:
+    __version__ = version("skgliclass")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "GLiClassClassifier",
+    "GLiClassConfig",
+    "GLiClassModel",
+    "GLiClassMultiLabelClassifier",
+    "TruncationWarning",
+    "UntrainedModelError",
+    "__version__",
+]
+
+_TORCH_NAMES = {"GLiClassConfig", "GLiClassModel"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for."""
+    if name in _TORCH_NAMES:
+        from . import modeling
+
+        return getattr(modeling, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

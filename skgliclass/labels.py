@@ -1,0 +1,214 @@
+"""The label set: class values and the texts that stand for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+SEPARATOR = "."
+"""What joins the names on the way from a hierarchy's root to one of its leaves."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelSet:
+    """The ordered classes of a problem and what the model reads for each of them.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The class values, as ``predict`` returns them.
+    texts : tuple of str of length n_classes
+        The label text of each class, in the order of `classes`.
+    """
+
+    classes: NDArray[Any]
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @classmethod
+    def from_labels(cls, labels: Any, *, sort: bool) -> LabelSet:
+        """Read the `labels` parameter of a classifier.
+
+        Parameters
+        ----------
+        labels : sequence of classes, dict of class to label text, or nested dict
+            A sequence shows each class to the model as ``str(class)``. A dict whose values are
+            strings names the label text of each class. A dict whose values are lists or dicts is
+            a hierarchy: its leaves are the classes, under dotted names.
+        sort : bool
+            Sort the classes as :func:`numpy.unique` does, rather than keep the order given.
+
+        Returns
+        -------
+        LabelSet
+
+        Raises
+        ------
+        ValueError
+            If there is no label, a label or a label text repeats or is empty, or a branch of a
+            hierarchy has no leaf.
+        TypeError
+            If `labels` is a single string or of another unsupported type.
+        """
+        pairs = _class_text_pairs(labels)
+        _check_pairs(pairs)
+        classes = as_class_array([value for value, _ in pairs])
+        order = _sorted_order(classes) if sort else np.arange(len(pairs))
+        return cls(classes[order], tuple(pairs[i][1] for i in order))
+
+    @classmethod
+    def from_target(cls, y: NDArray[Any]) -> LabelSet:
+        """Take the classes from a target vector `y`: each distinct value, shown as ``str``."""
+        return cls.from_labels(np.unique(y), sort=True)
+
+
+def flatten_hierarchy(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Give the dotted names of a hierarchy's leaves, depth first.
+
+    Parameters
+    ----------
+    tree : mapping of name to list of names, or to another such mapping
+        The hierarchy, of any depth.
+    prefix : str, default=""
+        The dotted name of the branch that `tree` stands for.
+
+    Returns
+    -------
+    list of str
+        For ``{"topic": ["sport", "travel"]}``: ``["topic.sport", "topic.travel"]``.
+    """
+    names = []
+    for name, branch in tree.items():
+        path = _join(prefix, name)
+        if isinstance(branch, Mapping):
+            leaves = flatten_hierarchy(branch, path)
+        else:
+            leaves = [_join(path, leaf) for leaf in _leaf_names(branch, path)]
+        if not leaves:
+            raise ValueError(
+                f"labels: the branch {path!r} of the hierarchy is empty. Give it at least one "
+                "label, or leave the branch out."
+            )
+        names.extend(leaves)
+    return names
+
+
+def as_class_array(values: Sequence[Any]) -> NDArray[Any]:
+    """Put class values in an array without changing them, as mixing types in one would."""
+    array = np.asarray(values) if len({_kind(value) for value in values}) == 1 else None
+    if array is None or array.ndim != 1:
+        array = np.empty(len(values), dtype=object)
+        array[:] = list(values)
+    return array
+
+
+def _class_text_pairs(labels: Any) -> list[tuple[Any, str]]:
+    if isinstance(labels, Mapping):
+        return _pairs_of_mapping(labels)
+    if isinstance(labels, str | bytes):
+        raise TypeError(
+            f"labels is the single string {labels!r}; it must be a list of labels. "
+            f"Write labels=[{labels!r}, ...]."
+        )
+    if isinstance(labels, set | frozenset) or not isinstance(labels, Iterable):
+        raise TypeError(
+            f"labels must be a list of classes or a dict, got {type(labels).__name__}. "
+            "An ordered collection is needed; write labels=[...]."
+        )
+    values = labels.tolist() if isinstance(labels, np.ndarray | pd.Series | pd.Index) else labels
+    return [(value, str(value)) for value in values]
+
+
+def _pairs_of_mapping(labels: Mapping[Any, Any]) -> list[tuple[Any, str]]:
+    is_text = [isinstance(value, str) for value in labels.values()]
+    if all(is_text):
+        return list(labels.items())
+    if any(is_text):
+        name = next(key for key, value in labels.items() if isinstance(value, str))
+        raise TypeError(
+            "labels mixes label texts and branches of a hierarchy: "
+            f"labels[{name!r}] is a string while others are lists or dicts. "
+            f"In a hierarchy, write labels[{name!r}] as a list of labels."
+        )
+    return [(name, name) for name in flatten_hierarchy(labels)]
+
+
+def _leaf_names(branch: Any, path: str) -> list[Any]:
+    if isinstance(branch, str | bytes) or not isinstance(branch, Iterable):
+        raise TypeError(
+            f"labels: the branch {path!r} of the hierarchy must be a list or a dict, "
+            f"got {type(branch).__name__} ({branch!r})."
+        )
+    return list(branch)
+
+
+def _join(prefix: str, name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise TypeError(
+            f"labels: the names in a hierarchy must be non-empty strings, found {name!r}"
+            + (f" under {prefix!r}." if prefix else ".")
+        )
+    return f"{prefix}{SEPARATOR}{name}" if prefix else name
+
+
+def _check_pairs(pairs: Sequence[tuple[Any, str]]) -> None:
+    if not pairs:
+        raise ValueError("labels is empty; give at least one label, or labels=None before a fit.")
+    seen_classes: dict[Any, int] = {}
+    seen_texts: dict[str, int] = {}
+    for i, (value, text) in enumerate(pairs):
+        if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):
+            raise ValueError(f"labels[{i}] is missing ({value!r}); a class must be a value.")
+        if not isinstance(value, str) and not pd.api.types.is_scalar(value):
+            raise TypeError(
+                f"labels[{i}] is {value!r} ({type(value).__name__}); a class must be a string, "
+                "a number or another single value."
+            )
+        if not text.strip():
+            raise ValueError(
+                f"labels[{i}] has an empty label text, so the model has nothing to read for it. "
+                "Name the label, for instance with a dict: labels={class: 'what it means'}."
+            )
+        _check_new(value, i, seen_classes, "labels[{i}] repeats labels[{j}]: {value!r}.")
+        _check_new(
+            text,
+            i,
+            seen_texts,
+            "labels[{i}] and labels[{j}] have the same label text {value!r}, so that the model "
+            "could not tell them apart. Give each class a text of its own.",
+        )
+
+
+def _check_new(value: Any, i: int, seen: dict[Any, int], message: str) -> None:
+    if value in seen:
+        raise ValueError(message.format(i=i, j=seen[value], value=value))
+    seen[value] = i
+
+
+def _sorted_order(classes: NDArray[Any]) -> NDArray[np.intp]:
+    try:
+        return np.argsort(classes, kind="stable")
+    except TypeError as error:
+        kinds = sorted({type(value).__name__ for value in classes})
+        raise TypeError(
+            f"labels mixes classes that cannot be sorted together ({', '.join(kinds)}). "
+            "Use classes of one type, for instance strings."
+        ) from error
+
+
+def _kind(value: Any) -> type:
+    """Group the types that numpy may put in one array without changing a value's meaning."""
+    if isinstance(value, str):
+        return str
+    if isinstance(value, bool | np.bool_):
+        return bool
+    if isinstance(value, int | float | np.number):
+        return float
+    return type(value)

@@ -1,0 +1,99 @@
+"""The bi-encoder: texts and labels are encoded apart and compared."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .config import GLiClassConfig
+from .pooling import pool
+from .scorers import make_scorer
+from .uni_encoder import Scores, make_encoder, make_projector
+
+_MASKED_LOGIT = -1e3
+
+
+class BiEncoder(nn.Module):
+    """Two backbones (or one shared), projections and scorer."""
+
+    def __init__(self, config: GLiClassConfig) -> None:
+        super().__init__()
+        if config.pooling_strategy == "pass":
+            raise ValueError(
+                "A bi-encoder cannot have pooling_strategy='pass': a label needs one vector. "
+                "Choose another pooling, or architecture_type='uni-encoder'."
+            )
+        self.config = config
+        self.encoder_model = make_encoder(config.encoder_config)
+        if not config.share_encoders:
+            self.label_encoder = make_encoder(config.label_model_config)
+        width = config.encoder_config.hidden_size
+        label_width = config.label_model_config.hidden_size
+        self.biencoder_projector = make_projector(config, label_width, dropout=False)
+        self.text_projector = make_projector(config, width)
+        self.classes_projector = make_projector(config, width)
+        self.scorer = make_scorer(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        class_input_ids: Tensor,
+        class_attention_mask: Tensor,
+        labels_mask: Tensor | None = None,
+    ) -> Scores:
+        """Score labels against texts.
+
+        Parameters
+        ----------
+        input_ids, attention_mask : Tensor of shape (batch, length)
+            The texts, padded on the right.
+        class_input_ids, class_attention_mask : Tensor
+            The labels: (n_labels, length) for labels that all texts share, or
+            (batch, n_labels, length).
+        labels_mask : Tensor of shape (batch, n_labels), optional
+            Zero where a text has fewer labels; such logits are -1000.
+        """
+        text = self.encode_texts(input_ids, attention_mask)
+        shape = class_input_ids.shape[:-1]
+        flat = self.encode_labels(class_input_ids.flatten(0, -2), class_attention_mask.flatten(0, -2))
+        classes = flat.unflatten(0, shape)
+        logits = self.score_vectors(text, classes, labels_mask)
+        if labels_mask is None:
+            labels_mask = torch.ones_like(logits, dtype=torch.bool)
+        else:
+            logits = logits.masked_fill(labels_mask == 0, _MASKED_LOGIT)
+        return Scores(logits, text, classes, labels_mask.bool())
+
+    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Give the texts' vectors, of shape (batch, width)."""
+        pooled = self._pooled(self.encoder_model, input_ids, attention_mask)
+        return self._finish(self.dropout(self.text_projector(pooled)))
+
+    def encode_labels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Give the labels' vectors, of shape (n_labels, width)."""
+        encoder = self.encoder_model if self.config.share_encoders else self.label_encoder
+        pooled = self._pooled(encoder, input_ids, attention_mask)
+        return self._finish(self.classes_projector(self.biencoder_projector(pooled)))
+
+    def score_vectors(
+        self, text: Tensor, labels: Tensor, label_mask: Tensor | None = None
+    ) -> Tensor:
+        """Compare vectors of shape (batch, width) with shared or own label vectors."""
+        if labels.dim() == 2 and self.config.scorer_type != "simple":
+            labels = labels.expand(len(text), *labels.shape)
+        logits: Tensor = self.scorer(text, labels, label_mask=label_mask) * self.logit_scale
+        if self.config.logit_bias is not None:
+            logits = logits + self.config.logit_bias
+        return logits
+
+    def _pooled(self, encoder: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> Tensor:
+        hidden = encoder(input_ids=input_ids, attention_mask=mask)[0]
+        return pool(hidden, mask, self.config.pooling_strategy)
+
+    def _finish(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, eps=1e-8, dim=-1) if self.config.normalize_features else vectors

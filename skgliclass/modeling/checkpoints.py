@@ -1,0 +1,353 @@
+"""Load models of every kind, share them within the process, and write checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from ..prompts import LABEL_MARKER, TEXT_MARKER
+from .backbones import build_from_encoder, build_from_sentence_transformer
+from .config import GLiClassConfig
+from .model import GLiClassModel
+from .sources import Source, download, find_source
+
+MAX_CACHED_MODELS = 4
+DEFAULT_MAX_LENGTH = 1024
+
+_LABEL_TOKENIZER_FOLDER = "label_tokenizer"
+_ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer"}
+_RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "xlnet"}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_cache: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
+_cache_lock = RLock()
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model ready to run, with what prepares its input.
+
+    Attributes
+    ----------
+    model : GLiClassModel
+        In evaluation mode, on its device. It may be shared: never modify it.
+    tokenizer, label_tokenizer : tokenizers.Tokenizer
+        For prompts and texts, and for the labels of a bi-encoder; without truncation and padding.
+    zero_shot : bool
+        Whether the heads are trained, so that predictions mean something.
+    max_length : int
+        The longest prompt in tokens that the model was made for.
+    position_limit : int or None
+        The longest prompt that the backbone can read at all.
+    name : str
+        The model's name for messages.
+    tokenizer_config : dict
+        What goes with the tokenizer into a checkpoint.
+    """
+
+    model: GLiClassModel
+    tokenizer: Tokenizer
+    label_tokenizer: Tokenizer
+    zero_shot: bool
+    max_length: int
+    position_limit: int | None
+    name: str
+    tokenizer_config: dict[str, Any] = field(default_factory=dict)
+
+
+def load_model(
+    model: str,
+    *,
+    revision: str | None = None,
+    architecture: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+) -> LoadedModel:
+    """Load a model, or give the one that this process has loaded before.
+
+    Parameters
+    ----------
+    model : str
+        ``"mini"``, a folder, or a hub id: of a GLiClass checkpoint, a sentence-transformers model
+        or a plain encoder.
+    revision : str, optional
+        The branch, tag or commit of a hub repository.
+    architecture : {"auto", "uni-encoder", "bi-encoder"}, default="auto"
+        How a new GLiClass is built; a checkpoint has its own.
+    device : str, default="auto"
+        ``"auto"`` takes a GPU where there is one.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        ``"auto"`` is float32 on a CPU and bfloat16 on a GPU that has it.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    OSError
+        If the model cannot be found.
+    ValueError
+        If its files are damaged, incomplete, unsafe or not supported.
+    """
+    torch_device = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, torch_device)
+    source = find_source(model, revision)
+    key = (source, source.fingerprint(), architecture, torch_device, torch_dtype)
+    with _cache_lock:
+        if key not in _cache:
+            _cache[key] = _load(source, architecture, torch_device, torch_dtype)
+            while len(_cache) > MAX_CACHED_MODELS:
+                _cache.popitem(last=False)
+        _cache.move_to_end(key)
+        return _cache[key]
+
+
+def clear_cache() -> None:
+    """Forget the loaded models, so that their memory can be freed."""
+    with _cache_lock:
+        _cache.clear()
+
+
+def resolve_device(device: str) -> torch.device:
+    """Choose the device that a name stands for."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f'device={device!r} is not available here ({error}). Use device="auto" or "cpu".'
+        ) from error
+    return resolved
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Choose the precision that a name stands for."""
+    if dtype == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown; choose from auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[dtype]
+
+
+def save_checkpoint(
+    folder: str | Path, loaded: LoadedModel, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a checkpoint that the ``gliclass`` package loads too.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where to; made if missing.
+    loaded : LoadedModel
+        The model and its tokenizers.
+    weights : mapping of str to Tensor, optional
+        Weights to write instead of the model's own, by their names in a checkpoint.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = loaded.model.checkpoint_state_dict()
+    state.update(weights or {})
+    with _quiet():
+        loaded.model.save_pretrained(folder, state_dict=state)
+    _write_tokenizer(folder, loaded.tokenizer, loaded.tokenizer_config)
+    if loaded.label_tokenizer is not loaded.tokenizer:
+        _write_tokenizer(folder / _LABEL_TOKENIZER_FOLDER, loaded.label_tokenizer, {})
+
+
+def _load(
+    source: Source, architecture: str, device: torch.device, dtype: torch.dtype
+) -> LoadedModel:
+    config = source.read_json("config.json") or {}
+    # Building modules draws random numbers before the weights replace them.
+    with _quiet(), torch.random.fork_rng(devices=[]), _clear_errors(source):
+        if config.get("model_type") == GLiClassConfig.model_type:
+            return _load_gliclass(source, architecture, device, dtype)
+        return _load_backbone(source, architecture, device, dtype)
+
+
+def _load_gliclass(
+    source: Source, architecture: str, device: torch.device, dtype: torch.dtype
+) -> LoadedModel:
+    model, info = GLiClassModel.from_pretrained(
+        source.folder,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(
+            f"model={source.name!r} lacks {len(missing)} weights, such as {missing[0]!r}. "
+            "The checkpoint is incomplete, or its config.json belongs to another."
+        )
+    own = model.config.architecture_type
+    if architecture not in ("auto", own):
+        raise ValueError(
+            f"architecture={architecture!r}, but the checkpoint {source.name!r} is a {own}. "
+            'A checkpoint cannot change its architecture: use architecture="auto".'
+        )
+    tokenizer = _read_tokenizer(source.folder)
+    if own == "uni-encoder":
+        _check_markers(tokenizer, model.config, source)
+    limit = _position_limit(model.config.encoder_config)
+    return LoadedModel(
+        model=model.to(device).eval(),
+        tokenizer=tokenizer,
+        label_tokenizer=_label_tokenizer(source, model.config, tokenizer),
+        zero_shot=True,
+        max_length=min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH),
+        position_limit=limit,
+        name=source.name,
+        tokenizer_config=source.read_json("tokenizer_config.json") or {},
+    )
+
+
+def _load_backbone(
+    source: Source, architecture: str, device: torch.device, dtype: torch.dtype
+) -> LoadedModel:
+    is_sentence_encoder = source.read_json("modules.json") is not None
+    tokenizer = _read_tokenizer(source.folder)
+    zero_shot = is_sentence_encoder and architecture != "uni-encoder"
+    if zero_shot:
+        model = build_from_sentence_transformer(source, dtype)
+    else:
+        model = build_from_encoder(source, architecture, tokenizer, dtype)
+    backbone = model.config.encoder_config
+    limit = _position_limit(backbone)
+    length = min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+    if model.config.architecture_type == "bi-encoder":
+        settings = source.read_json("sentence_bert_config.json") or {}
+        length = min(length, settings.get("max_seq_length") or length)
+    return LoadedModel(
+        model=model.to(device).eval(),
+        tokenizer=tokenizer,
+        label_tokenizer=tokenizer,
+        zero_shot=zero_shot,
+        max_length=length,
+        position_limit=limit,
+        name=source.name,
+        tokenizer_config=_plain_tokenizer_config(source),
+    )
+
+
+def _position_limit(backbone: Any) -> int | None:
+    """Give the number of tokens beyond which a backbone has no positions."""
+    if backbone.model_type in _RELATIVE_POSITIONS and not getattr(
+        backbone, "position_biased_input", False
+    ):
+        return None
+    positions = getattr(backbone, "max_position_embeddings", None)
+    if positions is None or positions < 0:
+        return None
+    if backbone.model_type in _ROBERTA_LIKE:
+        # Positions are counted from the one after the padding token's id.
+        return int(positions) - int(backbone.pad_token_id or 0) - 1
+    return int(positions)
+
+
+# Tokenizers.
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    # AutoTokenizer rebuilds some normalisers instead of reading them, and then tokenises otherwise
+    # than the checkpoint was trained, so the file is read as it is.
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    else:
+        from transformers import AutoTokenizer
+
+        wrapped = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _check_markers(tokenizer: Tokenizer, config: GLiClassConfig, source: Source) -> None:
+    expected = {LABEL_MARKER: config.class_token_index, TEXT_MARKER: config.text_token_index}
+    for marker, index in expected.items():
+        found = tokenizer.token_to_id(marker)
+        if found != index:
+            raise ValueError(
+                f"model={source.name!r}: its tokenizer gives {marker} the id {found}, but its "
+                f"config.json says {index}. The files belong to different checkpoints."
+            )
+
+
+def _label_tokenizer(source: Source, config: GLiClassConfig, tokenizer: Tokenizer) -> Tokenizer:
+    if config.architecture_type != "bi-encoder" or config.share_encoders:
+        return tokenizer
+    beside = source.folder / _LABEL_TOKENIZER_FOLDER
+    if beside.is_dir():
+        return _read_tokenizer(beside)
+    named = Path(config.label_model_name)
+    if not named.is_dir():
+        try:
+            named = download(config.label_model_name)
+        except OSError:
+            if config.label_model_config.vocab_size == config.encoder_config.vocab_size:
+                return tokenizer
+            raise
+    return _read_tokenizer(named)
+
+
+def _plain_tokenizer_config(source: Source) -> dict[str, Any]:
+    """Keep what AutoTokenizer needs, but let it read tokenizer.json as it is."""
+    settings = source.read_json("tokenizer_config.json") or {}
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
+    kept = {name: settings[name] for name in names if settings.get(name) is not None}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", **kept}
+
+
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = settings or {"tokenizer_class": "PreTrainedTokenizerFast"}
+    text = json.dumps(settings, indent=2, ensure_ascii=False)
+    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+# What loading must not do to its surroundings.
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep progress bars and loading reports from the user's screen."""
+    verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _clear_errors(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights of model={source.name!r} in {source.folder} are damaged ({error}). "
+            "Download or save the checkpoint again."
+        ) from error

@@ -1,0 +1,178 @@
+"""The configuration of a GLiClass model, in the format of the ``gliclass`` package."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PretrainedConfig
+from transformers.models.auto import CONFIG_MAPPING
+
+SUPPORTED_ARCHITECTURES = ("uni-encoder", "bi-encoder")
+
+# Fields that the `gliclass` package does not know; it keeps them as plain attributes.
+_EXTENSIONS: dict[str, Any] = {"logit_bias": None, "share_encoders": False}
+
+
+class GLiClassConfig(PretrainedConfig):
+    """Describe a GLiClass model.
+
+    Every field of the ``gliclass`` package is read and written under its name; those that this
+    package does not use are kept. The ones that matter most:
+
+    Parameters
+    ----------
+    encoder_config : PretrainedConfig or dict
+        The backbone's configuration.
+    encoder_model_name : str
+        The backbone's name.
+    label_model_config, label_model_name
+        The same for the label encoder of a bi-encoder.
+    architecture_type : {"uni-encoder", "bi-encoder"}, default="uni-encoder"
+        Whether labels are read together with the text or apart.
+    class_token_index, text_token_index, example_token_index : int
+        The ids of ``<<LABEL>>``, ``<<SEP>>`` and ``<<EXAMPLE>>``; -1 means the first ids after
+        the vocabulary.
+    hidden_size : int, optional
+        The width inside the projections; by default the backbone's.
+    pooling_strategy : str, default="first"
+        How the text's token vectors become one: ``first``, ``last``, ``avg``, ``max``, ``sum``,
+        ``rms``, ``abs_max``, ``abs_avg``, or ``pass`` for a scorer that attends to all of them.
+    class_token_pooling : {"first", "average"}, default="first"
+        Take a label's marker, or the mean of the label's tokens.
+    scorer_type : {"simple", "weighted-dot", "mlp", "hopfield", "cross-attn"}, default="simple"
+        How a text and a label are compared.
+    prompt_first : bool, default=False
+        Whether the labels come before the text.
+    normalize_features : bool, default=False
+        Compare vectors of length one, and multiply the logits by a learnt scale.
+    logit_bias : float, optional
+        Added to every logit. An extension: the ``gliclass`` package ignores it.
+    share_encoders : bool, default=False
+        Whether a bi-encoder encodes labels with the text encoder itself. An extension: the
+        ``gliclass`` package loads the same weights twice.
+    """
+
+    model_type = "GLiClass"
+    is_composition = True
+    sub_configs: ClassVar[dict[str, Any]] = {
+        "encoder_config": AutoConfig,
+        "label_model_config": AutoConfig,
+    }
+
+    def __init__(
+        self,
+        encoder_config: PretrainedConfig | dict[str, Any] | None = None,
+        encoder_model_name: str | None = None,
+        label_model_config: PretrainedConfig | dict[str, Any] | None = None,
+        label_model_name: str | None = None,
+        class_token_index: int = -1,
+        text_token_index: int = -1,
+        example_token_index: int = -1,
+        ignore_index: int = -100,
+        hidden_size: int | None = None,
+        projector_hidden_act: str = "gelu",
+        vocab_size: int | None = None,
+        problem_type: str | None = "single_label_classification",
+        max_num_classes: int = 25,
+        use_lstm: bool = False,
+        initializer_range: float = 0.03,
+        scorer_type: str = "simple",
+        scorer_num_heads: int = 16,
+        scorer_mlp_hidden_size: int = 1024,
+        scorer_attn_dropout: float = 0.1,
+        pooling_strategy: str = "first",
+        class_token_pooling: str = "first",
+        focal_loss_alpha: float = 0.5,
+        focal_loss_gamma: float = 2,
+        focal_loss_reduction: str | None = None,
+        logit_scale_init_value: float = 2.6592,
+        normalize_features: bool = False,
+        extract_text_features: bool = False,
+        max_labels_alloc: str | int = "dynamic",
+        contrastive_loss_coef: float = 0,
+        architecture_type: str = "uni-encoder",
+        prompt_first: bool = False,
+        squeeze_layers: bool = False,
+        layer_wise: bool = False,
+        encoder_layer_id: int = -1,
+        embed_class_token: bool = True,
+        dropout: float = 0.1,
+        use_segment_embeddings: bool = False,
+        logit_bias: float | None = None,
+        share_encoders: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        # The reference's own constructor calls the name `encoder_model`.
+        encoder_model_name = encoder_model_name or kwargs.pop("encoder_model", None)
+        kwargs.pop("pad_token_id", None)
+        self.encoder_config = _backbone_config(encoder_config)
+        # The reference makes a path of it on loading, so that it has to be a string.
+        self.encoder_model_name = encoder_model_name or ""
+        self.label_model_config = (
+            _backbone_config(label_model_config) if label_model_name is not None else None
+        )
+        self.label_model_name = label_model_name
+
+        width, vocabulary = self.encoder_config.hidden_size, self.encoder_config.vocab_size
+        self.hidden_size = width if hidden_size is None else hidden_size
+        self.vocab_size = vocabulary if vocab_size is None else vocab_size
+        indices = class_token_index, text_token_index, example_token_index
+        self.class_token_index, self.text_token_index, self.example_token_index = (
+            self.vocab_size + i if index == -1 else index for i, index in enumerate(indices)
+        )
+
+        self.architecture_type = architecture_type
+        self.prompt_first = prompt_first
+        self.pooling_strategy = pooling_strategy
+        self.class_token_pooling = class_token_pooling
+        self.embed_class_token = embed_class_token
+        self.extract_text_features = extract_text_features
+        self.use_segment_embeddings = use_segment_embeddings
+        self.use_lstm = use_lstm
+        self.squeeze_layers = squeeze_layers
+        self.layer_wise = layer_wise
+        self.encoder_layer_id = encoder_layer_id
+
+        self.projector_hidden_act = projector_hidden_act
+        self.dropout = dropout
+        self.initializer_range = initializer_range
+        self.normalize_features = normalize_features
+        self.logit_scale_init_value = logit_scale_init_value
+        self.logit_bias = logit_bias
+        self.share_encoders = share_encoders
+        self.scorer_type = scorer_type
+        self.scorer_num_heads = scorer_num_heads
+        self.scorer_mlp_hidden_size = scorer_mlp_hidden_size
+        self.scorer_attn_dropout = scorer_attn_dropout
+
+        self.ignore_index = ignore_index
+        self.max_num_classes = max_num_classes
+        self.max_labels_alloc = max_labels_alloc
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.focal_loss_reduction = focal_loss_reduction
+        self.contrastive_loss_coef = contrastive_loss_coef
+        super().__init__(problem_type=problem_type, **kwargs)
+        self.pad_token_id = getattr(self.encoder_config, "pad_token_id", None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as they are written, without extensions that are not in use."""
+        fields: dict[str, Any] = super().to_dict()
+        for name, default in _EXTENSIONS.items():
+            if fields.get(name) == default:
+                fields.pop(name, None)
+        return fields
+
+
+def _backbone_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:
+    if isinstance(config, PretrainedConfig):
+        return config
+    fields = dict(config or {})
+    model_type = fields.pop("model_type", "deberta-v2")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"The checkpoint's backbone is of type {model_type!r}, which transformers does not "
+            "know. Code from checkpoints is never run; update transformers if the type is newer."
+        )
+    backbone: PretrainedConfig = CONFIG_MAPPING[model_type](**fields)
+    return backbone

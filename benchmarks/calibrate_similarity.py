@@ -50,10 +50,14 @@ def cosines_and_truth(rows: list[dict], model: str) -> list[tuple[NDArray, NDArr
     return pairs
 
 
-def calibration_error(pairs: list[tuple[NDArray, NDArray]], scale: float, n_bins: int = 15) -> float:
+def calibration_error(
+    pairs: list[tuple[NDArray, NDArray]], scale: float, n_bins: int = 15
+) -> float:
     probabilities = [softmax(scale * cosine) for cosine, _ in pairs]
     confidence = np.array([p.max() for p in probabilities])
-    right = np.array([truth[p.argmax()] for p, (_, truth) in zip(probabilities, pairs, strict=True)])
+    right = np.array(
+        [truth[p.argmax()] for p, (_, truth) in zip(probabilities, pairs, strict=True)]
+    )
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
     gaps = [
         abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()

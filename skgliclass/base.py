@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -14,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
+from tqdm import tqdm
 
 from .exceptions import UntrainedModelError
 from .labels import LabelSet
@@ -139,17 +139,18 @@ class BaseGLiClassClassifier(ClassifierMixin, BaseEstimator):
         """Read the rows of `X`; the one place where the input becomes texts."""
         return as_texts(X)
 
-    def _logits(self, X: Any, on_rows: Callable[[int], object] | None = None) -> NDArray[np.float32]:
+    def _logits(self, X: Any) -> NDArray[np.float32]:
         """Score the texts; the one way from this layer to the engine."""
         self._validate_params()
         label_set = self._require_label_set()
         texts = self._texts(X)
-        return self._engine().logits(
-            texts,
-            label_set.texts,
-            task_description=self.task_description or "",
-            on_rows=on_rows,
-        )
+        with tqdm(total=len(texts), unit="text", disable=not self.verbose) as bar:
+            return self._engine().logits(
+                texts,
+                label_set.texts,
+                task_description=self.task_description or "",
+                on_progress=bar.update,
+            )
 
     def predict_frame(self, X: Any) -> pd.DataFrame:
         """Give the probability of every class as a frame.

@@ -48,7 +48,7 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     n_jobs : int, default=None
         How many micro-batches are scored at a time, sharing the threads. None means 1.
     verbose : int, default=0
-        How much to tell.
+        Show a progress bar.
 
     Attributes
     ----------
@@ -114,8 +114,7 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         ndarray of shape (n_samples, n_classes)
             The softmax of the logits, in the order of ``classes_``.
         """
-        probabilities: NDArray[np.float32] = softmax(self._logits(X), axis=1)
-        return probabilities
+        return np.asarray(softmax(self._logits(X), axis=1), dtype=np.float32)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Give the most probable class of each text.
@@ -167,7 +166,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
     n_jobs : int, default=None
         How many micro-batches are scored at a time, sharing the threads. None means 1.
     verbose : int, default=0
-        How much to tell.
+        Show a progress bar.
 
     Attributes
     ----------
@@ -258,8 +257,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         ndarray of shape (n_samples, n_classes)
             The sigmoid of the logits, in the order of ``classes_``. Rows do not sum to one.
         """
-        probabilities: NDArray[np.float32] = expit(self._logits(X))
-        return probabilities
+        return np.asarray(expit(self._logits(X)), dtype=np.float32)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Tell for every class whether it is chosen.

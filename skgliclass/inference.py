@@ -63,7 +63,7 @@ class Engine:
         n_jobs: int | None = None,
     ) -> None:
         self.loaded = loaded
-        self.max_length = max_length or loaded.max_length
+        self.max_length = _checked_length(max_length, loaded)
         self.batch_tokens = batch_tokens
         self.n_jobs = joblib.effective_n_jobs(n_jobs or 1)
         self._text_tokenizer = PieceTokenizer(loaded.tokenizer)
@@ -78,7 +78,7 @@ class Engine:
         label_texts: Sequence[str],
         *,
         task_description: str = "",
-        on_rows: Callable[[int], object] | None = None,
+        on_progress: Callable[[float], object] | None = None,
     ) -> NDArray[np.float32]:
         """Score every text against every label.
 
@@ -90,8 +90,8 @@ class Engine:
             What the model reads for each label, in this order.
         task_description : str, default=""
             A sentence put in the prompt before the text.
-        on_rows : callable, optional
-            Called with the number of texts done since the last call.
+        on_progress : callable, optional
+            Called now and then with the number of texts done since the last call.
 
         Returns
         -------
@@ -104,16 +104,18 @@ class Engine:
             Once, with a count, if texts had to be cut to fit.
         """
         scores = np.empty((len(texts), len(label_texts)), dtype=np.float32)
+        advance = on_progress or _ignore
         n_cut = 0
         with _worker_pool(self.n_jobs) as run_all:
             for start in range(0, len(texts), WINDOW):
                 window = texts[start : start + WINDOW]
                 unique, inverse = _unique_texts(window)
-                rows, cut = self._score_window(unique, label_texts, task_description, run_all)
+                rows, cut = self._score_window(
+                    unique, label_texts, task_description, run_all, advance
+                )
                 scores[start : start + len(window)] = rows[inverse]
                 n_cut += int(cut[inverse].sum())
-                if on_rows is not None:
-                    on_rows(len(window))
+                advance(len(window) - len(unique))
         if n_cut:
             _warn_truncated(n_cut, len(texts), self.max_length)
         return scores
@@ -124,10 +126,11 @@ class Engine:
         label_texts: Sequence[str],
         task_description: str,
         run_all: _RunAll,
+        advance: Callable[[float], object],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         if self._encodes_labels_apart:
-            return self._score_apart(texts, label_texts, task_description, run_all)
-        return self._score_together(texts, label_texts, task_description, run_all)
+            return self._score_apart(texts, label_texts, task_description, run_all, advance)
+        return self._score_together(texts, label_texts, task_description, run_all, advance)
 
     # Uni-encoder: one prompt holds the labels and the text.
 
@@ -137,6 +140,7 @@ class Engine:
         label_texts: Sequence[str],
         task_description: str,
         run_all: _RunAll,
+        advance: Callable[[float], object],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         composer = self.composer()
         passes, task = self._passes(composer, tuple(label_texts), task_description)
@@ -149,7 +153,10 @@ class Engine:
                 composer.compose(part.label_ids, text_ids[i][: part.text_budget], task)
                 for i in rows
             ]
-            scores[np.ix_(rows, part.columns)] = self._forward(prompts, len(part.columns))
+            scores[np.ix_(rows, np.asarray(part.columns))] = self._forward(
+                prompts, len(part.columns)
+            )
+            advance(len(rows) / len(passes))
 
         def jobs() -> Iterator[tuple[_Pass, NDArray[np.intp]]]:
             for part in passes:
@@ -202,12 +209,14 @@ class Engine:
         label_texts: Sequence[str],
         task_description: str,
         run_all: _RunAll,
+        advance: Callable[[float], object],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         labels = self._label_vectors(tuple(label_texts))
         scores = np.empty((len(texts), len(label_texts)), dtype=np.float32)
 
         def take(rows: NDArray[np.intp], vectors: torch.Tensor) -> None:
             scores[rows] = _to_numpy(self.loaded.model.score_vectors(vectors, labels))
+            advance(len(rows))
 
         cut = self._encode_texts(texts, task_description, run_all, take)
         return scores, cut
@@ -381,6 +390,17 @@ def _unique_texts(texts: Sequence[str]) -> tuple[list[str], NDArray[np.intp]]:
     return list(positions), np.asarray(inverse, dtype=np.intp)
 
 
+def _checked_length(max_length: int | None, loaded: LoadedModel) -> int:
+    if max_length is None:
+        return loaded.max_length
+    if loaded.position_limit is not None and max_length > loaded.position_limit:
+        raise ValueError(
+            f"max_length={max_length} is more than the {loaded.position_limit} tokens that "
+            f"{loaded.name!r} has positions for. Lower it."
+        )
+    return max_length
+
+
 def _frame(
     tokenizer: PieceTokenizer, texts: Sequence[str], max_length: int
 ) -> tuple[list[TokenIds], NDArray[np.bool_]]:
@@ -389,6 +409,10 @@ def _frame(
     pieces = tokenizer.encode(texts, after_marker=False)
     cut = np.fromiter((len(ids) > budget for ids in pieces), dtype=np.bool_, count=len(pieces))
     return [[*tokenizer.prefix, *ids[:budget], *tokenizer.suffix] for ids in pieces], cut
+
+
+def _ignore(_: float) -> None:
+    """Take no note of progress."""
 
 
 def _to_numpy(tensor: torch.Tensor) -> NDArray[np.float32]:

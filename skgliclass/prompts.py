@@ -65,7 +65,9 @@ class PieceTokenizer:
         """
         anchored = after_marker and self._has_marker
         suspects = {i for i, piece in enumerate(pieces) if self._special_pattern.search(piece)}
-        plain = pieces if not suspects else ["" if i in suspects else p for i, p in enumerate(pieces)]
+        plain = (
+            pieces if not suspects else ["" if i in suspects else p for i, p in enumerate(pieces)]
+        )
         encoded = self._encode_plain(plain, anchored)
         for i in suspects:
             fragments = _break_up(pieces[i], self._special_pattern)
@@ -211,7 +213,7 @@ def _special_tokens(tokenizer: Tokenizer, framing: Iterable[int]) -> dict[int, s
         for index, token in tokenizer.get_added_tokens_decoder().items()
         if token.special or token.content in MARKERS
     }
-    special.update((index, tokenizer.id_to_token(index)) for index in framing)
+    special.update((index, tokenizer.id_to_token(index) or "") for index in framing)
     return {index: content for index, content in special.items() if content}
 
 
@@ -219,9 +221,7 @@ def _unknown_id(tokenizer: Tokenizer) -> int | None:
     name = getattr(tokenizer.model, "unk_token", None)
     if name is not None:
         return tokenizer.token_to_id(name)
-    return next(
-        (i for i in map(tokenizer.token_to_id, ("<unk>", "[UNK]")) if i is not None), None
-    )
+    return next((i for i in map(tokenizer.token_to_id, ("<unk>", "[UNK]")) if i is not None), None)
 
 
 def _break_up(piece: str, pattern: re.Pattern[str]) -> list[str]:

@@ -89,7 +89,7 @@ def multi_label_targets(y: Any, labels: Any) -> Targets:
     """
     given = None if labels is None else LabelSet.from_labels(labels, sort=False)
     if sparse.issparse(y):
-        return _matrix_targets(y.toarray(), given)
+        return _matrix_targets(sparse.csr_array(y).toarray(), given)
     frame = nw.from_native(y, eager_only=True, pass_through=True)
     if isinstance(frame, nw.DataFrame):
         return _frame_targets(frame, given)

@@ -190,8 +190,9 @@ def encoder_checkpoint(folder: Path, kind: str = "bert", *, seed: int = 0) -> Pa
         torch.manual_seed(seed)
         model = AutoModel.from_config(backbone_config(kind, tokenizer.get_vocab_size()))
     model.save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(
-        model.config.pad_token_id)).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(model.config.pad_token_id)
+    ).save_pretrained(folder)
     return folder
 
 
@@ -209,7 +210,11 @@ def sentence_transformer(folder: Path, *, pooling: str = "mean", dense=None, see
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64}))
     (folder / "1_Pooling").mkdir()
-    key = "lasttoken" if pooling == "lasttoken" else f"{pooling}_token{'' if pooling == 'cls' else 's'}"
+    key = (
+        "lasttoken"
+        if pooling == "lasttoken"
+        else f"{pooling}_token{'' if pooling == 'cls' else 's'}"
+    )
     settings = {"word_embedding_dimension": WIDTH, f"pooling_mode_{key}": True}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
     for i, (weight, bias, activation) in enumerate(dense or []):

@@ -127,7 +127,9 @@ def _load_encoder(folder: Any, dtype: torch.dtype) -> PreTrainedModel:
     return encoder
 
 
-def _assemble(config: GLiClassConfig, encoder: PreTrainedModel, dtype: torch.dtype) -> GLiClassModel:
+def _assemble(
+    config: GLiClassConfig, encoder: PreTrainedModel, dtype: torch.dtype
+) -> GLiClassModel:
     with no_init_weights():
         model = GLiClassModel(config)
     model.model.encoder_model = encoder
@@ -144,7 +146,7 @@ def _set_identity_heads(model: GLiClassModel) -> None:
 def _add_markers(encoder: PreTrainedModel, tokenizer: Tokenizer) -> dict[str, int]:
     """Give the markers ids and embeddings near the mean of the words'."""
     tokenizer.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in MARKERS])
-    ids = {marker: int(tokenizer.token_to_id(marker)) for marker in MARKERS}
+    ids = {marker: tokenizer.token_to_id(marker) or 0 for marker in MARKERS}
     words: nn.Embedding = encoder.get_input_embeddings()
     n_words = words.num_embeddings
     mean, spread = words.weight.float().mean(dim=0), words.weight.float().std(dim=0)
@@ -180,7 +182,12 @@ def _module_path(source: Source, kind: str) -> str:
 
 
 def _sentence_pooling(source: Source) -> str:
-    unknown = {_kind(m) for m in _modules(source)} - {"Transformer", "Pooling", "Dense", "Normalize"}
+    unknown = {_kind(m) for m in _modules(source)} - {
+        "Transformer",
+        "Pooling",
+        "Dense",
+        "Normalize",
+    }
     if unknown:
         raise ValueError(
             f"model={source.name!r} has the sentence-transformers module(s) "

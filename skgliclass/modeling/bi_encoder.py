@@ -60,7 +60,9 @@ class BiEncoder(nn.Module):
         """
         text = self.encode_texts(input_ids, attention_mask)
         shape = class_input_ids.shape[:-1]
-        flat = self.encode_labels(class_input_ids.flatten(0, -2), class_attention_mask.flatten(0, -2))
+        flat = self.encode_labels(
+            class_input_ids.flatten(0, -2), class_attention_mask.flatten(0, -2)
+        )
         classes = flat.unflatten(0, shape)
         logits = self.score_vectors(text, classes, labels_mask)
         if labels_mask is None:

@@ -297,10 +297,11 @@ def _label_tokenizer(source: Source, config: GLiClassConfig, tokenizer: Tokenize
     beside = source.folder / _LABEL_TOKENIZER_FOLDER
     if beside.is_dir():
         return _read_tokenizer(beside)
-    named = Path(config.label_model_name)
+    name = config.label_model_name or ""
+    named = Path(name)
     if not named.is_dir():
         try:
-            named = download(config.label_model_name)
+            named = download(name)
         except OSError:
             if config.label_model_config.vocab_size == config.encoder_config.vocab_size:
                 return tokenizer
@@ -311,7 +312,15 @@ def _label_tokenizer(source: Source, config: GLiClassConfig, tokenizer: Tokenize
 def _plain_tokenizer_config(source: Source) -> dict[str, Any]:
     """Keep what AutoTokenizer needs, but let it read tokenizer.json as it is."""
     settings = source.read_json("tokenizer_config.json") or {}
-    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
+    names = (
+        "pad_token",
+        "unk_token",
+        "cls_token",
+        "sep_token",
+        "mask_token",
+        "bos_token",
+        "eos_token",
+    )
     kept = {name: settings[name] for name in names if settings.get(name) is not None}
     return {"tokenizer_class": "PreTrainedTokenizerFast", **kept}
 

@@ -108,7 +108,7 @@ class GLiClassConfig(PretrainedConfig):
         self.encoder_config = _backbone_config(encoder_config)
         # The reference makes a path of it on loading, so that it has to be a string.
         self.encoder_model_name = encoder_model_name or ""
-        self.label_model_config = (
+        self.label_model_config: Any = (
             _backbone_config(label_model_config) if label_model_name is not None else None
         )
         self.label_model_name = label_model_name

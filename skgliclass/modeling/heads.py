@@ -47,7 +47,9 @@ class BidirectionalLSTM(nn.Module):
 
 
 @torch.no_grad()
-def set_linear_map(projector: FeaturesProjector, matrix: Tensor, bias: Tensor | None = None) -> None:
+def set_linear_map(
+    projector: FeaturesProjector, matrix: Tensor, bias: Tensor | None = None
+) -> None:
     """Make a projector with a GELU compute ``matrix @ x + bias`` exactly.
 
     ``gelu(x) - gelu(-x) = x`` holds for every x, so an inner layer of twice the width can carry

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from .bi_encoder import BiEncoder
 from .config import SUPPORTED_ARCHITECTURES, GLiClassConfig
+from .losses import focal_loss
 from .uni_encoder import Scores, UniEncoder
 
 
@@ -64,7 +65,7 @@ class GLiClassModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
-    _keys_to_ignore_on_load_unexpected = (r"position_embeddings", r"position_ids")
+    _keys_to_ignore_on_load_unexpected: tuple[str, ...] = (r"position_embeddings", r"position_ids")
 
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__(config)
@@ -173,7 +174,9 @@ class GLiClassModel(PreTrainedModel):
         """Replace the text encoder's word embeddings."""
         self.model.encoder_model.set_input_embeddings(value)
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> Any:
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Resize the text encoder's word embeddings and note the size in the configuration."""
         embeddings = self.model.encoder_model.resize_token_embeddings(
             new_num_tokens, *args, **kwargs
@@ -210,8 +213,6 @@ class GLiClassModel(PreTrainedModel):
         return self.model
 
     def _loss(self, scores: Scores, labels: Tensor) -> Tensor:
-        from .losses import focal_loss
-
         alpha = self.config.focal_loss_alpha
         real = scores.class_mask.bool() & labels.ne(self.config.ignore_index)
         return focal_loss(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,7 +68,8 @@ class MLPScorer(nn.Module):
     def forward(self, text: Tensor, labels: Tensor, **_: Tensor | None) -> Tensor:
         """Score labels of shape (batch, n_labels, width)."""
         # The first layer acts on text and label apart, so the text's share is computed once.
-        weight, bias = self.mlp[0].weight, self.mlp[0].bias
+        first = cast("nn.Linear", self.mlp[0])
+        weight, bias = first.weight, first.bias
         width = text.shape[-1]
         hidden = F.linear(labels, weight[:, width:], bias)
         hidden = hidden + F.linear(text, weight[:, :width])[:, None]

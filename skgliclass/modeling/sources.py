@@ -89,9 +89,7 @@ def download(repository: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(repository, revision=revision, allow_patterns=_WANTED_FILES)
-        )
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_WANTED_FILES))
     except Exception as error:
         where = f" at revision {revision!r}" if revision else ""
         raise OSError(

@@ -1,0 +1,1 @@
+"""The commands, one module each; none imports torch before it has to."""

@@ -1,0 +1,162 @@
+"""``skgliclass classify``: texts from the command line, from stdin or from a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import CommandError
+from .tables import check_output, is_table, read_table, text_column, write_table
+
+if TYPE_CHECKING:
+    from ..classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+
+# Below this many texts the work is over before a bar would help.
+_SHOW_PROGRESS_FROM = 500
+
+_EPILOG = """examples:
+  skgliclass classify "One day I will see the world!" --labels travel dreams sport
+  skgliclass classify reviews.csv --text-column review --labels good bad --output out.csv
+  cat lines.txt | skgliclass classify - --labels travel dreams sport --multi-label
+"""
+
+
+def add_classify(commands: Any) -> None:
+    """Add the command and its options to a parser's commands."""
+    parser = commands.add_parser(
+        "classify",
+        help="classify texts, or a column of a table",
+        description="Classify texts given as arguments, or a column of a CSV, TSV, JSON, JSONL or "
+        "Parquet file, or the lines of stdin (-).",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="TEXT", help="texts, one file, or -")
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--labels", nargs="+", metavar="LABEL", help="what to choose from")
+    group.add_argument(
+        "--labels-file", metavar="FILE", help="one label a line, or JSON as in the labels parameter"
+    )
+    parser.add_argument("--multi-label", action="store_true", help="any number of labels a text")
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="for --multi-label (default: 0.5)"
+    )
+    parser.add_argument("--text-column", metavar="NAME", help="the column with the texts")
+    parser.add_argument("--output", metavar="FILE", help="where to write (default: stdout)")
+    parser.add_argument("--scores", action="store_true", help="write a column for each label")
+    parser.add_argument("--model", default="mini", help="mini, a folder or a hub id")
+    parser.add_argument("--revision", help="of a hub repository")
+    parser.add_argument("--task-description", help="a sentence put before each text")
+    parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"]
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Classify what the arguments say."""
+    check_output(args.output)
+    classifier = make_classifier(args)
+    if is_table(args.inputs[0]):
+        if len(args.inputs) > 1:
+            raise CommandError("give one file, or texts, not several files")
+        table = read_table(args.inputs[0])
+        texts = text_column(table, args.text_column, args.inputs[0]).tolist()
+        classifier.set_params(verbose=int(len(texts) >= _SHOW_PROGRESS_FROM))
+        result = _columns(classifier, classifier.predict_proba(texts), args)
+        taken = [name for name in result.columns if name in table.columns]
+        if taken:
+            raise CommandError(
+                f"{args.inputs[0]}: the result needs the column {taken[0]!r}, which the file has "
+                "already; rename it there"
+            )
+        write_table(pd.concat([table.reset_index(drop=True), result], axis=1), args.output)
+    elif args.output is not None or args.scores:
+        result = _columns(classifier, classifier.predict_proba(args.inputs), args)
+        result.insert(0, "text", args.inputs)
+        write_table(result, args.output)
+    else:
+        _print_texts(classifier, args.inputs, classifier.predict_proba(args.inputs))
+
+
+def make_classifier(
+    args: argparse.Namespace,
+) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
+    """Build the classifier that the options describe."""
+    from .. import GLiClassClassifier, GLiClassMultiLabelClassifier
+
+    labels = args.labels if args.labels is not None else read_labels(args.labels_file)
+    common: dict[str, Any] = {
+        "model": args.model,
+        "labels": labels,
+        "revision": args.revision,
+        "task_description": args.task_description,
+        "max_length": args.max_length,
+        "device": args.device,
+        "dtype": args.dtype,
+    }
+    if args.multi_label:
+        return GLiClassMultiLabelClassifier(threshold=args.threshold, **common)
+    return GLiClassClassifier(**common)
+
+
+def read_labels(name: str) -> Any:
+    """Read labels from a file: JSON, or one label a line.
+
+    Raises
+    ------
+    CommandError
+        If there is no such file or it is not valid JSON.
+    """
+    path = Path(name)
+    if not path.is_file():
+        raise CommandError(f"--labels-file {name}: there is no such file")
+    text = path.read_text(encoding="utf-8")
+    if path.suffix.lower() != ".json":
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"--labels-file {name}: not valid JSON: {error}") from error
+
+
+def _columns(
+    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
+    scores: np.ndarray,
+    args: argparse.Namespace,
+) -> pd.DataFrame:
+    classes = classifier.classes_
+    if args.multi_label:
+        chosen = ["; ".join(map(str, classes[row >= args.threshold])) for row in scores]
+        result = pd.DataFrame({"labels": chosen})
+    else:
+        result = pd.DataFrame(
+            {"label": classes[scores.argmax(axis=1)], "score": scores.max(axis=1).round(4)}
+        )
+    if args.scores:
+        columns = pd.DataFrame(scores.round(4), columns=[f"score: {name}" for name in classes])
+        result = pd.concat([result, columns], axis=1)
+    return result
+
+
+def _print_texts(
+    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
+    texts: list[str],
+    scores: np.ndarray,
+) -> None:
+    classes = [str(value) for value in classifier.classes_]
+    width = max(map(len, classes))
+    for text, row in zip(texts, scores, strict=True):
+        if len(texts) > 1:
+            print(text)
+        for i in np.argsort(-row, kind="stable"):
+            print(f"{classes[i]:<{width}}  {row[i]:.3f}")
+        if len(texts) > 1:
+            print()

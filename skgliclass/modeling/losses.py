@@ -1,0 +1,132 @@
+"""The losses that a GLiClass model is trained with."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    multi_label: bool,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    label_smoothing: float = 0.0,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalizer: Tensor | float | None = None,
+) -> Tensor:
+    """Give the focal loss (Lin et al. 2017, arXiv:1708.02002).
+
+    For multi-label targets each text-label pair contributes its binary cross-entropy times
+    ``(1 - p_t) ** gamma`` and, with `alpha`, ``alpha * y + (1 - alpha) * (1 - y)``, where ``p_t``
+    is the probability given to the target. For one label a text, each text contributes
+    ``-sum_k y_k (1 - p_k) ** gamma log(p_k)`` over the softmax of its labels. With ``gamma=0`` these
+    are the (binary) cross-entropy.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, n_labels)
+        The scores.
+    targets : Tensor of shape (batch, n_labels)
+        Between 0 and 1.
+    multi_label : bool
+        Whether labels hold independently (sigmoid) or compete (softmax).
+    gamma : float, default=0.0
+        How much less pairs count that are already right.
+    alpha : float, optional
+        The weight of true pairs against ``1 - alpha`` of false ones; multi-label only.
+    label_smoothing : float, default=0.0
+        The share of the target that is spread over both outcomes, or over all labels of a row.
+    mask : Tensor of shape (batch, n_labels), optional
+        Zero where there is no label; such cells have no influence.
+    weight : Tensor of shape (batch,) or (batch, n_labels), optional
+        The weight of each example or pair.
+    normalizer : Tensor or float, optional
+        What the weighted sum is divided by; by default :func:`loss_weight` of these arguments.
+        Micro-batches of one batch share that of the whole batch.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The weighted mean over real pairs (multi-label) or texts.
+    """
+    logits, targets = logits.float(), targets.float()
+    real = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask.bool()
+    per_cell = (
+        _sigmoid_focal(logits, targets, gamma, alpha, label_smoothing)
+        if multi_label
+        else _softmax_focal(logits, targets, real, gamma, label_smoothing)
+    )
+    per_cell = per_cell.masked_fill(~real, 0.0)
+    if weight is not None:
+        per_cell = per_cell * (weight if weight.dim() == 2 else weight[:, None])
+    if normalizer is None:
+        normalizer = loss_weight(real, multi_label=multi_label, weight=weight)
+    return per_cell.sum() / normalizer
+
+
+def loss_weight(mask: Tensor, *, multi_label: bool, weight: Tensor | None = None) -> Tensor:
+    """Give the total weight of what :func:`focal_loss` averages over.
+
+    Parameters
+    ----------
+    mask : Tensor of shape (batch, n_labels)
+        Nonzero for real labels.
+    multi_label : bool
+        Whether pairs or texts are counted.
+    weight : Tensor of shape (batch,) or (batch, n_labels), optional
+        As in :func:`focal_loss`.
+
+    Returns
+    -------
+    Tensor of shape ()
+        At least a tiny positive number, so that it can divide.
+    """
+    real = mask.bool().float()
+    if weight is not None and weight.dim() == 2:
+        real = real * weight
+        total = real.sum() if multi_label else real.mean(dim=1).sum()
+    else:
+        counts = real.sum(dim=1) if multi_label else real.amax(dim=1)
+        total = counts.sum() if weight is None else (counts * weight).sum()
+    return total.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _sigmoid_focal(
+    logits: Tensor, targets: Tensor, gamma: float, alpha: float | None, smoothing: float
+) -> Tensor:
+    if smoothing:
+        targets = targets * (1 - smoothing) + 0.5 * smoothing
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    if gamma:
+        p = logits.sigmoid()
+        # 1 - p_t, written so that it cannot round below zero, where a power has no gradient.
+        wrong = p * (1 - targets) + (1 - p) * targets
+        loss = loss * _power(wrong, gamma)
+    if alpha is not None:
+        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    return loss
+
+
+def _softmax_focal(
+    logits: Tensor, targets: Tensor, real: Tensor, gamma: float, smoothing: float
+) -> Tensor:
+    log_p = logits.masked_fill(~real, torch.finfo(logits.dtype).min).log_softmax(dim=1)
+    # Masked cells have a log-probability whose product with a target of zero is not a number.
+    log_p = log_p.masked_fill(~real, 0.0)
+    if smoothing:
+        n_labels = real.sum(dim=1, keepdim=True).clamp_min(1)
+        targets = targets * (1 - smoothing) + smoothing * real / n_labels
+    loss = -targets * log_p
+    if gamma:
+        loss = loss * _power(-torch.expm1(log_p), gamma)
+    return loss
+
+
+def _power(base: Tensor, gamma: float) -> Tensor:
+    """Raise to a power whose gradient stays finite where the base is zero and gamma below one."""
+    return base.clamp_min(torch.finfo(base.dtype).tiny if gamma < 1 else 0.0) ** gamma

@@ -24,8 +24,8 @@ def focal_loss(
     For multi-label targets each text-label pair contributes its binary cross-entropy times
     ``(1 - p_t) ** gamma`` and, with `alpha`, ``alpha * y + (1 - alpha) * (1 - y)``, where ``p_t``
     is the probability given to the target. For one label a text, each text contributes
-    ``-sum_k y_k (1 - p_k) ** gamma log(p_k)`` over the softmax of its labels. With ``gamma=0`` these
-    are the (binary) cross-entropy.
+    ``-sum_k y_k (1 - p_k) ** gamma log(p_k)`` over the softmax of its labels. With ``gamma=0``
+    these are the (binary) cross-entropy.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -149,7 +150,7 @@ class BaseGLiClassClassifier(ClassifierMixin, BaseEstimator):
                 texts,
                 label_set.texts,
                 task_description=self.task_description or "",
-                on_progress=bar.update,
+                on_progress=whole_steps(bar.update),
             )
 
     def predict_frame(self, X: Any) -> pd.DataFrame:
@@ -180,3 +181,18 @@ class BaseGLiClassClassifier(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_label = self._multi_label
         tags.classifier_tags.multi_class = not self._multi_label
         return tags
+
+
+def whole_steps(update: Callable[[int], object]) -> Callable[[float], None]:
+    """Pass on progress that comes in fractions once it adds up to whole texts."""
+    seen = shown = 0.0
+
+    def advance(amount: float) -> None:
+        nonlocal seen, shown
+        seen += amount
+        step = round(seen) - shown
+        if step:
+            update(int(step))
+            shown += step
+
+    return advance

@@ -129,7 +129,8 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         ndarray of shape (n_samples,)
             The classes.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
 
 class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
@@ -272,7 +273,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         ndarray of shape (n_samples, n_classes), int
             1 where the probability reaches the class's threshold, else 0.
         """
-        thresholds = self._threshold_of_each_class(self._require_label_set())
+        thresholds = self._thresholds(self._require_label_set())
         return (self.predict_proba(X) >= thresholds).astype(np.int64)
 
     def predict_labels(self, X: Any) -> list[list[Any]]:
@@ -288,10 +289,11 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         list of length n_samples of lists of classes
             In the order of ``classes_``; empty where no class reaches its threshold.
         """
+        chosen = self.predict(X)
         classes = self.classes_.tolist()
-        return [[classes[i] for i in np.flatnonzero(row)] for row in self.predict(X)]
+        return [[classes[i] for i in np.flatnonzero(row)] for row in chosen]
 
-    def _threshold_of_each_class(self, label_set: LabelSet) -> NDArray[np.float32]:
+    def _thresholds(self, label_set: LabelSet) -> NDArray[np.float32]:
         self._validate_params()
         return thresholds_of_classes(self.threshold, label_set)
 

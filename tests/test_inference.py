@@ -27,21 +27,7 @@ def bi(tmp_path_factory):
 
 
 def random_texts(n, seed=0):
-    words = [
-        "one",
-        "day",
-        "I",
-        "will",
-        "see",
-        "the",
-        "world",
-        "travel",
-        "dreams",
-        "sport",
-        "café",
-        "fox",
-        "dog",
-    ]
+    words = ["one", "day", "I", "will", "see", "the", "world", "travel", "sport", "café", "fox"]
     rng = random.Random(seed)
     return [" ".join(rng.choices(words, k=rng.randint(0, 60))) for _ in range(n)]
 
@@ -75,11 +61,12 @@ def test_windows_are_put_together_in_order(name, request, monkeypatch):
 def test_identical_texts_are_scored_once(uni, monkeypatch):
     rows = []
     forward = Engine._forward
-    monkeypatch.setattr(
-        Engine,
-        "_forward",
-        lambda self, prompts, k: rows.extend(prompts) or forward(self, prompts, k),
-    )
+
+    def count(self, prompts, n_labels):
+        rows.extend(prompts)
+        return forward(self, prompts, n_labels)
+
+    monkeypatch.setattr(Engine, "_forward", count)
     scores = Engine(uni).logits(["music", "sport", "music", "music"], LABELS)
     assert len(rows) == 2
     np.testing.assert_array_equal(scores[0], scores[2])

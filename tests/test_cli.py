@@ -1,0 +1,147 @@
+import io
+import json
+
+import pandas as pd
+import pytest
+from tiny import reference_checkpoint
+
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, __version__
+from skgliclass.__main__ import main
+
+TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music"]
+LABELS = ["travel", "dreams", "sport"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    reference_checkpoint(folder, prompt_first=True, scorer_type="mlp", pooling_strategy="avg")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return GLiClassClassifier(model, LABELS).predict(TEXTS).tolist()
+
+
+def classify(model, *arguments):
+    return main(["classify", *map(str, arguments), "--model", model, "--labels", *LABELS])
+
+
+def test_one_text_prints_every_label_best_first(model, expected, capsys):
+    assert classify(model, TEXTS[0]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][0] == expected[0]
+    assert sorted(name for name, _ in lines) == sorted(LABELS)
+    scores = [float(score) for _, score in lines]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "json", "parquet"])
+def test_tables_in_every_format(model, expected, tmp_path, extension):
+    table = pd.DataFrame({"id": [7, 8, 9], "review": TEXTS})
+    source, target = tmp_path / f"in.{extension}", tmp_path / f"out.{extension}"
+    {
+        "csv": lambda: table.to_csv(source, index=False),
+        "tsv": lambda: table.to_csv(source, sep="\t", index=False),
+        "jsonl": lambda: table.to_json(source, orient="records", lines=True),
+        "json": lambda: table.to_json(source, orient="records"),
+        "parquet": lambda: table.to_parquet(source),
+    }[extension]()
+    assert classify(model, source, "--text-column", "review", "--output", target) == 0
+    result = {
+        "csv": lambda: pd.read_csv(target),
+        "tsv": lambda: pd.read_csv(target, sep="\t"),
+        "jsonl": lambda: pd.read_json(target, lines=True),
+        "json": lambda: pd.read_json(target),
+        "parquet": lambda: pd.read_parquet(target),
+    }[extension]()
+    assert result["id"].tolist() == [7, 8, 9]
+    assert result["review"].tolist() == TEXTS
+    assert result["label"].tolist() == expected
+    assert result["score"].between(1 / 3, 1).all()
+
+
+def test_lines_of_stdin(model, expected, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(TEXTS) + "\n"))
+    assert classify(model, "-") == 0
+    result = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert result["text"].tolist() == TEXTS
+    assert result["label"].tolist() == expected
+
+
+def test_many_labels_and_scores(model, tmp_path):
+    target = tmp_path / "out.csv"
+    arguments = ["--multi-label", "--threshold", "0.4", "--scores", "--output", target]
+    assert classify(model, *TEXTS, *arguments) == 0
+    result = pd.read_csv(target, keep_default_na=False)
+    clf = GLiClassMultiLabelClassifier(model, LABELS, threshold=0.4)
+    assert result["labels"].tolist() == ["; ".join(names) for names in clf.predict_labels(TEXTS)]
+    scores = result[[f"score: {label}" for label in LABELS]].to_numpy()
+    assert scores == pytest.approx(clf.predict_proba(TEXTS), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["lines", "dict"])
+def test_labels_from_a_file(model, tmp_path, capsys, kind):
+    if kind == "lines":
+        file = tmp_path / "labels.txt"
+        file.write_text("travel\n\nsport\n")
+    else:
+        file = tmp_path / "labels.json"
+        file.write_text(json.dumps({"T": "travel", "S": "sport"}))
+    assert main(["classify", "music", "--model", model, "--labels-file", str(file)]) == 0
+    names = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert names == ({"travel", "sport"} if kind == "lines" else {"T", "S"})
+
+
+def test_a_bar_on_long_work(model, tmp_path, capsys):
+    source = tmp_path / "in.csv"
+    pd.DataFrame({"text": [f"the world {i}" for i in range(600)]}).to_csv(source, index=False)
+    assert classify(model, source) == 0
+    captured = capsys.readouterr()
+    assert "600/600" in captured.err
+    assert len(pd.read_csv(io.StringIO(captured.out))) == 600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.csv"], "nowhere.csv: there is no such file"),
+        (["{csv}"], "choose the texts with --text-column; columns: id, review"),
+        (["{csv}", "--text-column", "x"], "no column 'x'; columns: id, review"),
+        (["{gap}"], "row 2 has no text in column 'text' (1 such rows)"),
+        (["{xlsx}"], "unknown extension"),
+        (["text", "--output", "out.docx"], "unknown extension"),
+        (["text", "--output", "no/such/folder/out.csv"], "there is no folder"),
+        (["text", "--max-length", "100000"], "max_length=100000"),
+        (["text", "--model", "nobody/nothing"], "neither a folder"),
+        (["{taken}", "--text-column", "text"], "the column 'label', which the file has"),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_2(model, tmp_path, capsys, arguments, message):
+    files = {
+        "csv": pd.DataFrame({"id": [1], "review": ["a"]}),
+        "gap": pd.DataFrame({"text": ["a", None]}),
+        "taken": pd.DataFrame({"text": ["a"], "label": ["b"]}),
+    }
+    paths = {"xlsx": tmp_path / "a.xlsx"}
+    paths["xlsx"].write_text("")
+    for name, table in files.items():
+        paths[name] = tmp_path / f"{name}.csv"
+        table.to_csv(paths[name], index=False)
+    own = [] if "--model" in arguments else ["--model", model]
+    filled = [argument.format(**paths) for argument in arguments]
+    assert main(["classify", *filled, *own, "--labels", *LABELS]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("skgliclass: ")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert __version__ in capsys.readouterr().out

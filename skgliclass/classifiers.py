@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from .base import BaseGLiClassClassifier
 from .labels import LabelSet
+from .targets import Targets, multi_label_targets, single_label_targets
 
 
 class GLiClassClassifier(BaseGLiClassClassifier):
@@ -47,6 +48,52 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         The precision of the weights; ``"auto"`` is float32 on a CPU.
     n_jobs : int, default=None
         How many micro-batches are scored at a time, sharing the threads. None means 1.
+    trainable : {"all", "head", "lora"}, default="all"
+        What ``fit`` changes: all weights; the heads alone, on representations that are computed
+        once; or the heads and low-rank updates of the backbone (needs the extra ``lora``).
+    max_epochs : int or "auto", default="auto"
+        How often training goes through the texts; 0 records the classes and trains nothing.
+        ``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 20.
+    batch_size : int, default=16
+        Texts in an optimizer step.
+    learning_rate : float, default=5e-5
+        The highest learning rate of the backbone.
+    head_learning_rate : float, default=None
+        The highest learning rate of the heads; None means `learning_rate`.
+    weight_decay : float, default=0.01
+        How much AdamW shrinks matrices.
+    warmup_fraction : float, default=0.1
+        The share of steps in which the learning rate rises; it falls in the rest.
+    max_grad_norm : float, default=1.0
+        The norm to which larger gradients are clipped.
+    focal_gamma : float, default=0.0
+        How much less examples count in the focal loss that are already right; 0 is cross-entropy.
+    focal_alpha : float, default=None
+        The weight of true pairs in the sigmoid form of the focal loss; unused here.
+    label_smoothing : float, default=0.0
+        The share of a target that is spread over the other outcomes.
+    class_weight : dict of class to float, "balanced" or None, default=None
+        How much each class counts. ``"balanced"`` makes up for their frequencies.
+    lora_rank : int, default=16
+        The rank of the updates with ``trainable="lora"``.
+    early_stopping : bool, default=False
+        Whether to set a part of the texts aside and stop when the score on it no longer gets
+        better. The best weights win, the pretrained ones included.
+    validation_fraction : float, default=0.1
+        The part set aside where there is no ``X_val``.
+    n_iter_no_change : int, default=3
+        How many epochs without a better score end the training with `early_stopping`.
+    tol : float, default=1e-4
+        By how much a score has to be better to count for `n_iter_no_change`.
+    calibrate : bool, default=False
+        Whether to fit a temperature on validation data, so that probabilities fit frequencies.
+    gradient_checkpointing : bool, default=False
+        Trade time for memory in training.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the weights of the last one.
+    random_state : int, RandomState or None, default=None
+        Determines the order of texts and labels, dropout and the validation split. An int makes
+        results repeat exactly on the same machine.
     verbose : int, default=0
         Show a progress bar.
 
@@ -54,6 +101,16 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The classes, sorted. They are there without fitting when `labels` is given.
+    n_iter_ : int
+        How many epochs the last fit ran.
+    loss_curve_ : list of float
+        The mean training loss of each epoch.
+    best_loss_ : float or None
+        The lowest of them.
+    validation_scores_ : list of float or None
+        The accuracy on the validation data, before training and after each epoch.
+    temperature_ : float
+        What logits are divided by before they become probabilities.
 
     See Also
     --------
@@ -73,6 +130,9 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     """
 
     _multi_label = False
+
+    def _targets(self, y: Any, labels: Any) -> Targets:
+        return single_label_targets(y, labels)
 
     def decision_function(self, X: Any) -> NDArray[np.float32]:
         """Give the logits.
@@ -114,7 +174,7 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         ndarray of shape (n_samples, n_classes)
             The softmax of the logits, in the order of ``classes_``.
         """
-        return np.asarray(softmax(self._logits(X), axis=1), dtype=np.float32)
+        return np.asarray(softmax(self._calibrated_logits(X), axis=1), dtype=np.float32)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Give the most probable class of each text.
@@ -147,8 +207,10 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         What to choose from. A list shows each class to the model as ``str(class)``; a dict gives
         the text that the model reads for each class; a dict of lists or dicts is a hierarchy
         whose leaves are the classes, under dotted names. With None the classes come from ``fit``.
-    threshold : float, list of float or dict of class to float, default=0.5
+    threshold : float, list of float, dict of class to float, or "auto", default=0.5
         The probability from which on a class is chosen: one for all, or one for each class.
+        ``"auto"`` tunes one for each class on validation data in ``fit``, for the highest F1;
+        without fitting it is one half.
     architecture : {"auto", "uni-encoder", "bi-encoder"}, default="auto"
         How a new GLiClass is built around a plain encoder or a sentence-transformers model.
         A checkpoint has its own.
@@ -166,6 +228,52 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         The precision of the weights; ``"auto"`` is float32 on a CPU.
     n_jobs : int, default=None
         How many micro-batches are scored at a time, sharing the threads. None means 1.
+    trainable : {"all", "head", "lora"}, default="all"
+        What ``fit`` changes: all weights; the heads alone, on representations that are computed
+        once; or the heads and low-rank updates of the backbone (needs the extra ``lora``).
+    max_epochs : int or "auto", default="auto"
+        How often training goes through the texts; 0 records the classes and trains nothing.
+        ``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 20.
+    batch_size : int, default=16
+        Texts in an optimizer step.
+    learning_rate : float, default=5e-5
+        The highest learning rate of the backbone.
+    head_learning_rate : float, default=None
+        The highest learning rate of the heads; None means `learning_rate`.
+    weight_decay : float, default=0.01
+        How much AdamW shrinks matrices.
+    warmup_fraction : float, default=0.1
+        The share of steps in which the learning rate rises; it falls in the rest.
+    max_grad_norm : float, default=1.0
+        The norm to which larger gradients are clipped.
+    focal_gamma : float, default=0.0
+        How much less examples count in the focal loss that are already right; 0 is cross-entropy.
+    focal_alpha : float, default=None
+        The weight of true text-label pairs, against one minus it of false ones.
+    label_smoothing : float, default=0.0
+        The share of a target that is spread over the other outcomes.
+    class_weight : dict of class to float, "balanced" or None, default=None
+        How much each class counts. ``"balanced"`` makes up for their frequencies.
+    lora_rank : int, default=16
+        The rank of the updates with ``trainable="lora"``.
+    early_stopping : bool, default=False
+        Whether to set a part of the texts aside and stop when the score on it no longer gets
+        better. The best weights win, the pretrained ones included.
+    validation_fraction : float, default=0.1
+        The part set aside where there is no ``X_val``.
+    n_iter_no_change : int, default=3
+        How many epochs without a better score end the training with `early_stopping`.
+    tol : float, default=1e-4
+        By how much a score has to be better to count for `n_iter_no_change`.
+    calibrate : bool, default=False
+        Whether to fit a temperature on validation data, so that probabilities fit frequencies.
+    gradient_checkpointing : bool, default=False
+        Trade time for memory in training.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the weights of the last one.
+    random_state : int, RandomState or None, default=None
+        Determines the order of texts and labels, dropout and the validation split. An int makes
+        results repeat exactly on the same machine.
     verbose : int, default=0
         Show a progress bar.
 
@@ -174,6 +282,18 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
     classes_ : ndarray of shape (n_classes,)
         The classes in the order given, which the columns of an indicator matrix follow. They are
         there without fitting when `labels` is given.
+    n_iter_ : int
+        How many epochs the last fit ran.
+    loss_curve_ : list of float
+        The mean training loss of each epoch.
+    best_loss_ : float or None
+        The lowest of them.
+    validation_scores_ : list of float or None
+        Micro-F1 at one half on the validation data, before training and after each epoch.
+    temperature_ : float
+        What logits are divided by before they become probabilities.
+    thresholds_ : ndarray of shape (n_classes,)
+        The threshold of each class.
 
     See Also
     --------
@@ -191,7 +311,12 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGLiClassClassifier._parameter_constraints,
-        "threshold": [Interval(Real, 0, 1, closed="both"), "array-like", dict],
+        "threshold": [
+            Interval(Real, 0, 1, closed="both"),
+            StrOptions({"auto"}),
+            "array-like",
+            dict,
+        ],
     }
 
     def __init__(
@@ -207,6 +332,27 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         device: str = "auto",
         dtype: str = "auto",
         n_jobs: int | None = None,
+        trainable: str = "all",
+        max_epochs: int | str = "auto",
+        batch_size: int = 16,
+        learning_rate: float = 5e-5,
+        head_learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        warmup_fraction: float = 0.1,
+        max_grad_norm: float = 1.0,
+        focal_gamma: float = 0.0,
+        focal_alpha: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        lora_rank: int = 16,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        calibrate: bool = False,
+        gradient_checkpointing: bool = False,
+        warm_start: bool = False,
+        random_state: Any = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -219,6 +365,27 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
             device=device,
             dtype=dtype,
             n_jobs=n_jobs,
+            trainable=trainable,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            head_learning_rate=head_learning_rate,
+            weight_decay=weight_decay,
+            warmup_fraction=warmup_fraction,
+            max_grad_norm=max_grad_norm,
+            focal_gamma=focal_gamma,
+            focal_alpha=focal_alpha,
+            label_smoothing=label_smoothing,
+            class_weight=class_weight,
+            lora_rank=lora_rank,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            calibrate=calibrate,
+            gradient_checkpointing=gradient_checkpointing,
+            warm_start=warm_start,
+            random_state=random_state,
             verbose=verbose,
         )
         self.threshold = threshold
@@ -258,7 +425,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         ndarray of shape (n_samples, n_classes)
             The sigmoid of the logits, in the order of ``classes_``. Rows do not sum to one.
         """
-        return np.asarray(expit(self._logits(X)), dtype=np.float32)
+        return np.asarray(expit(self._calibrated_logits(X)), dtype=np.float32)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Tell for every class whether it is chosen.
@@ -293,9 +460,29 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         classes = self.classes_.tolist()
         return [[classes[i] for i in np.flatnonzero(row)] for row in chosen]
 
+    @property
+    def thresholds_(self) -> NDArray[np.float32]:
+        """The threshold of each class, in the order of ``classes_``."""
+        label_set = self._current_label_set()
+        if label_set is None:
+            raise AttributeError("There are no thresholds_ without classes.")
+        return self._thresholds(label_set)
+
+    def _targets(self, y: Any, labels: Any) -> Targets:
+        return multi_label_targets(y, labels)
+
+    def _wants_thresholds(self) -> bool:
+        return isinstance(self.threshold, str)
+
     def _thresholds(self, label_set: LabelSet) -> NDArray[np.float32]:
         self._validate_params()
-        return thresholds_of_classes(self.threshold, label_set)
+        if not self._wants_thresholds():
+            return thresholds_of_classes(self.threshold, label_set)
+        state = self._fit_state
+        tuned = None if state is None else state.thresholds
+        if tuned is None or label_set is not state.label_set:  # type: ignore[union-attr]
+            return np.full(len(label_set), 0.5, dtype=np.float32)
+        return tuned
 
 
 def thresholds_of_classes(threshold: Any, label_set: LabelSet) -> NDArray[np.float32]:

@@ -66,11 +66,15 @@ class Engine:
         self.max_length = _checked_length(max_length, loaded)
         self.batch_tokens = batch_tokens
         self.n_jobs = joblib.effective_n_jobs(n_jobs or 1)
-        self._text_tokenizer = PieceTokenizer(loaded.tokenizer)
+        self.text_tokenizer = PieceTokenizer(loaded.tokenizer)
+        self.label_tokenizer = (
+            self.text_tokenizer
+            if loaded.label_tokenizer is loaded.tokenizer
+            else PieceTokenizer(loaded.label_tokenizer)
+        )
         self._prepared: OrderedDict[Any, Any] = OrderedDict()
         self._lock = Lock()
-        self._encodes_labels_apart = loaded.model.config.architecture_type == "bi-encoder"
-        self._pad_id = int(loaded.model.config.pad_token_id or 0)
+        self.encodes_labels_apart = loaded.model.config.architecture_type == "bi-encoder"
 
     def logits(
         self,
@@ -128,7 +132,7 @@ class Engine:
         run_all: _RunAll,
         advance: Callable[[float], object],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        if self._encodes_labels_apart:
+        if self.encodes_labels_apart:
             return self._score_apart(texts, label_texts, task_description, run_all, advance)
         return self._score_together(texts, label_texts, task_description, run_all, advance)
 
@@ -168,11 +172,23 @@ class Engine:
         run_all(run, jobs())
         return scores, lengths > min(part.text_budget for part in passes)
 
+    def text_ids(self, texts: Sequence[str], task_description: str = "") -> list[TokenIds]:
+        """Tokenise texts, with the task description where it directly precedes them."""
+        if not self.encodes_labels_apart:
+            return self.composer().encode_texts(texts, task_description)
+        return self.text_tokenizer.encode(_described(texts, task_description), after_marker=False)
+
+    def label_ids(self, label_texts: Sequence[str]) -> list[TokenIds]:
+        """Tokenise label texts; a uni-encoder's come with their markers."""
+        if not self.encodes_labels_apart:
+            return self.composer().encode_labels(label_texts)
+        return self.label_tokenizer.encode(label_texts, after_marker=False)
+
     def composer(self) -> PromptComposer:
         """Give what arranges this model's prompts."""
         config = self.loaded.model.config
         return PromptComposer(
-            self._text_tokenizer,
+            self.text_tokenizer,
             label_id=config.class_token_index,
             text_id=config.text_token_index,
             prompt_first=config.prompt_first,
@@ -194,7 +210,7 @@ class Engine:
         return self._remember(("passes", label_texts, task_description), prepare)
 
     def _forward(self, prompts: Sequence[TokenIds], n_labels: int) -> NDArray[np.float32]:
-        input_ids, mask = self._to_tensors(prompts)
+        input_ids, mask = self.to_tensors(prompts)
         with torch.inference_mode():
             output = self.loaded.model(
                 input_ids=input_ids, attention_mask=mask, max_num_classes=n_labels
@@ -254,14 +270,12 @@ class Engine:
         run_all: _RunAll,
         take: Callable[[NDArray[np.intp], torch.Tensor], None],
     ) -> NDArray[np.bool_]:
-        if task_description:
-            texts = [f"{task_description} {text}" for text in texts]
-        tokenizer = self._text_tokenizer
-        prompts, cut = _frame(tokenizer, texts, self.max_length)
+        texts = _described(texts, task_description)
+        prompts, cut = _frame(self.text_tokenizer, texts, self.max_length)
         lengths = np.fromiter(map(len, prompts), dtype=np.int64, count=len(prompts))
 
         def run(rows: NDArray[np.intp]) -> None:
-            input_ids, mask = self._to_tensors([prompts[i] for i in rows])
+            input_ids, mask = self.to_tensors([prompts[i] for i in rows])
             with torch.inference_mode():
                 take(rows, self.loaded.model.encode_texts(input_ids, mask))
 
@@ -273,8 +287,7 @@ class Engine:
 
     def _encode_labels(self, label_texts: tuple[str, ...]) -> torch.Tensor:
         model = self.loaded.model
-        tokenizer = PieceTokenizer(self.loaded.label_tokenizer)
-        prompts, cut = _frame(tokenizer, label_texts, self.max_length)
+        prompts, cut = _frame(self.label_tokenizer, label_texts, self.max_length)
         if cut.any():
             i = int(np.flatnonzero(cut)[0])
             raise ValueError(
@@ -284,7 +297,7 @@ class Engine:
         lengths = np.fromiter(map(len, prompts), dtype=np.int64, count=len(prompts))
         vectors: list[torch.Tensor | None] = [None] * len(prompts)
         for rows in plan_batches(lengths, self.batch_tokens):
-            input_ids, mask = self._to_tensors([prompts[i] for i in rows], label_side=True)
+            input_ids, mask = self.to_tensors([prompts[i] for i in rows], label_side=True)
             with torch.inference_mode():
                 for i, vector in zip(rows, model.encode_labels(input_ids, mask), strict=True):
                     vectors[i] = vector
@@ -302,14 +315,13 @@ class Engine:
             self._prepared.move_to_end(key)
             return self._prepared[key]
 
-    def _to_tensors(
+    def to_tensors(
         self, prompts: Sequence[TokenIds], *, label_side: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Pad a micro-batch on the right; the one way from lists of ids to tensors."""
         config = self.loaded.model.config
-        pad_id = self._pad_id
-        if label_side and config.label_model_config is not None:
-            pad_id = int(config.label_model_config.pad_token_id or 0)
+        backbone = config.label_model_config if label_side else config.encoder_config
+        pad_id = int(backbone.pad_token_id or 0)
         lengths = np.fromiter(map(len, prompts), dtype=np.int64, count=len(prompts))
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(mask.shape, pad_id, dtype=np.int64)
@@ -409,6 +421,10 @@ def _frame(
     pieces = tokenizer.encode(texts, after_marker=False)
     cut = np.fromiter((len(ids) > budget for ids in pieces), dtype=np.bool_, count=len(pieces))
     return [[*tokenizer.prefix, *ids[:budget], *tokenizer.suffix] for ids in pieces], cut
+
+
+def _described(texts: Sequence[str], task_description: str) -> Sequence[str]:
+    return [f"{task_description} {text}" for text in texts] if task_description else texts
 
 
 def _ignore(_: float) -> None:

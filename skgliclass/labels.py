@@ -32,6 +32,18 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def same_as(self, other: LabelSet | None) -> bool:
+        """Tell whether another label set has the same classes and label texts in the same order."""
+        return (
+            other is not None
+            and self.texts == other.texts
+            and self.classes.tolist() == other.classes.tolist()
+        )
+
+    def as_labels(self) -> dict[Any, str]:
+        """Give a `labels` parameter that stands for this label set."""
+        return dict(zip(self.classes.tolist(), self.texts, strict=True))
+
     @classmethod
     def from_labels(cls, labels: Any, *, sort: bool) -> LabelSet:
         """Read the `labels` parameter of a classifier.

@@ -73,13 +73,27 @@ class BiEncoder(nn.Module):
 
     def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Give the texts' vectors, of shape (batch, width)."""
-        pooled = self._pooled(self.encoder_model, input_ids, attention_mask)
-        return self._finish(self.dropout(self.text_projector(pooled)))
+        return self.project_texts(self.pool_texts(input_ids, attention_mask))
 
     def encode_labels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Give the labels' vectors, of shape (n_labels, width)."""
+        return self.project_labels(self.pool_labels(input_ids, attention_mask))
+
+    def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Run the text encoder and pool, without the projections."""
+        return self._pooled(self.encoder_model, input_ids, attention_mask)
+
+    def pool_labels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Run the label encoder and pool, without the projections."""
         encoder = self.encoder_model if self.config.share_encoders else self.label_encoder
-        pooled = self._pooled(encoder, input_ids, attention_mask)
+        return self._pooled(encoder, input_ids, attention_mask)
+
+    def project_texts(self, pooled: Tensor) -> Tensor:
+        """Make text vectors of what :meth:`pool_texts` gives."""
+        return self._finish(self.dropout(self.text_projector(pooled)))
+
+    def project_labels(self, pooled: Tensor) -> Tensor:
+        """Make label vectors of what :meth:`pool_labels` gives."""
         return self._finish(self.classes_projector(self.biencoder_projector(pooled)))
 
     def score_vectors(

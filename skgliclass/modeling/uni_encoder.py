@@ -26,6 +26,16 @@ class Scores:
     class_mask: Tensor
 
 
+@dataclass
+class Features:
+    """What the heads of a uni-encoder work on, before any projection."""
+
+    text: Tensor
+    text_mask: Tensor
+    classes: Tensor
+    class_mask: Tensor
+
+
 class UniEncoder(nn.Module):
     """Backbone, projections and scorer over prompts that hold labels and text."""
 
@@ -67,6 +77,12 @@ class UniEncoder(nn.Module):
         Scores
             A row with fewer labels has zeros in ``class_mask`` for the columns that are not its.
         """
+        return self.score(self.features(input_ids, attention_mask, max_num_classes))
+
+    def features(
+        self, input_ids: Tensor, attention_mask: Tensor, max_num_classes: int | None = None
+    ) -> Features:
+        """Run the backbone and pool; the arguments are those of :meth:`forward`."""
         hidden = self.encode(input_ids, attention_mask)
         markers = input_ids.eq(self.config.class_token_index) & attention_mask.bool()
         n_labels = markers.sum(dim=1)
@@ -78,18 +94,23 @@ class UniEncoder(nn.Module):
         if self.config.use_lstm:
             text_hidden, text_mask = self.lstm(hidden, text_mask)
         text = pool(text_hidden, text_mask, self.config.pooling_strategy, n_zeros)
-        text = self.dropout(self.text_projector(text))
-        classes = self.classes_projector(
-            self._class_features(hidden, input_ids, attention_mask, markers, n_columns)
-        )
+        classes = self._class_features(hidden, input_ids, attention_mask, markers, n_columns)
+        return Features(text, text_mask, classes, class_mask)
+
+    def score(self, features: Features) -> Scores:
+        """Project and compare what :meth:`features` gives."""
+        text = self.dropout(self.text_projector(features.text))
+        classes = self.classes_projector(features.classes)
         if self.config.normalize_features:
             text, classes = _to_unit_length(text), _to_unit_length(classes)
-        logits = self.scorer(text, classes, text_mask=text_mask, label_mask=class_mask)
+        logits = self.scorer(
+            text, classes, text_mask=features.text_mask, label_mask=features.class_mask
+        )
         if self.config.normalize_features:
             logits = logits * self.logit_scale
         if self.config.logit_bias is not None:
             logits = logits + self.config.logit_bias
-        return Scores(logits, text, classes, class_mask)
+        return Scores(logits, text, classes, features.class_mask)
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Give the token vectors that heads work on, of shape (batch, length, width)."""

@@ -163,7 +163,7 @@ class _Run:
         self.trainable: Trainable = make_trainable(model, options.trainable, options.lora_rank)
         if options.gradient_checkpointing:
             for encoder in self.trainable.encoders():
-                cast("Any", encoder).gradient_checkpointing_enable()
+                _checkpoint_activations(encoder)
         self.engine = Engine(
             replace(engine.loaded, model=model, zero_shot=True),
             max_length=engine.max_length,
@@ -240,12 +240,12 @@ class _Run:
             partial = part.loss(logits, self.options, normalizer)
             if not torch.isfinite(partial):
                 raise NonFiniteLossError(
-                    f"The training loss became {float(partial)}. The weights are unchanged. Lower "
+                    f"The training loss became {partial.item()}. The weights are unchanged. Lower "
                     f"learning_rate (now {self.options.learning_rate:g}) or head_learning_rate "
                     f"(now {self.options.head_learning_rate:g}), or look for extreme weights."
                 )
             partial.backward()
-            loss += float(partial.detach())
+            loss += partial.item()
         if micro_batches:
             nn.utils.clip_grad_norm_(self.trainable.parameters(), self.options.max_grad_norm)
             self.optimizer.step()
@@ -568,6 +568,12 @@ def _is_better(new: Validation, old: Validation, margin: float = 0.0) -> bool:
     if new.score > old.score + margin:
         return True
     return margin == 0 and new.score == old.score and new.loss < old.loss
+
+
+def _checkpoint_activations(encoder: Any) -> None:
+    # Newer versions of transformers have renamed it and warn of the old name.
+    new = getattr(encoder, "activation_checkpointing_enable", None)
+    (new or encoder.gradient_checkpointing_enable)()
 
 
 def _autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:

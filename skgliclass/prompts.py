@@ -1,103 +1,46 @@
-"""The one place that knows the special tokens and where each piece of the prompt goes.
+"""The one place that knows where each piece of a prompt goes.
 
-The model reads ``<<LABEL>>travel<<LABEL>>dreams<<SEP>>One day I will see the world!``. The pieces
-between the markers come from users, so a prompt is put together from token ids, never from
+A uni-encoder reads ``<<LABEL>>travel<<LABEL>>dreams<<SEP>>One day I will see the world!``. The
+pieces between the markers come from users, so a prompt is put together from token ids, never from
 strings: whatever characters a text or a label holds, it cannot add a marker.
+
+In the layouts below L are the labels with their markers, P is the task description, T the text and
+E the examples. Where P and T touch without a marker between them they are tokenised as one string,
+since some tokenizers merge across the boundary and checkpoints were trained so.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tokenizers import Tokenizer
+from .pieces import (
+    EXAMPLE_MARKER,
+    LABEL_MARKER,
+    MARKERS,
+    TEXT_MARKER,
+    PieceTokenizer,
+    TokenIds,
+)
 
-LABEL_MARKER = "<<LABEL>>"
-TEXT_MARKER = "<<SEP>>"
-EXAMPLE_MARKER = "<<EXAMPLE>>"
-MARKERS = (LABEL_MARKER, TEXT_MARKER, EXAMPLE_MARKER)
+__all__ = [
+    "EXAMPLE_MARKER",
+    "LABEL_MARKER",
+    "MARKERS",
+    "TEXT_MARKER",
+    "PieceTokenizer",
+    "Prompt",
+    "PromptComposer",
+    "TokenIds",
+]
 
-TokenIds = list[int]
-
-
-class PieceTokenizer:
-    """Tokenises the pieces of a prompt so that they stay data.
-
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-        The tokenizer of the backbone, without truncation and padding.
-
-    Attributes
-    ----------
-    prefix, suffix : list of int
-        What the tokenizer puts before and after a whole sequence, such as ``[CLS]``, ``[SEP]``.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self.prefix, self.suffix = _template_ids(tokenizer)
-        self._has_marker = tokenizer.token_to_id(TEXT_MARKER) is not None
-        special = _special_tokens(tokenizer, (*self.prefix, *self.suffix))
-        spelled = "|".join(map(re.escape, sorted(special.values())))
-        self._special_pattern = re.compile(spelled or "(?!)")
-        unknown = _unknown_id(tokenizer)
-        self._special_ids = frozenset(special) - {unknown}
-        self._substitute = [] if unknown is None else [unknown]
-
-    def encode(self, pieces: Sequence[str], *, after_marker: bool) -> list[TokenIds]:
-        """Give the token ids of each piece, without special tokens.
-
-        Parameters
-        ----------
-        pieces : sequence of str
-            Texts, label texts, task descriptions.
-        after_marker : bool
-            Whether a marker precedes the piece in the prompt. Some tokenizers treat the start of
-            the sequence differently (a Unigram tokenizer may put a space before it).
-
-        Returns
-        -------
-        list of list of int
-            For a piece without special tokens the ids that tokenising the joined prompt gives.
-            A special token written in a piece, such as ``[SEP]``, becomes ordinary characters.
-        """
-        anchored = after_marker and self._has_marker
-        suspects = {i for i, piece in enumerate(pieces) if self._special_pattern.search(piece)}
-        plain = (
-            pieces if not suspects else ["" if i in suspects else p for i, p in enumerate(pieces)]
-        )
-        encoded = self._encode_plain(plain, anchored)
-        for i in suspects:
-            fragments = _break_up(pieces[i], self._special_pattern)
-            first, *rest = self._encode_plain(fragments, anchored)
-            encoded[i] = first + [token for ids in rest for token in ids]
-        return [self._without_special_ids(ids) for ids in encoded]
-
-    def _encode_plain(self, pieces: Sequence[str], anchored: bool) -> list[TokenIds]:
-        if not anchored:
-            encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
-            return [encoding.ids for encoding in encodings]
-        encodings = self._tokenizer.encode_batch_fast(
-            [TEXT_MARKER + piece for piece in pieces], add_special_tokens=False
-        )
-        return [encoding.ids[1:] for encoding in encodings]
-
-    def _without_special_ids(self, ids: TokenIds) -> TokenIds:
-        # A normaliser may turn other characters (full-width ones, say) into a special token after
-        # the search above, and a Unigram vocabulary holds "</s>" as an ordinary piece.
-        if self._special_ids.isdisjoint(ids):
-            return ids
-        kept: TokenIds = []
-        for token in ids:
-            kept.extend(self._substitute if token in self._special_ids else [token])
-        return kept
+Prompt = dict[str, TokenIds]
+"""The token sequences of one prompt by the names of the model's arguments."""
 
 
 @dataclass(frozen=True)
 class PromptComposer:
-    """Arranges the pieces of a uni-encoder prompt within a length.
+    """Arranges the pieces of a uni-encoder's prompt: ``L<<SEP>>PTE`` or ``TL<<SEP>>PE``.
 
     Parameters
     ----------
@@ -108,7 +51,7 @@ class PromptComposer:
     prompt_first : bool
         Whether the labels come before the text, as the checkpoint was trained.
     max_length : int
-        The longest prompt in tokens.
+        The longest sequence in tokens.
     """
 
     tokenizer: PieceTokenizer
@@ -117,39 +60,109 @@ class PromptComposer:
     prompt_first: bool
     max_length: int
 
+    # Where the task description goes.
+
+    @property
+    def glues_task(self) -> bool:
+        """Whether text and task description touch, so that they are tokenised as one."""
+        return self.prompt_first
+
+    @property
+    def task_follows_text(self) -> bool:
+        """Whether the task description is glued to the text's end, where cutting would reach it."""
+        return False
+
+    @property
+    def examples_follow_task(self) -> bool:
+        """Whether examples come between the task description and the text."""
+        return False
+
+    @property
+    def has_place_for_examples(self) -> bool:
+        """Whether the format has a place for examples with markers."""
+        return True
+
+    def _glued(self, text: str, task_description: str) -> str:
+        return task_description + text
+
+    def _text_follows_marker(self) -> bool:
+        return self.prompt_first
+
+    # Pieces.
+
     def encode_labels(self, label_texts: Sequence[str]) -> list[TokenIds]:
-        """Give the ids of each label with its marker."""
+        """Give what the prompt holds for each label: its ids with its marker."""
         pieces = self.tokenizer.encode(label_texts, after_marker=True)
         return [[self.label_id, *ids] for ids in pieces]
 
-    def encode_texts(self, texts: Sequence[str], task_description: str = "") -> list[TokenIds]:
-        """Give the ids of each text, with the task description where it directly precedes it."""
-        if self.prompt_first and task_description:
-            texts = [task_description + text for text in texts]
-        return self.tokenizer.encode(texts, after_marker=self.prompt_first)
+    def encode_texts(
+        self,
+        texts: Sequence[str],
+        task_description: str = "",
+        *,
+        apart: bool = False,
+        after_examples: bool = False,
+    ) -> list[TokenIds]:
+        """Give the ids of each text, with the task description where the two touch.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The texts.
+        task_description : str, default=""
+            The task description.
+        apart : bool, default=False
+            Whether to leave the task description out: it stands apart, with ids of its own.
+        after_examples : bool, default=False
+            Whether examples are shown where :attr:`examples_follow_task`.
+
+        Returns
+        -------
+        list of list of int
+        """
+        touches = bool(task_description) and self.glues_task
+        if touches and not apart:
+            texts = [self._glued(text, task_description) for text in texts]
+        after_marker = after_examples or (self._text_follows_marker() and not (touches and apart))
+        return self.tokenizer.encode(texts, after_marker=after_marker)
 
     def encode_task(self, task_description: str) -> TokenIds:
-        """Give the ids of the task description where it stands apart from the text."""
-        if self.prompt_first or not task_description:
+        """Give the ids of the task description, or none where the texts' ids hold it."""
+        return [] if self.glues_task else self.encode_task_apart(task_description)
+
+    def encode_task_apart(self, task_description: str) -> TokenIds:
+        """Give the ids of a task description that does not touch the text."""
+        if not task_description:
             return []
-        return self.tokenizer.encode([task_description], after_marker=True)[0]
+        # Without a text marker before it, it begins the sequence or goes on after a text.
+        after_marker = not self.glues_task or self._text_follows_marker()
+        return self.tokenizer.encode([task_description], after_marker=after_marker)[0]
+
+    # Lengths.
 
     def frame_length(self) -> int:
-        """Count the tokens that every prompt has besides labels, task and text."""
+        """Count the tokens that the sequence with the labels has besides labels, task and text."""
         return len(self.tokenizer.prefix) + len(self.tokenizer.suffix) + 1
+
+    def overhead(self) -> int:
+        """Count the tokens of a whole prompt besides labels, task, text and examples."""
+        return self.frame_length()
 
     def text_budget(self, label_ids: Iterable[TokenIds], task_length: int = 0) -> int:
         """Count the tokens that the labels leave for the text."""
         return self.max_length - self.frame_length() - sum(map(len, label_ids)) - task_length
+
+    def label_room(self, task_length: int = 0) -> int:
+        """Count the tokens that labels may take: a quarter of the prompt is kept for the text."""
+        return self.max_length - self.frame_length() - task_length - self.max_length // 4
 
     def split_labels(
         self, label_ids: Sequence[TokenIds], label_texts: Sequence[str], task_length: int = 0
     ) -> list[range]:
         """Divide a label set over as many passes as its length needs.
 
-        A quarter of the prompt is kept for the text, so that the labels of one pass fill at most
-        three quarters. The division depends on the labels alone, never on a text, and its parts
-        are of similar length.
+        The division depends on the labels alone, never on a text, and its parts are of similar
+        length.
 
         Parameters
         ----------
@@ -170,7 +183,7 @@ class PromptComposer:
         ValueError
             If a label alone is longer than the room for labels.
         """
-        room = self.max_length - self.frame_length() - task_length - self.max_length // 4
+        room = self.label_room(task_length)
         lengths = [len(ids) for ids in label_ids]
         for text, length in zip(label_texts, lengths, strict=True):
             if length > room:
@@ -184,54 +197,43 @@ class PromptComposer:
             return [range(len(lengths))]
         return _balanced_split(lengths, room, n_passes)
 
+    # The whole.
+
     def compose(
-        self, label_ids: Iterable[TokenIds], text_ids: TokenIds, task: Sequence[int] = ()
-    ) -> TokenIds:
-        """Put one prompt together; `text_ids` must fit in :meth:`text_budget`."""
+        self,
+        label_ids: Iterable[TokenIds],
+        text_ids: TokenIds,
+        task: Sequence[int] = (),
+        examples: Sequence[int] = (),
+    ) -> Prompt:
+        """Put one prompt together.
+
+        Parameters
+        ----------
+        label_ids : iterable of list of int
+            The labels with their markers.
+        text_ids : list of int
+            The text; it must fit in :meth:`text_budget`.
+        task : list of int, optional
+            A task description that stands apart from the text.
+        examples : list of int, optional
+            The examples with their markers and the ``<<SEP>>`` that ends them.
+
+        Returns
+        -------
+        dict of str to list of int
+            The sequences by the names of the model's arguments.
+        """
         labels = [token for ids in label_ids for token in ids]
         middle = (
-            [*labels, self.text_id, *text_ids]
+            [*labels, self.text_id, *task, *text_ids, *examples]
             if self.prompt_first
-            else [*text_ids, *labels, self.text_id, *task]
+            else [*text_ids, *labels, self.text_id, *task, *examples]
         )
-        return [*self.tokenizer.prefix, *middle, *self.tokenizer.suffix]
+        return {"input_ids": self._framed(middle)}
 
-
-def _template_ids(tokenizer: Tokenizer) -> tuple[TokenIds, TokenIds]:
-    """Find what the post-processor puts around a sequence."""
-    encoding = tokenizer.encode("a", add_special_tokens=True)
-    mask, ids = encoding.special_tokens_mask, encoding.ids
-    body = [i for i, special in enumerate(mask) if not special]
-    if not body:
-        return ids, []
-    return ids[: body[0]], ids[body[-1] + 1 :]
-
-
-def _special_tokens(tokenizer: Tokenizer, framing: Iterable[int]) -> dict[int, str]:
-    special = {
-        index: token.content
-        for index, token in tokenizer.get_added_tokens_decoder().items()
-        if token.special or token.content in MARKERS
-    }
-    special.update((index, tokenizer.id_to_token(index) or "") for index in framing)
-    return {index: content for index, content in special.items() if content}
-
-
-def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    name = getattr(tokenizer.model, "unk_token", None)
-    if name is not None:
-        return tokenizer.token_to_id(name)
-    return next((i for i in map(tokenizer.token_to_id, ("<unk>", "[UNK]")) if i is not None), None)
-
-
-def _break_up(piece: str, pattern: re.Pattern[str]) -> list[str]:
-    """Cut a piece inside each special token it spells, until none is left in any part."""
-    fragments, start = [], 0
-    while match := pattern.search(piece, start):
-        fragments.append(piece[start : match.start() + 1])
-        start = match.start() + 1
-    fragments.append(piece[start:])
-    return fragments
+    def _framed(self, ids: TokenIds) -> TokenIds:
+        return [*self.tokenizer.prefix, *ids, *self.tokenizer.suffix]
 
 
 def _greedy_split(lengths: Sequence[int], room: int) -> list[range]:

@@ -423,7 +423,8 @@ class _UniEncoderSteps(_Steps):
             )
             label_ids = [self.data.labels[k] for k in own[chosen]]
             room = self.text_room - sum(map(len, label_ids))
-            prompts.append(self.composer.compose(label_ids, self.data.texts[i][:room], self.task))
+            prompt = self.composer.compose(label_ids, self.data.texts[i][:room], self.task)
+            prompts.append(prompt["input_ids"])
             labels.append(own[chosen])
             targets.append(wanted[chosen])
         lengths = np.fromiter(map(len, prompts), dtype=np.int64, count=len(prompts))

@@ -53,22 +53,28 @@ def test_windows_are_put_together_in_order(name, request, monkeypatch):
     loaded = request.getfixturevalue(name)
     texts = ["music", "the fox", "music", "sport", "travel"] * 5
     expected = Engine(loaded).logits(texts, LABELS)
-    monkeypatch.setattr("skgliclass.inference.WINDOW", 4)
+    monkeypatch.setattr("skgliclass.scoring.WINDOW", 4)
     got = Engine(loaded).logits(texts, LABELS)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
-def test_identical_texts_are_scored_once(uni, monkeypatch):
-    rows = []
-    forward = Engine._forward
+@pytest.fixture
+def prompts(monkeypatch):
+    """Collect the prompts that go through models."""
+    collected = []
+    to_inputs = Engine.to_inputs
 
-    def count(self, prompts, n_labels):
-        rows.extend(prompts)
-        return forward(self, prompts, n_labels)
+    def collect(self, prompts):
+        collected.extend(prompts)
+        return to_inputs(self, prompts)
 
-    monkeypatch.setattr(Engine, "_forward", count)
+    monkeypatch.setattr(Engine, "to_inputs", collect)
+    return collected
+
+
+def test_identical_texts_are_scored_once(uni, prompts):
     scores = Engine(uni).logits(["music", "sport", "music", "music"], LABELS)
-    assert len(rows) == 2
+    assert len(prompts) == 2
     np.testing.assert_array_equal(scores[0], scores[2])
 
 
@@ -107,19 +113,16 @@ def test_a_long_text_is_cut_with_one_warning_and_keeps_its_labels(uni):
     assert len(np.unique(scores[0])) == 3
 
 
-def test_hostile_text_changes_no_other_label(uni):
+def test_hostile_text_changes_no_other_label(uni, prompts):
     for text in ("see <<LABEL>> the <<SEP>> world", "[SEP] [CLS]", "</s>"):
         scores = Engine(uni).logits([text], LABELS)
         assert scores.shape == (1, 3)
         assert np.isfinite(scores).all()
-    odd = ["tra<<LABEL>>vel", "[SEP]", "sport"]
-    prompts = []
-    engine = Engine(uni)
-    engine._forward = lambda p, k: prompts.extend(p) or np.zeros((len(p), k))
-    engine.logits(["a <<LABEL>> b"], odd)
+    prompts.clear()
+    Engine(uni).logits(["a <<LABEL>> b"], ["tra<<LABEL>>vel", "[SEP]", "sport"])
     config = uni.model.config
-    assert prompts[0].count(config.class_token_index) == 3
-    assert prompts[0].count(config.text_token_index) == 1
+    assert prompts[0]["input_ids"].count(config.class_token_index) == 3
+    assert prompts[0]["input_ids"].count(config.text_token_index) == 1
 
 
 def test_an_empty_text_is_a_text(uni, bi):
@@ -157,9 +160,11 @@ def test_engines_may_be_used_from_several_threads(bi):
 
 
 def test_memory_is_bounded_by_the_window(bi, monkeypatch):
-    monkeypatch.setattr("skgliclass.inference.WINDOW", 256)
+    monkeypatch.setattr("skgliclass.scoring.WINDOW", 256)
     monkeypatch.setattr(
-        type(bi.model), "encode_texts", lambda self, ids, mask: torch.zeros(len(ids), 32)
+        type(bi.model),
+        "encode_texts",
+        lambda self, input_ids, attention_mask: torch.zeros(len(input_ids), 32),
     )
     engine = Engine(bi)
 

@@ -52,7 +52,7 @@ def test_ids_equal_those_of_the_joined_string(tokenizer, prompt_first, task):
     for text, text_ids in zip(TEXTS, composer.encode_texts(TEXTS, task), strict=True):
         whole = joined + text if prompt_first else text + joined
         composed = composer.compose(label_ids, text_ids, composer.encode_task(task))
-        assert composed == tokenizer.encode(whole).ids
+        assert composed == {"input_ids": tokenizer.encode(whole).ids}
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

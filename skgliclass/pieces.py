@@ -1,0 +1,135 @@
+"""Tokenise the pieces that users bring so that they stay data.
+
+The markers of a prompt are token ids that only this package puts there. A piece, whatever
+characters it holds, becomes ordinary tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from tokenizers import Tokenizer
+
+LABEL_MARKER = "<<LABEL>>"
+TEXT_MARKER = "<<SEP>>"
+EXAMPLE_MARKER = "<<EXAMPLE>>"
+MARKERS = (LABEL_MARKER, TEXT_MARKER, EXAMPLE_MARKER)
+
+TokenIds = list[int]
+
+
+class PieceTokenizer:
+    """Tokenises the pieces of a prompt so that they stay data.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        The tokenizer of the backbone, without truncation and padding.
+
+    Attributes
+    ----------
+    prefix, suffix : list of int
+        What the tokenizer puts before and after a whole sequence, such as ``[CLS]``, ``[SEP]``.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.prefix, self.suffix = _template_ids(tokenizer)
+        self._has_marker = tokenizer.token_to_id(TEXT_MARKER) is not None
+        special = _special_tokens(tokenizer, (*self.prefix, *self.suffix))
+        spelled = "|".join(map(re.escape, sorted(special.values())))
+        self._special_pattern = re.compile(spelled or "(?!)")
+        unknown = _unknown_id(tokenizer)
+        self._special_ids = frozenset(special) - {unknown}
+        self._substitute = [] if unknown is None else [unknown]
+
+    def marker_id(self, marker: str) -> int | None:
+        """Give the id of a marker, or None where the tokenizer has none for it."""
+        index: int | None = self._tokenizer.token_to_id(marker)
+        return index
+
+    def encode(self, pieces: Sequence[str], *, after_marker: bool) -> list[TokenIds]:
+        """Give the token ids of each piece, without special tokens.
+
+        Parameters
+        ----------
+        pieces : sequence of str
+            Texts, label texts, task descriptions.
+        after_marker : bool
+            Whether a marker precedes the piece in the prompt. Some tokenizers treat the start of
+            the sequence differently (a Unigram tokenizer may put a space before it).
+
+        Returns
+        -------
+        list of list of int
+            For a piece without special tokens the ids that tokenising the joined prompt gives.
+            A special token written in a piece, such as ``[SEP]``, becomes ordinary characters.
+        """
+        anchored = after_marker and self._has_marker
+        suspects = {i for i, piece in enumerate(pieces) if self._special_pattern.search(piece)}
+        plain = (
+            pieces if not suspects else ["" if i in suspects else p for i, p in enumerate(pieces)]
+        )
+        encoded = self._encode_plain(plain, anchored)
+        for i in suspects:
+            fragments = _break_up(pieces[i], self._special_pattern)
+            first, *rest = self._encode_plain(fragments, anchored)
+            encoded[i] = first + [token for ids in rest for token in ids]
+        return [self._without_special_ids(ids) for ids in encoded]
+
+    def _encode_plain(self, pieces: Sequence[str], anchored: bool) -> list[TokenIds]:
+        if not anchored:
+            encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
+            return [encoding.ids for encoding in encodings]
+        encodings = self._tokenizer.encode_batch_fast(
+            [TEXT_MARKER + piece for piece in pieces], add_special_tokens=False
+        )
+        return [encoding.ids[1:] for encoding in encodings]
+
+    def _without_special_ids(self, ids: TokenIds) -> TokenIds:
+        # A normaliser may turn other characters (full-width ones, say) into a special token after
+        # the search above, and a Unigram vocabulary holds "</s>" as an ordinary piece.
+        if self._special_ids.isdisjoint(ids):
+            return ids
+        kept: TokenIds = []
+        for token in ids:
+            kept.extend(self._substitute if token in self._special_ids else [token])
+        return kept
+
+
+def _template_ids(tokenizer: Tokenizer) -> tuple[TokenIds, TokenIds]:
+    """Find what the post-processor puts around a sequence."""
+    encoding = tokenizer.encode("a", add_special_tokens=True)
+    mask, ids = encoding.special_tokens_mask, encoding.ids
+    body = [i for i, special in enumerate(mask) if not special]
+    if not body:
+        return ids, []
+    return ids[: body[0]], ids[body[-1] + 1 :]
+
+
+def _special_tokens(tokenizer: Tokenizer, framing: Iterable[int]) -> dict[int, str]:
+    special = {
+        index: token.content
+        for index, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special or token.content in MARKERS
+    }
+    special.update((index, tokenizer.id_to_token(index) or "") for index in framing)
+    return {index: content for index, content in special.items() if content}
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    name = getattr(tokenizer.model, "unk_token", None)
+    if name is not None:
+        return tokenizer.token_to_id(name)
+    return next((i for i in map(tokenizer.token_to_id, ("<unk>", "[UNK]")) if i is not None), None)
+
+
+def _break_up(piece: str, pattern: re.Pattern[str]) -> list[str]:
+    """Cut a piece inside each special token it spells, until none is left in any part."""
+    fragments, start = [], 0
+    while match := pattern.search(piece, start):
+        fragments.append(piece[start : match.start() + 1])
+        start = match.start() + 1
+    fragments.append(piece[start:])
+    return fragments

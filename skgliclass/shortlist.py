@@ -96,5 +96,5 @@ class Shortlist:
 def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale rows to length one; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-12))
-    return scaled
+    scaled = vectors / np.maximum(lengths, np.float32(1e-12))
+    return np.ascontiguousarray(scaled, dtype=np.float32)

@@ -177,8 +177,8 @@ def test_memory_is_bounded_by_the_window(bi, monkeypatch):
         tracemalloc.stop()
         return size
 
-    few, many = peak(1_000), peak(20_000)
-    result = 19_000 * len(LABELS) * 4
+    few, many = peak(1_000), peak(5_000)
+    result = 4_000 * len(LABELS) * 4
     assert many - few < result + 500_000
 
 

@@ -99,6 +99,12 @@ def build_from_encoder(
         fields["logit_bias"] = SIMILARITY_BIAS
     if architecture in ("uni-encoder", "encoder-decoder", "encoder-decoder-cls"):
         fields["class_token_pooling"] = "average"
+    if architecture == "decoder-kv":
+        fields |= {
+            "scorer_type": "decoder-kv",
+            "hidden_size": encoder.config.hidden_size,
+            "normalize_features": False,
+        }
     config = _new_config(
         encoder.config,
         source.name,
@@ -123,19 +129,19 @@ def _marker_fields(marker_ids: dict[str, int]) -> dict[str, int]:
 
 
 def _new_config(backbone: PretrainedConfig, name: str, **fields: Any) -> GLiClassConfig:
-    return GLiClassConfig(
-        encoder_config=backbone,
-        encoder_model_name=name,
+    defaults = {
+        "encoder_config": backbone,
+        "encoder_model_name": name,
         # Twice the width, so that the projections can start as the identity.
-        hidden_size=2 * backbone.hidden_size,
-        scorer_type="simple",
-        normalize_features=True,
-        logit_scale_init_value=SIMILARITY_SCALE,
-        problem_type="multi_label_classification",
-        max_labels_alloc="dynamic",
-        dropout=0.0,
-        **fields,
-    )
+        "hidden_size": 2 * backbone.hidden_size,
+        "scorer_type": "simple",
+        "normalize_features": True,
+        "logit_scale_init_value": SIMILARITY_SCALE,
+        "problem_type": "multi_label_classification",
+        "max_labels_alloc": "dynamic",
+        "dropout": 0.0,
+    }
+    return GLiClassConfig(**{**defaults, **fields})
 
 
 def _load_encoder(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, overload
 
 import torch
 from safetensors import safe_open
@@ -16,7 +16,7 @@ from transformers.modeling_outputs import ModelOutput
 from .bi_encoder import BiEncoder
 from .bi_encoder_fused import BiEncoderFused
 from .config import GLiClassConfig, check_supported
-from .decoder_kv import DecoderKV
+from .decoder_kv import DecoderKV, TextCache
 from .encoder_decoder import EncoderDecoder, EncoderDecoderCLS
 from .features import Scores
 from .joint import JointModel
@@ -100,6 +100,7 @@ class GLiClassModel(PreTrainedModel):
                 r"model\.label_encoder\.",
             )
         self.post_init()
+        self._adopt_backbones()
 
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> Any:
@@ -209,6 +210,49 @@ class GLiClassModel(PreTrainedModel):
         """
         return self._bi_encoder().score_vectors(text_vectors, label_vectors)
 
+    def read_text(self, input_ids: Tensor) -> TextCache:
+        """Run a decoder-kv over one text, to score it with many label sets.
+
+        Parameters
+        ----------
+        input_ids : Tensor of shape (1, length)
+            The text with the ``<<SEP>>`` that ends it.
+
+        Returns
+        -------
+        TextCache
+            For :meth:`score_cached`, which does not change it.
+        """
+        return self._decoder().read_text(input_ids)
+
+    def score_cached(
+        self,
+        cache: TextCache,
+        class_input_ids: Tensor,
+        class_attention_mask: Tensor | None = None,
+        max_num_classes: int | None = None,
+    ) -> GLiClassOutput:
+        """Score label sets against a text that a decoder-kv has read.
+
+        Parameters
+        ----------
+        cache : TextCache
+            What :meth:`read_text` gave.
+        class_input_ids, class_attention_mask : Tensor of shape (n_sets, length)
+            What follows the text: each set's labels with their markers and the last ``<<SEP>>``,
+            padded on the right.
+        max_num_classes : int, optional
+            How many columns to give; by default the most markers that a set has.
+
+        Returns
+        -------
+        GLiClassOutput
+            With one row for each label set, as :meth:`forward` gives it for the joined sequences.
+        """
+        mask = _mask_of(class_input_ids, class_attention_mask)
+        scores = self._decoder().score_cached(cache, class_input_ids, mask, max_num_classes)
+        return GLiClassOutput(logits=scores.logits, class_mask=scores.class_mask)
+
     @property
     def backbone(self) -> PreTrainedModel:
         """The pretrained model that reads the texts."""
@@ -262,9 +306,22 @@ class GLiClassModel(PreTrainedModel):
                 state[name] = state[source].clone()
         return state
 
+    def _adopt_backbones(self) -> None:
+        """Know what the backbones tie and keep: transformers only asks a model's own children."""
+        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
+        for module in self.modules():
+            if isinstance(module, PreTrainedModel) and module is not self:
+                self._no_split_modules |= set(module._no_split_modules or ())
+                self._keep_in_fp32_modules |= set(module._keep_in_fp32_modules or ())
+
     def _bi_encoder(self) -> BiEncoder:
         if not isinstance(self.model, BiEncoder):
             raise TypeError("Only a bi-encoder has vectors for texts and labels apart.")
+        return self.model
+
+    def _decoder(self) -> DecoderKV:
+        if not isinstance(self.model, DecoderKV):
+            raise TypeError("Only a decoder-kv keeps a text to score it with many label sets.")
         return self.model
 
     def _scores_and_loss(
@@ -318,6 +375,10 @@ class GLiClassModel(PreTrainedModel):
             init.constant_(module.logit_scale, float(self.config.logit_scale_init_value))
 
 
+@overload
+def _mask_of(input_ids: Tensor, mask: Tensor | None) -> Tensor: ...
+@overload
+def _mask_of(input_ids: None, mask: Tensor | None) -> Tensor | None: ...
 def _mask_of(input_ids: Tensor | None, mask: Tensor | None) -> Tensor | None:
     return torch.ones_like(input_ids) if mask is None and input_ids is not None else mask
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .modeling.model import GLiClassModel
 from .weights import TunedWeights
 
-_ENCODERS = ("encoder_model", "label_encoder")
+_ENCODERS = ("encoder_model", "label_encoder", "encoder_decoder_model", "decoder_model")
 
 
 class Trainable:

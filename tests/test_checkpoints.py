@@ -249,13 +249,22 @@ def test_tokenizer_of_another_checkpoint(tmp_path):
         load_model(str(tmp_path))
 
 
-@pytest.mark.parametrize("architecture", ["encoder-decoder", "made-up"])
-def test_unsupported_architectures(tmp_path, architecture):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("architecture_type", "made-up"),
+        ("multimodal", True),
+        ("recurrent_steps", 3),
+        ("scorer_full_sequence", True),
+        ("use_calibrator", True),
+    ],
+)
+def test_what_is_not_supported_is_named(tmp_path, name, value):
     reference_checkpoint(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["architecture_type"] = architecture
+    config[name] = value
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(NotImplementedError, match=architecture):
+    with pytest.raises(NotImplementedError, match=f"{name}={value!r} is not supported"):
         load_model(str(tmp_path))
 
 

@@ -17,11 +17,17 @@ from tokenizers import (
     trainers,
 )
 from transformers import (
+    BartConfig,
     BertConfig,
     DebertaV2Config,
+    LlamaConfig,
+    MistralConfig,
     ModernBertConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
     RobertaConfig,
+    T5Config,
 )
 
 MARKERS = ["<<LABEL>>", "<<SEP>>", "<<EXAMPLE>>"]
@@ -75,10 +81,18 @@ def unigram(prepend_scheme: str = "always") -> Tokenizer:
     return tokenizer
 
 
+def bare_byte_level() -> Tokenizer:
+    """As causal language models have it: nothing is put around a sequence."""
+    tokenizer = byte_level()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer
+
+
 TOKENIZERS = {
     "wordpiece": wordpiece,
     "byte-level": byte_level,
     "byte-level, prefix space": lambda: byte_level(add_prefix_space=True),
+    "byte-level, bare": bare_byte_level,
     "unigram": unigram,
     "unigram, first": lambda: unigram("first"),
     "unigram, never": lambda: unigram("never"),
@@ -116,6 +130,14 @@ def backbone_config(kind: str, vocab_size: int):
             position_biased_input=False,
             type_vocab_size=0,
         )
+    if kind == "t5":
+        return _t5_config(vocab_size)
+    if kind == "bart":
+        return _bart_config(vocab_size)
+    if kind in _CAUSAL:
+        # The sliding window of a Mistral is shorter than the prompts.
+        own = {"mistral": {"sliding_window": 16}, "qwen3": {"head_dim": 8}}.get(kind, {})
+        return _CAUSAL[kind](**common, **own, num_key_value_heads=2, pad_token_id=1)
     return ModernBertConfig(
         **common,
         pad_token_id=1,
@@ -127,11 +149,57 @@ def backbone_config(kind: str, vocab_size: int):
     )
 
 
+_CAUSAL = {
+    "qwen3": Qwen3Config,
+    "qwen2": Qwen2Config,
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+}
+
+
+def _t5_config(vocab_size: int):
+    return T5Config(
+        vocab_size=vocab_size,
+        d_model=WIDTH,
+        d_kv=8,
+        d_ff=48,
+        num_layers=2,
+        num_heads=4,
+        initializer_factor=2.0,
+        pad_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=0,
+    )
+
+
+def _bart_config(vocab_size: int):
+    return BartConfig(
+        vocab_size=vocab_size,
+        d_model=WIDTH,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        max_position_embeddings=512,
+        init_std=0.2,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        forced_eos_token_id=None,
+    )
+
+
 _TOKENIZER_OF = {
     "bert": "wordpiece",
     "roberta": "byte-level",
     "deberta-v2": "unigram",
     "modernbert": "byte-level, prefix space",
+    "t5": "unigram",
+    "bart": "byte-level",
+    **dict.fromkeys(_CAUSAL, "byte-level, bare"),
 }
 
 
@@ -156,10 +224,12 @@ def reference_checkpoint(folder: Path, kind: str = "bert", *, seed: int = 0, **f
 
     tokenizer = wrapped_tokenizer(kind)
     config = backbone_config(kind, len(tokenizer))
-    bi = fields.get("architecture_type", "uni-encoder") == "bi-encoder"
-    if bi:
+    architecture = fields.get("architecture_type", "uni-encoder")
+    if architecture.startswith("bi-encoder"):
         fields.setdefault("label_model_config", backbone_config(kind, len(tokenizer)).to_dict())
         fields.setdefault("label_model_name", str(folder))
+    if architecture == "decoder-kv":
+        fields.setdefault("sep_token_index", tokenizer.convert_tokens_to_ids(MARKERS[1]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GLiClassModel(
@@ -172,8 +242,7 @@ def reference_checkpoint(folder: Path, kind: str = "bert", *, seed: int = 0, **f
                 vocab_size=len(tokenizer),
                 initializer_range=0.1,
                 problem_type="multi_label_classification",
-                scorer_num_heads=4,
-                **fields,
+                **{"scorer_num_heads": 4, **fields},
             )
         ).eval()
     model.save_pretrained(folder)

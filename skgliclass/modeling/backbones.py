@@ -1,4 +1,4 @@
-"""Build a new GLiClass around a plain encoder or a sentence-transformers model."""
+"""Build a new GLiClass around a plain backbone or a sentence-transformers model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from transformers.initialization import no_init_weights
 
 from ..prompts import EXAMPLE_MARKER, LABEL_MARKER, MARKERS, TEXT_MARKER
 from .bi_encoder import BiEncoder
-from .config import GLiClassConfig
+from .config import SUPPORTED_ARCHITECTURES, GLiClassConfig
+from .decoder_kv import CAUSAL_BACKBONES, DecoderKV
 from .heads import FeaturesProjector, identity, set_linear_map
 from .model import GLiClassModel
 from .sources import Source
@@ -70,57 +71,95 @@ def build_from_sentence_transformer(source: Source, dtype: torch.dtype) -> GLiCl
 def build_from_encoder(
     source: Source, architecture: str, tokenizer: Tokenizer, dtype: torch.dtype
 ) -> GLiClassModel:
-    """Make a GLiClass whose heads still have to be trained."""
+    """Make a GLiClass whose heads still have to be trained.
+
+    Raises
+    ------
+    ValueError
+        If the architecture is unknown or needs another kind of backbone.
+    """
+    architecture = "uni-encoder" if architecture == "auto" else architecture
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        raise ValueError(
+            f"architecture={architecture!r} is unknown; choose from auto, "
+            f"{', '.join(SUPPORTED_ARCHITECTURES)}."
+        )
     path = _module_path(source, "Transformer") if source.read_json("modules.json") else ""
-    encoder = _load_encoder(source.folder / path, dtype)
+    encoder = _load_encoder(source.folder / path, dtype, architecture)
+    fields: dict[str, Any] = {}
+    if architecture != "bi-encoder":
+        fields = _marker_fields(_add_markers(encoder, tokenizer))
+    if architecture in ("bi-encoder", "bi-encoder-fused"):
+        fields |= {
+            "label_model_config": encoder.config,
+            "label_model_name": source.name,
+            "share_encoders": True,
+        }
     if architecture == "bi-encoder":
-        config = _new_config(
-            encoder.config,
-            source.name,
-            architecture_type="bi-encoder",
-            pooling_strategy="avg",
-            logit_bias=SIMILARITY_BIAS,
-            label_model_config=encoder.config,
-            label_model_name=source.name,
-            share_encoders=True,
-        )
-    else:
-        marker_ids = _add_markers(encoder, tokenizer)
-        config = _new_config(
-            encoder.config,
-            source.name,
-            architecture_type="uni-encoder",
-            prompt_first=True,
-            pooling_strategy="avg",
-            class_token_pooling="average",
-            class_token_index=marker_ids[LABEL_MARKER],
-            text_token_index=marker_ids[TEXT_MARKER],
-            example_token_index=marker_ids[EXAMPLE_MARKER],
-        )
+        fields["logit_bias"] = SIMILARITY_BIAS
+    if architecture in ("uni-encoder", "encoder-decoder", "encoder-decoder-cls"):
+        fields["class_token_pooling"] = "average"
+    if architecture == "decoder-kv":
+        fields |= {
+            "scorer_type": "decoder-kv",
+            "hidden_size": encoder.config.hidden_size,
+            "normalize_features": False,
+        }
+    config = _new_config(
+        encoder.config,
+        source.name,
+        architecture_type=architecture,
+        prompt_first=architecture in ("uni-encoder", "bi-encoder-fused"),
+        pooling_strategy="avg",
+        **fields,
+    )
     model = _assemble(config, encoder, dtype)
     _set_identity_heads(model)
+    if isinstance(model.model, DecoderKV):
+        _set_fresh_scorer(model)
     return model
 
 
+def _marker_fields(marker_ids: dict[str, int]) -> dict[str, int]:
+    return {
+        "class_token_index": marker_ids[LABEL_MARKER],
+        "text_token_index": marker_ids[TEXT_MARKER],
+        "example_token_index": marker_ids[EXAMPLE_MARKER],
+    }
+
+
 def _new_config(backbone: PretrainedConfig, name: str, **fields: Any) -> GLiClassConfig:
-    return GLiClassConfig(
-        encoder_config=backbone,
-        encoder_model_name=name,
+    defaults = {
+        "encoder_config": backbone,
+        "encoder_model_name": name,
         # Twice the width, so that the projections can start as the identity.
-        hidden_size=2 * backbone.hidden_size,
-        scorer_type="simple",
-        normalize_features=True,
-        logit_scale_init_value=SIMILARITY_SCALE,
-        problem_type="multi_label_classification",
-        max_labels_alloc="dynamic",
-        dropout=0.0,
-        **fields,
-    )
+        "hidden_size": 2 * backbone.hidden_size,
+        "scorer_type": "simple",
+        "normalize_features": True,
+        "logit_scale_init_value": SIMILARITY_SCALE,
+        "problem_type": "multi_label_classification",
+        "max_labels_alloc": "dynamic",
+        "dropout": 0.0,
+    }
+    return GLiClassConfig(**{**defaults, **fields})
 
 
-def _load_encoder(folder: Any, dtype: torch.dtype) -> PreTrainedModel:
+def _load_encoder(
+    folder: Any, dtype: torch.dtype, architecture: str = "uni-encoder"
+) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    loader = _ENCODER_HALVES.get(config.model_type, AutoModel)
+    whole = architecture.startswith("encoder-decoder")
+    loader = AutoModel if whole else _ENCODER_HALVES.get(config.model_type, AutoModel)
+    if whole and not config.is_encoder_decoder:
+        raise ValueError(
+            f"architecture={architecture!r} needs an encoder-decoder backbone such as T5; "
+            f"{config.model_type!r} is none."
+        )
+    if architecture == "decoder-kv" and config.model_type not in CAUSAL_BACKBONES:
+        raise ValueError(
+            f"architecture='decoder-kv' needs a causal language model; {config.model_type!r} is "
+            f"not one of those supported: {', '.join(CAUSAL_BACKBONES)}."
+        )
     encoder: PreTrainedModel = loader.from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )
@@ -132,8 +171,16 @@ def _assemble(
 ) -> GLiClassModel:
     with no_init_weights():
         model = GLiClassModel(config)
-    model.model.encoder_model = encoder
+    setattr(model.model, model.model.backbone_name, encoder)
     return model.to(dtype).eval()
+
+
+@torch.no_grad()
+def _set_fresh_scorer(model: GLiClassModel) -> None:
+    """Give a scorer that has to be trained the same random weights each time."""
+    torch.manual_seed(0)
+    for module in model.model.scorer.modules():
+        model._init_weights(module)
 
 
 def _set_identity_heads(model: GLiClassModel) -> None:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .config import GLiClassConfig
+from .features import Scores
+from .joint import make_projector
 from .pooling import pool
 from .scorers import make_scorer
-from .uni_encoder import Scores, make_encoder, make_projector
+from .uni_encoder import make_encoder
 
 _MASKED_LOGIT = -1e3
 
 
 class BiEncoder(nn.Module):
-    """Two backbones (or one shared), projections and scorer."""
+    """Two backbones (or one shared), projections and scorer.
+
+    The backbones may differ in width: the labels' vectors are projected to the texts'.
+    """
+
+    backbone_name: ClassVar[str] = "encoder_model"
 
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__()
+        if config.label_model_config is None:
+            raise ValueError(
+                f"architecture_type={config.architecture_type!r} needs label_model_name and "
+                "label_model_config, the encoder of the labels."
+            )
         if config.pooling_strategy == "pass":
             raise ValueError(
                 "A bi-encoder cannot have pooling_strategy='pass': a label needs one vector. "
@@ -42,9 +56,11 @@ class BiEncoder(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        class_input_ids: Tensor,
-        class_attention_mask: Tensor,
+        class_input_ids: Tensor | None = None,
+        class_attention_mask: Tensor | None = None,
         labels_mask: Tensor | None = None,
+        label_vectors: Tensor | None = None,
+        max_num_classes: int | None = None,
     ) -> Scores:
         """Score labels against texts.
 
@@ -57,19 +73,34 @@ class BiEncoder(nn.Module):
             (batch, n_labels, length).
         labels_mask : Tensor of shape (batch, n_labels), optional
             Zero where a text has fewer labels; such logits are -1000.
+        label_vectors : Tensor of shape (n_labels, width) or (batch, n_labels, width), optional
+            What :meth:`encode_labels` gave, in place of the labels' tokens.
+        max_num_classes : int, optional
+            No influence: there are as many columns as labels.
         """
         text = self.encode_texts(input_ids, attention_mask)
-        shape = class_input_ids.shape[:-1]
-        flat = self.encode_labels(
-            class_input_ids.flatten(0, -2), class_attention_mask.flatten(0, -2)
-        )
-        classes = flat.unflatten(0, shape)
+        classes = self.label_vectors(class_input_ids, class_attention_mask, label_vectors)
         logits = self.score_vectors(text, classes, labels_mask)
         if labels_mask is None:
             labels_mask = torch.ones_like(logits, dtype=torch.bool)
         else:
             logits = logits.masked_fill(labels_mask == 0, _MASKED_LOGIT)
         return Scores(logits, text, classes, labels_mask.bool())
+
+    def label_vectors(
+        self, input_ids: Tensor | None, attention_mask: Tensor | None, given: Tensor | None
+    ) -> Tensor:
+        """Encode labels of shape (n_labels, length) or (batch, n_labels, length), if not given."""
+        if given is not None:
+            return given
+        if input_ids is None or attention_mask is None:
+            raise ValueError(
+                f"A {self.config.architecture_type} needs class_input_ids, the tokens of the "
+                "labels, or label_vectors."
+            )
+        shape = input_ids.shape[:-1]
+        flat = self.encode_labels(input_ids.flatten(0, -2), attention_mask.flatten(0, -2))
+        return flat.unflatten(0, shape)
 
     def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Give the texts' vectors, of shape (batch, width)."""

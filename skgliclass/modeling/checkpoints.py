@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from ..prompts import LABEL_MARKER, TEXT_MARKER
+from ..prompts import LABEL_MARKER, MARKERS, TEXT_MARKER
 from .backbones import build_from_encoder, build_from_sentence_transformer
 from .config import GLiClassConfig
 from .model import GLiClassModel
@@ -26,6 +26,7 @@ from .sources import Source, download, find_source
 MAX_CACHED_MODELS = 4
 DEFAULT_MAX_LENGTH = 1024
 
+_WITH_LABEL_ENCODER = ("bi-encoder", "bi-encoder-fused")
 _LABEL_TOKENIZER_FOLDER = "label_tokenizer"
 _ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer"}
 _RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "xlnet"}
@@ -51,6 +52,8 @@ class LoadedModel:
         The longest prompt in tokens that the model was made for.
     position_limit : int or None
         The longest prompt that the backbone can read at all.
+    label_position_limit : int or None
+        The longest label that a label encoder of its own can read at all.
     name : str
         The model's name for messages.
     tokenizer_config : dict
@@ -65,6 +68,7 @@ class LoadedModel:
     position_limit: int | None
     name: str
     tokenizer_config: dict[str, Any] = field(default_factory=dict)
+    label_position_limit: int | None = None
 
 
 def load_model(
@@ -84,8 +88,8 @@ def load_model(
         or a plain encoder.
     revision : str, optional
         The branch, tag or commit of a hub repository.
-    architecture : {"auto", "uni-encoder", "bi-encoder"}, default="auto"
-        How a new GLiClass is built; a checkpoint has its own.
+    architecture : str, default="auto"
+        How a new GLiClass is built, one of ``SUPPORTED_ARCHITECTURES``; a checkpoint has its own.
     device : str, default="auto"
         ``"auto"`` takes a GPU where there is one.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -204,16 +208,20 @@ def _load_gliclass(
             'A checkpoint cannot change its architecture: use architecture="auto".'
         )
     tokenizer = _read_tokenizer(source.folder)
-    if own == "uni-encoder":
+    label_tokenizer = _label_tokenizer(source, model.config, tokenizer)
+    if own != "bi-encoder":
         _check_markers(tokenizer, model.config, source)
+    if own in _WITH_LABEL_ENCODER:
+        _check_vocabulary(label_tokenizer, model.config.label_model_config, source)
     limit = _position_limit(model.config.encoder_config)
     return LoadedModel(
         model=model.to(device).eval(),
         tokenizer=tokenizer,
-        label_tokenizer=_label_tokenizer(source, model.config, tokenizer),
+        label_tokenizer=label_tokenizer,
         zero_shot=True,
         max_length=min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH),
         position_limit=limit,
+        label_position_limit=_label_position_limit(model.config),
         name=source.name,
         tokenizer_config=source.read_json("tokenizer_config.json") or {},
     )
@@ -224,7 +232,7 @@ def _load_backbone(
 ) -> LoadedModel:
     is_sentence_encoder = source.read_json("modules.json") is not None
     tokenizer = _read_tokenizer(source.folder)
-    zero_shot = is_sentence_encoder and architecture != "uni-encoder"
+    zero_shot = is_sentence_encoder and architecture in ("auto", "bi-encoder")
     if zero_shot:
         model = build_from_sentence_transformer(source, dtype)
     else:
@@ -232,7 +240,7 @@ def _load_backbone(
     backbone = model.config.encoder_config
     limit = _position_limit(backbone)
     length = min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
-    if model.config.architecture_type == "bi-encoder":
+    if model.config.architecture_type in _WITH_LABEL_ENCODER:
         settings = source.read_json("sentence_bert_config.json") or {}
         length = min(length, settings.get("max_seq_length") or length)
     return LoadedModel(
@@ -242,6 +250,7 @@ def _load_backbone(
         zero_shot=zero_shot,
         max_length=length,
         position_limit=limit,
+        label_position_limit=_label_position_limit(model.config),
         name=source.name,
         tokenizer_config=_plain_tokenizer_config(source),
     )
@@ -260,6 +269,11 @@ def _position_limit(backbone: Any) -> int | None:
         # Positions are counted from the one after the padding token's id.
         return int(positions) - int(backbone.pad_token_id or 0) - 1
     return int(positions)
+
+
+def _label_position_limit(config: GLiClassConfig) -> int | None:
+    apart = config.architecture_type in _WITH_LABEL_ENCODER
+    return _position_limit(config.label_model_config) if apart else None
 
 
 # Tokenizers.
@@ -281,8 +295,12 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _check_markers(tokenizer: Tokenizer, config: GLiClassConfig, source: Source) -> None:
-    expected = {LABEL_MARKER: config.class_token_index, TEXT_MARKER: config.text_token_index}
-    for marker, index in expected.items():
+    expected = [
+        (LABEL_MARKER, config.class_token_index),
+        # A decoder-kv goes by an id of its own.
+        (TEXT_MARKER, config.sep_token_index or config.text_token_index),
+    ]
+    for marker, index in expected:
         found = tokenizer.token_to_id(marker)
         if found != index:
             raise ValueError(
@@ -291,8 +309,20 @@ def _check_markers(tokenizer: Tokenizer, config: GLiClassConfig, source: Source)
             )
 
 
+def _check_vocabulary(tokenizer: Tokenizer, backbone: Any, source: Source) -> None:
+    words = tokenizer.get_vocab(with_added_tokens=True)
+    # The markers never occur in a label.
+    largest = max(index for word, index in words.items() if word not in MARKERS)
+    if largest >= backbone.vocab_size:
+        raise ValueError(
+            f"model={source.name!r}: the tokenizer of its labels knows the id {largest}, but the "
+            f"label encoder only {backbone.vocab_size} words. Put the right tokenizer in the "
+            f"checkpoint's folder {_LABEL_TOKENIZER_FOLDER!r}."
+        )
+
+
 def _label_tokenizer(source: Source, config: GLiClassConfig, tokenizer: Tokenizer) -> Tokenizer:
-    if config.architecture_type != "bi-encoder" or config.share_encoders:
+    if config.architecture_type not in _WITH_LABEL_ENCODER or config.share_encoders:
         return tokenizer
     beside = source.folder / _LABEL_TOKENIZER_FOLDER
     if beside.is_dir():
@@ -303,7 +333,8 @@ def _label_tokenizer(source: Source, config: GLiClassConfig, tokenizer: Tokenize
         try:
             named = download(name)
         except OSError:
-            if config.label_model_config.vocab_size == config.encoder_config.vocab_size:
+            same_size = config.label_model_config.vocab_size == config.encoder_config.vocab_size
+            if same_size or name == config.encoder_model_name:
                 return tokenizer
             raise
     return _read_tokenizer(named)

@@ -7,10 +7,32 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
-SUPPORTED_ARCHITECTURES = ("uni-encoder", "bi-encoder")
+SUPPORTED_ARCHITECTURES = (
+    "uni-encoder",
+    "bi-encoder",
+    "bi-encoder-fused",
+    "encoder-decoder",
+    "encoder-decoder-cls",
+    "decoder-kv",
+)
 
 # Fields that the `gliclass` package does not know; it keeps them as plain attributes.
-_EXTENSIONS: dict[str, Any] = {"logit_bias": None, "share_encoders": False}
+_EXTENSIONS: dict[str, Any] = {
+    "logit_bias": None,
+    "share_encoders": False,
+    "n_squeezed_layers": None,
+    "sep_token_index": None,
+}
+
+_UNSUPPORTED: dict[str, tuple[Any, str]] = {
+    "multimodal": (False, "only text is read"),
+    "scorer_full_sequence": (False, "the gliclass package names it but does not compute it"),
+    "recurrent_steps": (1, "the scorer makes one step"),
+    "use_calibrator": (
+        False,
+        "set it to false in config.json to load the model with its uncalibrated scores",
+    ),
+}
 
 
 class GLiClassConfig(PretrainedConfig):
@@ -27,8 +49,15 @@ class GLiClassConfig(PretrainedConfig):
         The backbone's name.
     label_model_config, label_model_name
         The same for the label encoder of a bi-encoder.
-    architecture_type : {"uni-encoder", "bi-encoder"}, default="uni-encoder"
-        Whether labels are read together with the text or apart.
+    architecture_type : str, default="uni-encoder"
+        How labels and text meet:
+
+        ``"uni-encoder"``: one encoder reads the labels and the text.
+        ``"bi-encoder"``: texts and labels are encoded apart and compared.
+        ``"bi-encoder-fused"``: labels are encoded apart, and their vectors are read with the text.
+        ``"encoder-decoder"``: the encoder reads the text, the decoder the labels.
+        ``"encoder-decoder-cls"``: the encoder reads the labels, the decoder the text.
+        ``"decoder-kv"``: a causal language model reads the text, then the labels.
     class_token_index, text_token_index, example_token_index : int
         The ids of ``<<LABEL>>``, ``<<SEP>>`` and ``<<EXAMPLE>>``; -1 means the first ids after
         the vocabulary.
@@ -43,6 +72,16 @@ class GLiClassConfig(PretrainedConfig):
         How a text and a label are compared.
     prompt_first : bool, default=False
         Whether the labels come before the text.
+    use_lstm : bool, default=False
+        Read the text's token vectors once more with an LSTM before pooling.
+    encoder_layer_id : int, default=-1
+        Which of a uni-encoder's hidden states the heads work on; 0 is the embeddings.
+    squeeze_layers : bool, default=False
+        Whether they work on a weighted sum of a uni-encoder's hidden states.
+    layer_wise : bool, default=False
+        Whether a uni-encoder's loss is summed over its hidden states.
+    contrastive_loss_coef : float, default=0
+        How much a loss counts that keeps the label vectors of a text apart.
     normalize_features : bool, default=False
         Compare vectors of length one, and multiply the logits by a learnt scale.
     logit_bias : float, optional
@@ -50,6 +89,13 @@ class GLiClassConfig(PretrainedConfig):
     share_encoders : bool, default=False
         Whether a bi-encoder encodes labels with the text encoder itself. An extension: the
         ``gliclass`` package loads the same weights twice.
+    n_squeezed_layers : int, optional
+        How many hidden states ``squeeze_layers`` weighs; by default all, with the embeddings. An
+        extension: a checkpoint of the ``gliclass`` package shows it by its weights.
+    scorer_encoder_num_layers : int, default=2
+        The layers of a decoder-kv's scorer.
+    sep_token_index : int, optional
+        The id that ends a decoder-kv's text and labels; by default that of ``<<SEP>>``.
     """
 
     model_type = "GLiClass"
@@ -100,12 +146,18 @@ class GLiClassConfig(PretrainedConfig):
         use_segment_embeddings: bool = False,
         logit_bias: float | None = None,
         share_encoders: bool = False,
+        n_squeezed_layers: int | None = None,
+        scorer_encoder_num_layers: int = 2,
+        sep_token_index: int | None = None,
         **kwargs: Any,
     ) -> None:
         # The reference's own constructor calls the name `encoder_model`.
         encoder_model_name = encoder_model_name or kwargs.pop("encoder_model", None)
         kwargs.pop("pad_token_id", None)
         self.encoder_config = _backbone_config(encoder_config)
+        if architecture_type == "decoder-kv":
+            # A multimodal model's configuration holds that of its language model.
+            self.encoder_config = self.encoder_config.get_text_config()
         # The reference makes a path of it on loading, so that it has to be a string.
         self.encoder_model_name = encoder_model_name or ""
         self.label_model_config: Any = (
@@ -121,6 +173,10 @@ class GLiClassConfig(PretrainedConfig):
             self.vocab_size + i if index == -1 else index for i, index in enumerate(indices)
         )
 
+        if architecture_type == "decoder-kv" and sep_token_index is None:
+            sep_token_index = self.text_token_index
+        self.sep_token_index: Any = sep_token_index
+
         self.architecture_type = architecture_type
         self.prompt_first = prompt_first
         self.pooling_strategy = pooling_strategy
@@ -131,6 +187,7 @@ class GLiClassConfig(PretrainedConfig):
         self.use_lstm = use_lstm
         self.squeeze_layers = squeeze_layers
         self.layer_wise = layer_wise
+        self.n_squeezed_layers = n_squeezed_layers
         self.encoder_layer_id = encoder_layer_id
 
         self.projector_hidden_act = projector_hidden_act
@@ -144,6 +201,7 @@ class GLiClassConfig(PretrainedConfig):
         self.scorer_num_heads = scorer_num_heads
         self.scorer_mlp_hidden_size = scorer_mlp_hidden_size
         self.scorer_attn_dropout = scorer_attn_dropout
+        self.scorer_encoder_num_layers = scorer_encoder_num_layers
 
         self.ignore_index = ignore_index
         self.max_num_classes = max_num_classes
@@ -162,6 +220,25 @@ class GLiClassConfig(PretrainedConfig):
             if fields.get(name) == default:
                 fields.pop(name, None)
         return fields
+
+
+def check_supported(config: GLiClassConfig) -> None:
+    """Refuse a configuration that asks for what this package does not compute.
+
+    Raises
+    ------
+    NotImplementedError
+        If the architecture or an option is not supported.
+    """
+    if config.architecture_type not in SUPPORTED_ARCHITECTURES:
+        raise NotImplementedError(
+            f"architecture_type={config.architecture_type!r} is not supported; "
+            f"choose from {', '.join(SUPPORTED_ARCHITECTURES)}."
+        )
+    for name, (supported, reason) in _UNSUPPORTED.items():
+        value = getattr(config, name, supported)
+        if value != supported:
+            raise NotImplementedError(f"{name}={value!r} is not supported: {reason}.")
 
 
 def _backbone_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -44,6 +46,43 @@ class BidirectionalLSTM(nn.Module):
         output, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         positions = torch.arange(output.shape[1], device=mask.device)
         return output, positions < lengths[:, None]
+
+
+class LayerwiseAttention(nn.Module):
+    """Weigh a backbone's layers by what each found in the sequence, and add them up.
+
+    Squeeze and excitation (Hu et al. 2018, arXiv:1709.01507) over layers in place of channels.
+
+    Parameters
+    ----------
+    n_layers : int
+        How many hidden states are weighed: all, or all but the first, which is the embeddings.
+    hidden_size : int
+        Their width.
+    """
+
+    def __init__(self, n_layers: int, hidden_size: int) -> None:
+        super().__init__()
+        self.n_layers = n_layers
+        self.squeeze = nn.Linear(hidden_size, 1)
+        self.W1 = nn.Linear(n_layers, n_layers // 2)
+        self.W2 = nn.Linear(n_layers // 2, n_layers)
+        self.output_projection = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, hidden_states: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Combine tensors of shape (batch, length, width); padding has no influence."""
+        layers = torch.stack(tuple(hidden_states)[-self.n_layers :], dim=1)
+        if layers.shape[1] != self.n_layers:
+            raise ValueError(
+                f"squeeze_layers weighs {self.n_layers} layers, but the backbone has "
+                f"{layers.shape[1]} hidden states."
+            )
+        real = mask.bool()[:, None]
+        found = self.squeeze(layers).squeeze(-1).masked_fill(~real, 0.0).sum(dim=2)
+        found = found / real.sum(dim=2).clamp_min(1)
+        share = self.W2(self.W1(found).relu()).sigmoid()
+        combined: Tensor = self.output_projection((layers * share[..., None, None]).sum(dim=1))
+        return combined
 
 
 @torch.no_grad()

@@ -69,6 +69,33 @@ def focal_loss(
     return per_cell.sum() / normalizer
 
 
+def contrastive_loss(class_embeddings: Tensor, mask: Tensor) -> Tensor:
+    """Give the loss that keeps the label vectors of a text apart.
+
+    The cross-entropy of picking each label among those of its text by their cosines. The
+    ``gliclass`` package lets columns that only fill up the batch compete too, so that there a
+    text's loss depends on its neighbours.
+
+    Parameters
+    ----------
+    class_embeddings : Tensor of shape (batch, n_labels, width)
+        The label vectors.
+    mask : Tensor of shape (batch, n_labels)
+        Zero where there is no label.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The mean over the labels.
+    """
+    real = mask.bool()
+    vectors = F.normalize(class_embeddings.float(), dim=-1)
+    cosines = vectors @ vectors.transpose(1, 2)
+    log_p = cosines.masked_fill(~real[:, None], torch.finfo(cosines.dtype).min).log_softmax(dim=-1)
+    own = log_p.diagonal(dim1=1, dim2=2).masked_fill(~real, 0.0)
+    return -own.sum() / real.sum().clamp_min(1)
+
+
 def loss_weight(mask: Tensor, *, multi_label: bool, weight: Tensor | None = None) -> Tensor:
     """Give the total weight of what :func:`focal_loss` averages over.
 

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, TypeAlias, cast, overload
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
 
 from .bi_encoder import BiEncoder
-from .config import SUPPORTED_ARCHITECTURES, GLiClassConfig
-from .losses import focal_loss
-from .uni_encoder import Scores, UniEncoder
+from .bi_encoder_fused import BiEncoderFused
+from .config import GLiClassConfig, check_supported
+from .decoder_kv import DecoderKV, TextCache
+from .encoder_decoder import EncoderDecoder, EncoderDecoderCLS
+from .features import Scores
+from .joint import JointModel
+from .losses import contrastive_loss, focal_loss
+from .uni_encoder import UniEncoder
+
+Architecture: TypeAlias = UniEncoder | BiEncoder | EncoderDecoder | EncoderDecoderCLS | DecoderKV
+
+_ARCHITECTURES: dict[str, type[Architecture]] = {
+    "uni-encoder": UniEncoder,
+    "bi-encoder": BiEncoder,
+    "bi-encoder-fused": BiEncoderFused,
+    "encoder-decoder": EncoderDecoder,
+    "encoder-decoder-cls": EncoderDecoderCLS,
+    "decoder-kv": DecoderKV,
+}
+_LAYER_WEIGHTS = "model.layer_wise_attention.W1.weight"
 
 
 @dataclass
@@ -28,7 +47,10 @@ class GLiClassOutput(ModelOutput):
     logits : Tensor of shape (batch, n_labels)
         The scores.
     text_embeddings : Tensor of shape (batch, width), optional
-        The projected text vectors, on request.
+        The projected text vectors, on request; of shape (batch, length, width) where the scorer
+        attends to all tokens.
+    text_mask : Tensor of shape (batch, length), optional
+        Which of those tokens count.
     class_embeddings : Tensor of shape (batch, n_labels, width) or (n_labels, width), optional
         The projected label vectors, on request.
     class_mask : Tensor of shape (batch, n_labels)
@@ -38,6 +60,7 @@ class GLiClassOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor | None = None
     text_embeddings: Tensor | None = None
+    text_mask: Tensor | None = None
     class_embeddings: Tensor | None = None
     class_mask: Tensor | None = None
 
@@ -69,21 +92,33 @@ class GLiClassModel(PreTrainedModel):
 
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__(config)
-        if config.architecture_type == "uni-encoder":
-            self.model: UniEncoder | BiEncoder = UniEncoder(config)
-        elif config.architecture_type == "bi-encoder":
-            self.model = BiEncoder(config)
-            if config.share_encoders:
-                self._keys_to_ignore_on_load_unexpected = (
-                    *self._keys_to_ignore_on_load_unexpected,
-                    r"model\.label_encoder\.",
-                )
-        else:
-            raise NotImplementedError(
-                f"architecture_type={config.architecture_type!r} is not supported; "
-                f"choose from {', '.join(SUPPORTED_ARCHITECTURES)}."
+        check_supported(config)
+        self.model: Architecture = _ARCHITECTURES[config.architecture_type](config)
+        if config.share_encoders:
+            self._keys_to_ignore_on_load_unexpected = (
+                *self._keys_to_ignore_on_load_unexpected,
+                r"model\.label_encoder\.",
             )
         self.post_init()
+        self._adopt_backbones()
+
+    @classmethod
+    def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint; see :meth:`transformers.PreTrainedModel.from_pretrained`.
+
+        Parameters
+        ----------
+        source : str or path
+            A hub id or a folder.
+        *args, **kwargs
+            As for any transformers model.
+        """
+        if kwargs.get("config") is None and Path(source).is_dir():
+            config = GLiClassConfig.from_pretrained(source)
+            if config.squeeze_layers and config.n_squeezed_layers is None:
+                config.n_squeezed_layers = _stored_layer_count(Path(source))
+                kwargs["config"] = config
+        return super().from_pretrained(source, *args, **kwargs)
 
     def forward(
         self,
@@ -94,6 +129,7 @@ class GLiClassModel(PreTrainedModel):
         labels_mask: Tensor | None = None,
         labels: Tensor | None = None,
         max_num_classes: int | None = None,
+        label_vectors: Tensor | None = None,
         output_text_embeddings: bool = False,
         output_class_embeddings: bool = False,
         return_dict: bool | None = None,
@@ -104,15 +140,21 @@ class GLiClassModel(PreTrainedModel):
         Parameters
         ----------
         input_ids, attention_mask : Tensor of shape (batch, length)
-            Prompts with labels and text (uni-encoder) or texts (bi-encoder), padded on the right.
+            The text's side, padded on the right: prompts with labels and text (uni-encoder,
+            decoder-kv), prompts with a marker for each label (bi-encoder-fused), or texts.
         class_input_ids, class_attention_mask : Tensor, optional
-            A bi-encoder's labels, of shape (n_labels, length) or (batch, n_labels, length).
+            The labels' side: of a bi-encoder the labels, (n_labels, length) or
+            (batch, n_labels, length); of an encoder-decoder each text's labels with their markers,
+            (batch, length).
         labels_mask : Tensor of shape (batch, n_labels), optional
             Zero where a bi-encoder's text has fewer labels.
-        labels : Tensor of shape (batch, n_labels), optional
-            Targets between 0 and 1 for the loss; -100 means no target.
+        labels : Tensor of shape (batch, n_labels) or (batch,), optional
+            Targets between 0 and 1, or each text's class, for the loss; -100 means no target.
         max_num_classes : int, optional
-            How many columns a uni-encoder gives; by default the most labels that a prompt holds.
+            How many columns to give where the labels are in the prompt; by default the most that
+            one holds.
+        label_vectors : Tensor of shape (n_labels, width) or (batch, n_labels, width), optional
+            What :meth:`encode_labels` gave, in place of a bi-encoder's `class_input_ids`.
         output_text_embeddings, output_class_embeddings : bool, default=False
             Whether to give the vectors too.
         return_dict : bool, optional
@@ -122,22 +164,24 @@ class GLiClassModel(PreTrainedModel):
         -------
         GLiClassOutput
         """
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if isinstance(self.model, UniEncoder):
-            scores = self.model(input_ids, attention_mask, max_num_classes)
-        else:
-            if class_input_ids is None:
-                raise ValueError("A bi-encoder needs class_input_ids, the tokens of the labels.")
-            if class_attention_mask is None:
-                class_attention_mask = torch.ones_like(class_input_ids)
-            scores = self.model(
-                input_ids, attention_mask, class_input_ids, class_attention_mask, labels_mask
-            )
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": _mask_of(input_ids, attention_mask),
+            "max_num_classes": max_num_classes,
+        }
+        if not isinstance(self.model, UniEncoder | DecoderKV):
+            inputs["class_input_ids"] = class_input_ids
+            inputs["class_attention_mask"] = _mask_of(class_input_ids, class_attention_mask)
+        if isinstance(self.model, BiEncoder):
+            inputs |= {"labels_mask": labels_mask, "label_vectors": label_vectors}
+        elif isinstance(self.model, EncoderDecoder | EncoderDecoderCLS) and class_input_ids is None:
+            raise ValueError("An encoder-decoder needs class_input_ids, the tokens of the labels.")
+        scores, loss = self._scores_and_loss(inputs, labels)
         output = GLiClassOutput(
-            loss=None if labels is None else self._loss(scores, labels),
+            loss=loss,
             logits=scores.logits,
             text_embeddings=scores.text_embeddings if output_text_embeddings else None,
+            text_mask=scores.text_mask if output_text_embeddings else None,
             class_embeddings=scores.class_embeddings if output_class_embeddings else None,
             class_mask=scores.class_mask,
         )
@@ -166,21 +210,68 @@ class GLiClassModel(PreTrainedModel):
         """
         return self._bi_encoder().score_vectors(text_vectors, label_vectors)
 
+    def read_text(self, input_ids: Tensor) -> TextCache:
+        """Run a decoder-kv over one text, to score it with many label sets.
+
+        Parameters
+        ----------
+        input_ids : Tensor of shape (1, length)
+            The text with the ``<<SEP>>`` that ends it.
+
+        Returns
+        -------
+        TextCache
+            For :meth:`score_cached`, which does not change it.
+        """
+        return self._decoder().read_text(input_ids)
+
+    def score_cached(
+        self,
+        cache: TextCache,
+        class_input_ids: Tensor,
+        class_attention_mask: Tensor | None = None,
+        max_num_classes: int | None = None,
+    ) -> GLiClassOutput:
+        """Score label sets against a text that a decoder-kv has read.
+
+        Parameters
+        ----------
+        cache : TextCache
+            What :meth:`read_text` gave.
+        class_input_ids, class_attention_mask : Tensor of shape (n_sets, length)
+            What follows the text: each set's labels with their markers and the last ``<<SEP>>``,
+            padded on the right.
+        max_num_classes : int, optional
+            How many columns to give; by default the most markers that a set has.
+
+        Returns
+        -------
+        GLiClassOutput
+            With one row for each label set, as :meth:`forward` gives it for the joined sequences.
+        """
+        mask = _mask_of(class_input_ids, class_attention_mask)
+        scores = self._decoder().score_cached(cache, class_input_ids, mask, max_num_classes)
+        return GLiClassOutput(logits=scores.logits, class_mask=scores.class_mask)
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The pretrained model that reads the texts."""
+        backbone: PreTrainedModel = getattr(self.model, self.model.backbone_name)
+        return backbone
+
     def get_input_embeddings(self) -> nn.Module:
-        """Give the text encoder's word embeddings."""
-        return self.model.encoder_model.get_input_embeddings()
+        """Give the backbone's word embeddings."""
+        return self.backbone.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the text encoder's word embeddings."""
-        self.model.encoder_model.set_input_embeddings(value)
+        """Replace the backbone's word embeddings."""
+        self.backbone.set_input_embeddings(value)
 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Resize the text encoder's word embeddings and note the size in the configuration."""
-        embeddings = self.model.encoder_model.resize_token_embeddings(
-            new_num_tokens, *args, **kwargs
-        )
+        """Resize the backbone's word embeddings and note the size in the configuration."""
+        embeddings = self.backbone.resize_token_embeddings(new_num_tokens, *args, **kwargs)
         self.config.encoder_config.vocab_size = embeddings.num_embeddings
         self.config.vocab_size = embeddings.num_embeddings
         return embeddings
@@ -199,30 +290,68 @@ class GLiClassModel(PreTrainedModel):
         super().save_pretrained(save_directory, **kwargs)
 
     def checkpoint_state_dict(self) -> dict[str, Tensor]:
-        """Give the weights as a checkpoint holds them: with both encoders, even if shared."""
+        """Give the weights as a checkpoint holds them.
+
+        A shared label encoder is written again under its own name, and so are the word embeddings
+        that the halves of an encoder-decoder share: the ``gliclass`` package does not tie those
+        of a decoder when it loads, and would start with random ones.
+        """
         state: dict[str, Tensor] = self.state_dict()
         if self.config.share_encoders and isinstance(self.model, BiEncoder):
             prefix, copy = "model.encoder_model.", "model.label_encoder."
             for name in [name for name in state if name.startswith(prefix)]:
                 state[copy + name.removeprefix(prefix)] = state[name].clone()
+        if isinstance(self.model, EncoderDecoder | EncoderDecoderCLS):
+            for name, source in self.all_tied_weights_keys.items():
+                state[name] = state[source].clone()
         return state
+
+    def _adopt_backbones(self) -> None:
+        """Know what the backbones tie and keep: transformers only asks a model's own children."""
+        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
+        for module in self.modules():
+            if isinstance(module, PreTrainedModel) and module is not self:
+                self._no_split_modules |= set(module._no_split_modules or ())
+                self._keep_in_fp32_modules |= set(module._keep_in_fp32_modules or ())
 
     def _bi_encoder(self) -> BiEncoder:
         if not isinstance(self.model, BiEncoder):
             raise TypeError("Only a bi-encoder has vectors for texts and labels apart.")
         return self.model
 
+    def _decoder(self) -> DecoderKV:
+        if not isinstance(self.model, DecoderKV):
+            raise TypeError("Only a decoder-kv keeps a text to score it with many label sets.")
+        return self.model
+
+    def _scores_and_loss(
+        self, inputs: dict[str, Any], labels: Tensor | None
+    ) -> tuple[Scores, Tensor | None]:
+        if labels is None:
+            return self.model(**inputs), None
+        if self.config.layer_wise and isinstance(self.model, UniEncoder):
+            layers = [self.model.score(f) for f in self.model.layer_features(**inputs)]
+            return layers[-1], torch.stack([self._loss(s, labels) for s in layers]).sum()
+        scores = self.model(**inputs)
+        return scores, self._loss(scores, labels)
+
     def _loss(self, scores: Scores, labels: Tensor) -> Tensor:
-        alpha = self.config.focal_loss_alpha
-        real = scores.class_mask.bool() & labels.ne(self.config.ignore_index)
-        return focal_loss(
+        config = self.config
+        if labels.dim() == 1:
+            labels = _one_hot(labels, scores.logits.shape[1], config.ignore_index)
+        loss = focal_loss(
             scores.logits,
             labels.clamp(0, 1),
-            multi_label=self.config.problem_type == "multi_label_classification",
-            gamma=max(0.0, float(self.config.focal_loss_gamma)),
-            alpha=None if alpha < 0 else float(alpha),
-            mask=real,
+            multi_label=config.problem_type == "multi_label_classification",
+            gamma=max(0.0, float(config.focal_loss_gamma)),
+            alpha=None if config.focal_loss_alpha < 0 else float(config.focal_loss_alpha),
+            mask=scores.class_mask.bool() & labels.ne(config.ignore_index),
         )
+        # As in the `gliclass` package, only where the labels' vectors depend on the text.
+        if config.contrastive_loss_coef > 0 and isinstance(self.model, JointModel):
+            apart = contrastive_loss(scores.class_embeddings, scores.class_mask)
+            loss = loss + config.contrastive_loss_coef * apart
+        return loss
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -242,5 +371,28 @@ class GLiClassModel(PreTrainedModel):
                     init.zeros_(parameter)
                 else:
                     init.normal_(parameter, mean=0.0, std=std)
-        elif isinstance(module, UniEncoder | BiEncoder):
+        elif isinstance(module, JointModel | BiEncoder):
             init.constant_(module.logit_scale, float(self.config.logit_scale_init_value))
+
+
+@overload
+def _mask_of(input_ids: Tensor, mask: Tensor | None) -> Tensor: ...
+@overload
+def _mask_of(input_ids: None, mask: Tensor | None) -> Tensor | None: ...
+def _mask_of(input_ids: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    return torch.ones_like(input_ids) if mask is None and input_ids is not None else mask
+
+
+def _one_hot(classes: Tensor, n_labels: int, ignored: int) -> Tensor:
+    known = classes.ne(ignored)
+    targets = torch.nn.functional.one_hot(classes.where(known, 0).long(), n_labels)
+    return targets.where(known[:, None], ignored)
+
+
+def _stored_layer_count(folder: Path) -> int | None:
+    """Read from a checkpoint's weights how many layers ``squeeze_layers`` weighs."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            if _LAYER_WEIGHTS in weights.keys():  # noqa: SIM118
+                return int(weights.get_slice(_LAYER_WEIGHTS).get_shape()[1])
+    return None

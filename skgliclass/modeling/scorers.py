@@ -162,7 +162,9 @@ def make_scorer(config: GLiClassConfig) -> nn.Module:
     """
     size = config.encoder_config.hidden_size
     attends = config.scorer_type == "cross-attn"
-    if attends != (config.pooling_strategy == "pass"):
+    # The pooling of an encoder-decoder-cls is fixed, whatever its configuration says.
+    pools = config.architecture_type != "encoder-decoder-cls"
+    if pools and attends != (config.pooling_strategy == "pass"):
         raise ValueError(
             f"scorer_type={config.scorer_type!r} does not go with pooling_strategy="
             f"{config.pooling_strategy!r}: 'cross-attn' and 'pass' need each other."

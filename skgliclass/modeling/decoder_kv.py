@@ -1,0 +1,257 @@
+"""The decoder: a causal language model reads the text, then the labels, and a small encoder scores.
+
+The sequence is ``text<<SEP>>label1<<LABEL>>label2<<LABEL>><<SEP>>``. As the text comes first and
+attention is causal, what the backbone computed for a text can be kept and used with many label
+sets; only the labels' part goes through the scorer.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, DebertaV2Config, PreTrainedModel
+from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Encoder
+
+from .config import GLiClassConfig
+from .features import Markers, Scores
+from .pooling import pool
+
+CAUSAL_BACKBONES = ("qwen3", "qwen2", "llama", "mistral")
+"""The types of backbone that are known to be causal and to keep a cache."""
+
+_HEAD_SIZE = 64
+_MAX_DISTANCE = 512
+
+
+@dataclass
+class LabelSection:
+    """What the scorer works on: the part of each sequence that holds the labels.
+
+    Attributes
+    ----------
+    hidden : Tensor of shape (batch, length, width)
+        The backbone's token vectors.
+    mask : Tensor of shape (batch, length)
+        Nonzero at real tokens.
+    is_end : Tensor of shape (batch, length)
+        Whether a position holds ``<<SEP>>``.
+    markers : Markers
+        Where the labels' markers are.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+    is_end: Tensor
+    markers: Markers
+
+
+@dataclass(frozen=True)
+class TextCache:
+    """What the backbone computed for one text, to be scored with any labels.
+
+    Attributes
+    ----------
+    states : transformers.Cache
+        Keys and values of every layer. Scoring does not change them.
+    length : int
+        The tokens of the text.
+    """
+
+    states: Any
+    length: int
+
+
+class DecoderKVScorer(nn.Module):
+    """A bidirectional encoder over the labels' part, then a small network for each label."""
+
+    def __init__(self, config: GLiClassConfig) -> None:
+        super().__init__()
+        width, inner = config.encoder_config.hidden_size, config.scorer_mlp_hidden_size
+        self.scorer_encoder = DebertaV2Encoder(
+            DebertaV2Config(
+                hidden_size=width,
+                num_hidden_layers=config.scorer_encoder_num_layers,
+                num_attention_heads=max(1, width // _HEAD_SIZE),
+                intermediate_size=4 * width,
+                relative_attention=True,
+                pos_att_type=["p2c", "c2p"],
+                max_relative_positions=_MAX_DISTANCE,
+            )
+        )
+        self.text_projector = nn.Linear(width, width)
+        self.label_projector = nn.Linear(width, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * width, inner),
+            nn.ReLU(),
+            nn.Linear(inner, inner // 2),
+            nn.ReLU(),
+            nn.Linear(inner // 2, 1),
+        )
+        self.normalize = config.normalize_features
+
+    def forward(self, section: LabelSection) -> Scores:
+        """Score the labels of each row against the text before them."""
+        hidden = self.scorer_encoder(section.hidden, section.mask).last_hidden_state
+        # The last <<SEP>> has read the text and all labels.
+        ends = section.is_end & section.mask.bool()
+        text = pool(hidden, ends, "last") * ends.any(dim=1, keepdim=True)
+        text = self.dropout(self.text_projector(text))
+        labels = self.label_projector(section.markers.pick(hidden))
+        if self.normalize:
+            text = text / (text.norm(dim=-1, keepdim=True) + 1e-8)
+            labels = labels / (labels.norm(dim=-1, keepdim=True) + 1e-8)
+        pairs = torch.cat([text[:, None].expand_as(labels), labels], dim=-1)
+        logits = self.mlp(pairs).squeeze(-1)
+        return Scores(logits, text, labels, section.markers.class_mask)
+
+
+class DecoderKV(nn.Module):
+    """A causal backbone and the scorer."""
+
+    backbone_name: ClassVar[str] = "decoder_model"
+
+    def __init__(self, config: GLiClassConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder_model = make_decoder(config)
+        if self.decoder_model.config.vocab_size != config.vocab_size:
+            self.decoder_model.resize_token_embeddings(config.vocab_size, mean_resizing=False)
+        self.scorer = DecoderKVScorer(config)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, max_num_classes: int | None = None
+    ) -> Scores:
+        """Score the labels that each sequence ends with; arguments as in :meth:`features`."""
+        return self.score(self.features(input_ids, attention_mask, max_num_classes))
+
+    def features(
+        self, input_ids: Tensor, attention_mask: Tensor, max_num_classes: int | None = None
+    ) -> LabelSection:
+        """Run the backbone and cut out the labels' part.
+
+        Parameters
+        ----------
+        input_ids, attention_mask : Tensor of shape (batch, length)
+            Texts with the labels after them, padded on the right.
+        max_num_classes : int, optional
+            How many columns to give; by default the most markers that a row has.
+        """
+        hidden = self.decoder_model(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        )[0]
+        start = self._section_start(input_ids, attention_mask)
+        n_tokens = attention_mask.sum(dim=1) - start
+        offsets = torch.arange(int(n_tokens.max()), device=input_ids.device)
+        mask = (offsets < n_tokens[:, None]).to(attention_mask.dtype)
+        positions = (start[:, None] + offsets).clamp_max(input_ids.shape[1] - 1)
+        hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[2]))
+        return self._section(hidden, input_ids.gather(1, positions), mask, max_num_classes)
+
+    def score(self, features: LabelSection) -> Scores:
+        """Score what :meth:`features` gives."""
+        scores: Scores = self.scorer(features)
+        if self.config.logit_bias is not None:
+            scores.logits = scores.logits + self.config.logit_bias
+        return scores
+
+    def read_text(self, input_ids: Tensor) -> TextCache:
+        """Run the backbone over one text, without labels.
+
+        Parameters
+        ----------
+        input_ids : Tensor of shape (1, length)
+            The text with the ``<<SEP>>`` that ends it.
+
+        Returns
+        -------
+        TextCache
+
+        Raises
+        ------
+        ValueError
+            If there is not exactly one text.
+        """
+        if input_ids.dim() != 2 or len(input_ids) != 1:
+            raise ValueError(
+                f"input_ids has the shape {tuple(input_ids.shape)}; a cache is made of one text, "
+                "(1, length)."
+            )
+        output = self.decoder_model(input_ids=input_ids, use_cache=True)
+        return TextCache(output.past_key_values, input_ids.shape[1])
+
+    def score_cached(
+        self,
+        cache: TextCache,
+        class_input_ids: Tensor,
+        class_attention_mask: Tensor,
+        max_num_classes: int | None = None,
+    ) -> Scores:
+        """Score many label sets against one text that was read before.
+
+        Parameters
+        ----------
+        cache : TextCache
+            What :meth:`read_text` gave.
+        class_input_ids, class_attention_mask : Tensor of shape (n_sets, length)
+            Each set's labels with their markers and the last ``<<SEP>>``, padded on the right.
+        max_num_classes : int, optional
+            How many columns to give; by default the most markers that a row has.
+
+        Returns
+        -------
+        Scores
+            Of as many rows as label sets; the same as those of the joined sequences.
+        """
+        n_sets, length = class_input_ids.shape
+        # The backbone appends to a cache that it is given.
+        states = copy.deepcopy(cache.states)
+        states.batch_repeat_interleave(n_sets)
+        before = class_attention_mask.new_ones(n_sets, cache.length)
+        positions = cache.length + torch.arange(length, device=class_input_ids.device)
+        hidden = self.decoder_model(
+            input_ids=class_input_ids,
+            attention_mask=torch.cat([before, class_attention_mask], dim=1),
+            position_ids=positions.expand(n_sets, -1),
+            past_key_values=states,
+            use_cache=True,
+        )[0]
+        return self.score(
+            self._section(hidden, class_input_ids, class_attention_mask, max_num_classes)
+        )
+
+    def _section(
+        self, hidden: Tensor, input_ids: Tensor, mask: Tensor, n_columns: int | None
+    ) -> LabelSection:
+        markers = Markers.of(input_ids, mask, self.config.class_token_index, n_columns)
+        return LabelSection(hidden, mask, input_ids.eq(self.config.sep_token_index), markers)
+
+    def _section_start(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Find the position after the last ``<<SEP>>`` before the first ``<<LABEL>>``."""
+        is_label = input_ids.eq(self.config.class_token_index) & attention_mask.bool()
+        before_labels = is_label.long().cumsum(dim=1).eq(0) & is_label.any(dim=1, keepdim=True)
+        ends = input_ids.eq(self.config.sep_token_index) & before_labels
+        positions = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
+        return (positions * ends).amax(dim=1)
+
+
+def make_decoder(config: GLiClassConfig) -> PreTrainedModel:
+    """Build a causal backbone without weights.
+
+    Raises
+    ------
+    ValueError
+        If the configured backbone is not known to be causal.
+    """
+    kind = config.encoder_config.model_type
+    if kind not in CAUSAL_BACKBONES:
+        raise ValueError(
+            f"architecture_type='decoder-kv' needs a causal language model; {kind!r} is not one "
+            f"of those supported: {', '.join(CAUSAL_BACKBONES)}."
+        )
+    backbone: PreTrainedModel = AutoModel.from_config(config.encoder_config)
+    return backbone

@@ -462,7 +462,6 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimato
                 engine,
                 data,
                 options,
-                task_description=task,
                 validate=validate,
                 on_epoch=callbacks.on_epoch,
                 on_step=callbacks.on_step,

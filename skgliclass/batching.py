@@ -38,6 +38,44 @@ def plan_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDAr
         start += n_rows
 
 
+def group_by_length(
+    lengths: NDArray[np.int64], max_tokens: int, fixed_cost: int
+) -> list[NDArray[np.intp]]:
+    """Divide a batch into micro-batches so that padding and their number cost least together.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n_rows,)
+        The tokens of each row.
+    max_tokens : int
+        How many tokens a micro-batch may have, padding included. A longer row goes alone.
+    fixed_cost : int
+        What a micro-batch costs besides its tokens, counted in tokens.
+
+    Returns
+    -------
+    list of ndarray of int
+        The rows of each micro-batch, the longest first.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    longest = np.maximum(lengths[order], 1)
+    # cheapest[i] is what the i longest rows cost, and start[i] where their last group begins.
+    cheapest = np.zeros(len(order) + 1)
+    start = np.zeros(len(order) + 1, dtype=np.intp)
+    for i in range(1, len(order) + 1):
+        tokens = (i - np.arange(i)) * longest[:i]
+        cost = cheapest[:i] + tokens + fixed_cost
+        cost[:-1][tokens[:-1] > max_tokens] = np.inf
+        start[i] = cost.argmin()
+        cheapest[i] = cost[start[i]]
+    groups = []
+    stop = len(order)
+    while stop:
+        groups.append(order[start[stop] : stop])
+        stop = start[stop]
+    return groups[::-1]
+
+
 def plan_windows(texts: Sequence[str], max_texts: int, max_characters: int) -> Iterator[slice]:
     """Divide texts into consecutive windows of bounded size.
 

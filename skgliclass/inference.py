@@ -71,6 +71,7 @@ class Engine:
         self._lock = Lock()
         self.architecture = loaded.model.config.architecture_type
         self.encodes_labels_apart = self.architecture == "bi-encoder"
+        self.has_label_encoder = self.architecture in ("bi-encoder", "bi-encoder-fused")
 
     def logits(
         self,

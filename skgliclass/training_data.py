@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .inference import Engine
-from .prompts import TokenIds
+from .pieces import TokenIds
+from .prompt_examples import ExampleEncoder, PromptExample
 
 _WINDOW = 4096
 
@@ -24,14 +25,13 @@ class TokenTable:
     @classmethod
     def of(cls, chunks: Iterator[Sequence[TokenIds]]) -> TokenTable:
         """Pack sequences that come in chunks, so that few are held as lists at a time."""
-        flat: list[NDArray[np.int32]] = []
+        flat = [np.empty(0, dtype=np.int32)]
         lengths: list[int] = []
         for chunk in chunks:
-            flat.extend(np.asarray(ids, dtype=np.int32) for ids in chunk)
             lengths.extend(map(len, chunk))
-            flat = [np.concatenate(flat)] if flat else []
-        ids = flat[0] if flat else np.empty(0, dtype=np.int32)
-        return cls(ids, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+            ids = (token for ids in chunk for token in ids)
+            flat.append(np.fromiter(ids, dtype=np.int32))
+        return cls(np.concatenate(flat), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -97,6 +97,43 @@ class LabelledRows:
 
 
 @dataclass(frozen=True, eq=False)
+class ExampleTable:
+    """The examples that each row's prompt may show, the most important first.
+
+    Attributes
+    ----------
+    tokens : TokenTable of length n_examples
+        Row by row.
+    offsets : ndarray of shape (n_rows + 1,)
+        Where each row's examples begin.
+    closing : list of int
+        What ends the last example.
+    follow_text : bool
+        Whether examples are a part of the text.
+    """
+
+    tokens: TokenTable
+    offsets: NDArray[np.int64]
+    closing: TokenIds
+    follow_text: bool
+
+    def count(self, i: int) -> int:
+        """Count the examples of a row."""
+        return int(self.offsets[i + 1] - self.offsets[i])
+
+    def fitting(self, i: int, room: int, n_most: int | None = None) -> TokenIds:
+        """Give the first examples of a row, as many whole ones as fit in `room` tokens."""
+        n_most = self.count(i) if n_most is None else n_most
+        ids: TokenIds = []
+        for k in range(self.offsets[i], self.offsets[i] + n_most):
+            example = self.tokens[k]
+            if len(ids) + len(example) + len(self.closing) > room:
+                break
+            ids.extend(example)
+        return [*ids, *self.closing] if ids else []
+
+
+@dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Everything that a training reads, tokenised once.
 
@@ -105,13 +142,17 @@ class TrainingSet:
     texts : TokenTable of length n_texts
         The texts' tokens, without special tokens.
     labels : TokenTable of length n_labels
-        The label texts' tokens; for a uni-encoder with their markers.
+        The label texts' tokens; where the prompt holds them, with their markers.
     rows : LabelledRows of length n_texts
         Each text's labels and targets.
     weights : ndarray of shape (n_texts,), float32
         Each text's weight in the loss.
     label_weights : ndarray of shape (n_labels,), float32, or None
         Each label's weight in the loss.
+    task : list of int
+        The task description's tokens, where the texts' do not hold it.
+    examples : ExampleTable or None
+        What the prompts show besides.
     """
 
     texts: TokenTable
@@ -119,6 +160,8 @@ class TrainingSet:
     rows: LabelledRows
     weights: NDArray[np.float32]
     label_weights: NDArray[np.float32] | None = None
+    task: TokenIds = field(default_factory=list)
+    examples: ExampleTable | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -133,6 +176,8 @@ def make_training_set(
     weights: NDArray[np.float32] | None = None,
     label_weights: NDArray[np.float32] | None = None,
     task_description: str = "",
+    examples: Sequence[Sequence[PromptExample]] | None = None,
+    example_format: str = "marker",
 ) -> TrainingSet:
     """Tokenise texts and labels for a model.
 
@@ -150,23 +195,63 @@ def make_training_set(
         The weights of texts and of labels in the loss; by default all 1.
     task_description : str, default=""
         A sentence put before the text.
+    examples : sequence of sequence of PromptExample, of length n_texts, optional
+        What each text's prompt may show, the most important first.
+    example_format : {"marker", "tags"}, default="marker"
+        How examples are written.
 
     Returns
     -------
     TrainingSet
     """
-    chunks = (
-        engine.text_ids(texts[i : i + _WINDOW], task_description)
+    composer = engine.composer()
+    table, apart = None, False
+    if examples is not None:
+        encoder = ExampleEncoder(composer, example_format)
+        table = _example_table(encoder, examples, label_texts, rows)
+        apart = composer.examples_follow_task and not encoder.follows_text
+    encoded = (
+        composer.encode_texts(
+            texts[i : i + _WINDOW], task_description, apart=apart, after_examples=apart
+        )
         for i in range(0, len(texts), _WINDOW)
     )
+    task = composer.encode_task_apart if apart else composer.encode_task
     if weights is None:
         weights = np.ones(len(texts), dtype=np.float32)
     return TrainingSet(
-        TokenTable.of(chunks),
-        TokenTable.of(iter([engine.label_ids(label_texts)])),
+        TokenTable.of(encoded),
+        TokenTable.of(iter([_label_ids(engine, label_texts)])),
         rows,
         np.asarray(weights, dtype=np.float32),
         label_weights,
+        task(task_description),
+        table,
+    )
+
+
+def _label_ids(engine: Engine, label_texts: Sequence[str]) -> list[TokenIds]:
+    if engine.has_label_encoder:
+        return engine.label_tokenizer.encode(label_texts, after_marker=False)
+    return engine.composer().encode_labels(label_texts)
+
+
+def _example_table(
+    encoder: ExampleEncoder,
+    examples: Sequence[Sequence[PromptExample]],
+    label_texts: Sequence[str],
+    rows: LabelledRows,
+) -> ExampleTable:
+    encoded = (
+        encoder.encode(own, [label_texts[k] for k in rows.row(i)[0]])
+        for i, own in enumerate(examples)
+    )
+    counts = [len(own) for own in examples]
+    return ExampleTable(
+        TokenTable.of(encoded),
+        np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+        encoder.closing,
+        encoder.follows_text,
     )
 
 

@@ -25,6 +25,7 @@ from transformers import (
     ModernBertConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5TextConfig,
     Qwen3Config,
     RobertaConfig,
     T5Config,
@@ -136,8 +137,20 @@ def backbone_config(kind: str, vocab_size: int):
         return _bart_config(vocab_size)
     if kind in _CAUSAL:
         # The sliding window of a Mistral is shorter than the prompts.
-        own = {"mistral": {"sliding_window": 16}, "qwen3": {"head_dim": 8}}.get(kind, {})
-        return _CAUSAL[kind](**common, **own, num_key_value_heads=2, pad_token_id=1)
+        own = {
+            "mistral": {"sliding_window": 16},
+            "qwen3": {"head_dim": 8},
+            # One of its layers in four attends, the others have a state of fixed size.
+            "qwen3_5_text": {
+                "head_dim": 16,
+                "num_hidden_layers": 4,
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 8,
+                "linear_num_key_heads": 2,
+                "linear_num_value_heads": 4,
+            },
+        }.get(kind, {})
+        return _CAUSAL[kind](**{**common, **own}, num_key_value_heads=2, pad_token_id=1)
     return ModernBertConfig(
         **common,
         pad_token_id=1,
@@ -151,6 +164,7 @@ def backbone_config(kind: str, vocab_size: int):
 
 _CAUSAL = {
     "qwen3": Qwen3Config,
+    "qwen3_5_text": Qwen3_5TextConfig,
     "qwen2": Qwen2Config,
     "llama": LlamaConfig,
     "mistral": MistralConfig,

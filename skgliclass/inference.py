@@ -274,11 +274,12 @@ class Engine:
         ids = tokenizer.encode(label_texts, after_marker=False)
         prompts = [[*tokenizer.prefix, *own, *tokenizer.suffix] for own in ids]
         lengths = np.fromiter(map(len, prompts), dtype=np.int64, count=len(prompts))
-        if lengths.max() > self.max_length:
+        longest = min(self.max_length, self.loaded.label_position_limit or self.max_length)
+        if lengths.max() > longest:
             i = int(lengths.argmax())
             raise ValueError(
-                f"The text of label {i} ({label_texts[i][:60]!r}...) is longer than "
-                f"max_length={self.max_length} tokens. Shorten the label text."
+                f"The text of label {i} ({label_texts[i][:60]!r}...) has {lengths[i]} tokens, but "
+                f"the label encoder reads at most {longest}. Shorten the label text."
             )
         vectors: torch.Tensor | None = None
         for rows in plan_batches(lengths, self.batch_tokens):

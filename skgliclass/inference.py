@@ -112,8 +112,8 @@ class Engine:
         chunk_overlap : int, default=32
             The tokens that neighbouring chunks share.
         chunk_pooling : {"max", "mean"}, default="max"
-            Whether a label's logit is the largest of the chunks', or their mean, weighted by
-            their tokens.
+            Whether a label's logit is the largest of the chunks', or their mean, weighted by the
+            tokens that each adds to those before it.
         n_permutations : int, default=1
             Over how many orders of the labels logits are averaged. The first is the order given.
             No effect on a bi-encoder, whose scores do not depend on it.

@@ -33,7 +33,8 @@ class LongTexts:
     overlap : int
         The tokens that neighbouring chunks share.
     pooling : {"max", "mean"}
-        Take the largest logit over chunks, or the mean, weighted by their tokens.
+        Take the largest logit over chunks, or the mean, weighted by the tokens that each adds to
+        those before it.
 
     Raises
     ------
@@ -67,6 +68,13 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def added(self) -> NDArray[np.int64]:
+        """How many tokens each cell reads that none before it did, but at least one."""
+        before = np.concatenate([self.start[:1], self.stop[:-1]])
+        before[self.first] = self.start[self.first]
+        return np.maximum(self.stop - before, 1)
 
     @property
     def first(self) -> NDArray[np.intp]:
@@ -171,7 +179,7 @@ class Work:
         if pooling == "max":
             largest: NDArray[np.float32] = np.maximum.reduceat(by_cell, first)
             return largest
-        weights = np.maximum(self.cells.stop - self.cells.start, 1).astype(np.float32)[:, None]
+        weights = self.cells.added.astype(np.float32)[:, None]
         mean: NDArray[np.float32] = np.add.reduceat(by_cell * weights, first)
         mean /= np.add.reduceat(weights, first)
         return mean

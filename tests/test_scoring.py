@@ -190,22 +190,47 @@ def test_orders_and_passes_go_together(engine):
 # Long texts.
 
 
+def single_token_words(engine):
+    words = {word for text in TEXTS for word in text.split()} | {"fox", "world", "sport"}
+    ids = engine.text_tokenizer.encode(sorted(words), after_marker=False)
+    return [word for word, own in zip(sorted(words), ids, strict=True) if len(own) == 1]
+
+
+@pytest.mark.parametrize("overlap", [0, 16])
+@uni_encoder
+def test_chunks_are_pooled_by_the_rule(engine, overlap):
+    words = np.random.default_rng(0).choice(single_token_words(engine), 400)
+    composer = engine.composer()
+    room = composer.text_budget(composer.encode_labels(LABELS))
+    starts = [*range(0, 400 - room, room - overlap), 400 - room]
+    chunks = [" ".join(words[start : start + room]) for start in starts]
+    logits = engine.logits(chunks, LABELS)
+    added = [room, *np.diff(starts)]
+    expected = {"max": logits.max(axis=0), "mean": np.average(logits, axis=0, weights=added)}
+    for rule, values in expected.items():
+        scores = engine.logits(
+            [" ".join(words), "fox"],
+            LABELS,
+            long_texts="chunk",
+            chunk_overlap=overlap,
+            chunk_pooling=rule,
+        )
+        assert_close(scores[0], values)
+        assert_close(scores[1], engine.logits(["fox"], LABELS)[0])
+    assert np.abs(expected["mean"] - logits.mean(axis=0)).max() > 1e-4
+
+
 @every_architecture
-def test_chunks_are_pooled_by_the_rule(engine):
-    words = np.random.default_rng(0).choice(["fox", "world", "sport", "the", "day"], 400)
-    text = " ".join(words)
-    scores = {
-        rule: engine.logits([text, "fox"], LABELS, long_texts="chunk", chunk_pooling=rule)
-        for rule in ("max", "mean")
-    }
-    short = engine.logits(["fox"], LABELS)[0]
-    for rule in ("max", "mean"):
-        assert_close(scores[rule][1], short)
+def test_chunks_show_what_truncation_does_not(engine):
+    text = "the world " * 200 + "sport fox music" * 20
+    options = {"long_texts": "chunk"}
+    chunked = engine.logits([text], LABELS, **options)
+    mean = engine.logits([text], LABELS, chunk_pooling="mean", **options)
     with pytest.warns(TruncationWarning, match="1 of 1 texts"):
-        beginning = engine.logits([text], LABELS)[0]
-    assert (scores["max"][0] >= beginning - 1e-5).all()
-    assert (scores["max"][0] >= scores["mean"][0]).all()
-    assert np.abs(scores["max"][0] - scores["mean"][0]).max() > 1e-4
+        beginning = engine.logits([text], LABELS)
+    assert (chunked >= beginning - 1e-5).all()
+    assert (chunked >= mean).all()
+    assert np.abs(mean - beginning).max() > 1e-4
 
 
 @uni_encoder

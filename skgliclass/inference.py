@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from .batching import plan_batches
-from .items import LongTexts
 from .label_plan import LabelPlan, plan_labels
 from .layouts import make_composer
+from .long_texts import LongTexts
 from .modeling.checkpoints import LoadedModel
 from .pieces import PieceTokenizer, TokenIds
 from .prompt_examples import ExampleEncoder, PromptExample

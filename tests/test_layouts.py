@@ -10,9 +10,10 @@ from pipelines import EXAMPLES, PIPELINES, TASK, reference
 from tiny import MARKERS, TOKENIZERS, with_markers
 from transformers import PreTrainedTokenizerFast
 
-from skgliclass.items import LongTexts, plan_work
+from skgliclass.items import plan_work
 from skgliclass.label_plan import plan_labels
 from skgliclass.layouts import make_composer
+from skgliclass.long_texts import LongTexts
 from skgliclass.pieces import PieceTokenizer
 from skgliclass.prompt_examples import ExampleEncoder, PromptExample
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast, overload
@@ -289,14 +290,22 @@ class GLiClassModel(PreTrainedModel):
         kwargs.setdefault("state_dict", self.checkpoint_state_dict())
         super().save_pretrained(save_directory, **kwargs)
 
-    def checkpoint_state_dict(self) -> dict[str, Tensor]:
+    def checkpoint_state_dict(
+        self, weights: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Give the weights as a checkpoint holds them.
 
         A shared label encoder is written again under its own name, and so are the word embeddings
         that the halves of an encoder-decoder share: the ``gliclass`` package does not tie those
         of a decoder when it loads, and would start with random ones.
+
+        Parameters
+        ----------
+        weights : mapping of str to Tensor, optional
+            Weights in place of the model's own.
         """
         state: dict[str, Tensor] = self.state_dict()
+        state.update(weights or {})
         if self.config.share_encoders and isinstance(self.model, BiEncoder):
             prefix, copy = "model.encoder_model.", "model.label_encoder."
             for name in [name for name in state if name.startswith(prefix)]:

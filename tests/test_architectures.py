@@ -242,6 +242,12 @@ def test_labels_are_encoded_once_for_many_texts(tmp_path, architecture):
     np.testing.assert_allclose(logits, np.stack(scores(ours, rows)), atol=TOLERANCE)
 
 
+def test_fused_has_no_text_vectors_apart(tmp_path):
+    _, ours = build(tmp_path, architecture_type="bi-encoder-fused")
+    with pytest.raises(TypeError, match=r"has no text vectors apart.*label_vectors"):
+        ours.encode_texts(torch.tensor([[5, 6]]), torch.ones(1, 2))
+
+
 def test_fused_needs_a_marker_for_each_label(tmp_path):
     """The reference fails with a shape mismatch, or gives one row's labels to another."""
     _, ours = build(tmp_path, architecture_type="bi-encoder-fused", prompt_first=True)

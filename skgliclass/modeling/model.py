@@ -104,22 +104,23 @@ class GLiClassModel(PreTrainedModel):
         self._adopt_backbones()
 
     @classmethod
-    def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint; see :meth:`transformers.PreTrainedModel.from_pretrained`.
 
         Parameters
         ----------
-        source : str or path
+        pretrained_model_name_or_path : str or path
             A hub id or a folder.
         *args, **kwargs
             As for any transformers model.
         """
-        if kwargs.get("config") is None and Path(source).is_dir():
-            config = GLiClassConfig.from_pretrained(source)
+        folder = Path(pretrained_model_name_or_path)
+        if kwargs.get("config") is None and folder.is_dir():
+            config = GLiClassConfig.from_pretrained(folder)
             if config.squeeze_layers and config.n_squeezed_layers is None:
-                config.n_squeezed_layers = _stored_layer_count(Path(source))
+                config.n_squeezed_layers = _stored_layer_count(folder)
                 kwargs["config"] = config
-        return super().from_pretrained(source, *args, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def forward(
         self,
@@ -193,8 +194,8 @@ class GLiClassModel(PreTrainedModel):
         return self._bi_encoder().encode_texts(input_ids, attention_mask)
 
     def encode_labels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Give a bi-encoder's label vectors, of shape (n_labels, width)."""
-        return self._bi_encoder().encode_labels(input_ids, attention_mask)
+        """Give the label vectors of a bi-encoder, fused or not, of shape (n_labels, width)."""
+        return self._bi_encoder(fused=True).encode_labels(input_ids, attention_mask)
 
     def score_vectors(self, text_vectors: Tensor, label_vectors: Tensor) -> Tensor:
         """Compare a bi-encoder's vectors.
@@ -323,9 +324,14 @@ class GLiClassModel(PreTrainedModel):
                 self._no_split_modules |= set(module._no_split_modules or ())
                 self._keep_in_fp32_modules |= set(module._keep_in_fp32_modules or ())
 
-    def _bi_encoder(self) -> BiEncoder:
+    def _bi_encoder(self, fused: bool = False) -> BiEncoder:
         if not isinstance(self.model, BiEncoder):
             raise TypeError("Only a bi-encoder has vectors for texts and labels apart.")
+        if isinstance(self.model, BiEncoderFused) and not fused:
+            raise TypeError(
+                "A fused bi-encoder reads the labels with the text, so that it has no text vectors "
+                "apart. Pass label_vectors to the model instead."
+            )
         return self.model
 
     def _decoder(self) -> DecoderKV:

@@ -1,12 +1,12 @@
 """Compare logits with the ``gliclass`` package, for every architecture and option.
 
-Writes tiny random checkpoints with the reference, loads them with this package, and prints a
-Markdown table of the largest differences between the logits for the same token ids, in float32 and
-divided by the largest logit where that is above one. The reference
-scores each row alone and unpadded, because much of what it computes depends on padding; this
-package scores the rows in one padded batch. Needs no data and no network.
+    python benchmarks/parity.py
 
-Usage: ``python benchmarks/parity.py``. It ends with an error where a difference is too large.
+Writes tiny random checkpoints with the reference, loads them with this package, and prints Markdown
+tables of the largest differences between the logits for the same token ids: in float32, and divided
+by the largest logit where that is above one. The reference scores each row alone and unpadded,
+because much of what it computes depends on padding; this package scores the rows in one padded
+batch. Needs no data and no network, and ends with an error where a difference is too large.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from .batching import plan_batches
-from .items import LongTexts
 from .label_plan import LabelPlan, plan_labels
 from .layouts import make_composer
+from .long_texts import LongTexts
 from .modeling.checkpoints import LoadedModel
 from .pieces import PieceTokenizer, TokenIds
 from .prompt_examples import ExampleEncoder, PromptExample
@@ -113,8 +113,8 @@ class Engine:
         chunk_overlap : int, default=32
             The tokens that neighbouring chunks share.
         chunk_pooling : {"max", "mean"}, default="max"
-            Whether a label's logit is the largest of the chunks', or their mean, weighted by
-            their tokens.
+            Whether a label's logit is the largest of the chunks', or their mean, weighted by the
+            tokens that each adds to those before it.
         n_permutations : int, default=1
             Over how many orders of the labels logits are averaged. The first is the order given.
             No effect on a bi-encoder, whose scores do not depend on it.
@@ -275,11 +275,12 @@ class Engine:
         ids = tokenizer.encode(label_texts, after_marker=False)
         prompts = [[*tokenizer.prefix, *own, *tokenizer.suffix] for own in ids]
         lengths = np.fromiter(map(len, prompts), dtype=np.int64, count=len(prompts))
-        if lengths.max() > self.max_length:
+        longest = min(self.max_length, self.loaded.label_position_limit or self.max_length)
+        if lengths.max() > longest:
             i = int(lengths.argmax())
             raise ValueError(
-                f"The text of label {i} ({label_texts[i][:60]!r}...) is longer than "
-                f"max_length={self.max_length} tokens. Shorten the label text."
+                f"The text of label {i} ({label_texts[i][:60]!r}...) has {lengths[i]} tokens, but "
+                f"the label encoder reads at most {longest}. Shorten the label text."
             )
         vectors: torch.Tensor | None = None
         for rows in plan_batches(lengths, self.batch_tokens):

@@ -14,47 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .label_plan import LabelPlan
+from .long_texts import LongTexts
 from .pieces import TokenIds
 from .prompt_examples import ExampleEncoder
 from .prompts import Prompt, PromptComposer
-
-LONG_TEXTS = ("truncate", "chunk")
-POOLINGS = ("max", "mean")
-
-
-@dataclass(frozen=True)
-class LongTexts:
-    """What happens to a text that does not fit beside the labels.
-
-    Parameters
-    ----------
-    mode : {"truncate", "chunk"}
-        Read its beginning, or cut it into chunks that are scored one by one.
-    overlap : int
-        The tokens that neighbouring chunks share.
-    pooling : {"max", "mean"}
-        Take the largest logit over chunks, or the mean, weighted by their tokens.
-
-    Raises
-    ------
-    ValueError
-        If a value is unknown or negative.
-    """
-
-    mode: str = "truncate"
-    overlap: int = 32
-    pooling: str = "max"
-
-    def __post_init__(self) -> None:
-        _check_choice("long_texts", self.mode, LONG_TEXTS)
-        _check_choice("chunk_pooling", self.pooling, POOLINGS)
-        if self.overlap < 0:
-            raise ValueError(f"chunk_overlap={self.overlap} is negative.")
-
-    @property
-    def chunks(self) -> bool:
-        """Whether long texts are cut into chunks."""
-        return self.mode == "chunk"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +30,13 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def added(self) -> NDArray[np.int64]:
+        """How many tokens each cell reads that none before it did, but at least one."""
+        before = np.concatenate([self.start[:1], self.stop[:-1]])
+        before[self.first] = self.start[self.first]
+        return np.maximum(self.stop - before, 1)
 
     @property
     def first(self) -> NDArray[np.intp]:
@@ -171,7 +141,7 @@ class Work:
         if pooling == "max":
             largest: NDArray[np.float32] = np.maximum.reduceat(by_cell, first)
             return largest
-        weights = np.maximum(self.cells.stop - self.cells.start, 1).astype(np.float32)[:, None]
+        weights = self.cells.added.astype(np.float32)[:, None]
         mean: NDArray[np.float32] = np.add.reduceat(by_cell * weights, first)
         mean /= np.add.reduceat(weights, first)
         return mean
@@ -368,29 +338,3 @@ def _list_items(
         texts.dropped,
         long_texts.pooling,
     )
-
-
-def check_overlap(plan: LabelPlan, long_texts: LongTexts, with_examples: bool) -> None:
-    """Refuse an overlap that no chunk could move on with.
-
-    Raises
-    ------
-    ValueError
-        If the overlap is not smaller than the smallest chunk that the labels leave room for.
-    """
-    if not long_texts.chunks:
-        return
-    smallest = int(plan.rooms.min())
-    if with_examples:
-        smallest -= smallest // 2
-    if long_texts.overlap >= smallest:
-        raise ValueError(
-            f"chunk_overlap={long_texts.overlap} is not smaller than a chunk: beside the labels "
-            f"a chunk has {smallest} tokens" + (" and examples" if with_examples else "") + ". "
-            "Lower chunk_overlap, or raise max_length if the model allows it."
-        )
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose from {', '.join(choices)}.")

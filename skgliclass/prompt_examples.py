@@ -131,6 +131,29 @@ class ExampleEncoder:
         return [[self._marker, *ids] for ids in self._tokenizer.encode(pieces, after_marker=True)]
 
 
+def check_types(examples: Iterable[object], where: str) -> None:
+    """Refuse what is no example.
+
+    Parameters
+    ----------
+    examples : iterable
+        What the caller gave.
+    where : str
+        How the caller calls them, for the error.
+
+    Raises
+    ------
+    TypeError
+        If an element is not a :class:`PromptExample`.
+    """
+    for i, example in enumerate(examples):
+        if not isinstance(example, PromptExample):
+            raise TypeError(
+                f"{where}[{i}] is {example!r} ({type(example).__name__}); an example is a "
+                "PromptExample(text, labels)."
+            )
+
+
 def check_labels_known(
     examples: Iterable[PromptExample], label_texts: Sequence[str], where: str
 ) -> None:
@@ -147,16 +170,11 @@ def check_labels_known(
 
     Raises
     ------
-    TypeError, ValueError
-        If an element is no example or has an unknown label.
+    ValueError
+        If an example has an unknown label.
     """
     known = set(label_texts)
     for i, example in enumerate(examples):
-        if not isinstance(example, PromptExample):
-            raise TypeError(
-                f"{where}[{i}] is {example!r} ({type(example).__name__}); an example is a "
-                "PromptExample(text, labels)."
-            )
         unknown = next((label for label in example.labels if label not in known), None)
         if unknown is not None:
             shown = ", ".join(map(repr, label_texts[:8])) + (", ..." if len(known) > 8 else "")

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .prompt_examples import PromptExample, check_labels_known
+from .prompt_examples import PromptExample, check_labels_known, check_types
 
 T = TypeVar("T", bound=Hashable)
 
@@ -156,7 +156,10 @@ def _examples(examples: Any, n_texts: int) -> PerRow[Shown] | None:
             f"examples has {len(examples)} entries for {n_texts} texts; give a list of "
             "PromptExample for all texts, or one such list a text."
         )
-    shown = PerRow.of([cast("Shown", tuple(own or ())) for own in examples])
+    rows = [cast("Shown", tuple(own or ())) for own in examples]
+    for i, own in enumerate(rows):
+        check_types(own, f"examples[{i}]")
+    shown = PerRow.of(rows)
     return shown if any(shown.values) else None
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from .batching import RunAll, plan_batches, plan_windows, worker_pool
 from .exceptions import TruncationWarning
-from .items import LongTexts, Work, check_overlap, plan_work
+from .items import Work, plan_work
 from .label_plan import LabelPart, LabelPlan
+from .long_texts import LongTexts, check_overlap
 from .prompt_examples import ExampleEncoder, without_tags
 from .prompts import Prompt, PromptComposer
 from .request import Request
@@ -31,6 +32,9 @@ WINDOW_CHARACTERS = 1 << 22
 
 WINDOW_SCORES = 1 << 24
 """How many logits these may have together."""
+
+CHUNK_CHARACTERS = 256
+"""How many characters a chunk has at least, by a cautious guess, for the bound on logits."""
 
 COMPARED_PAIRS = 1 << 16
 """How many text-label pairs are compared at a time where each needs memory of its own."""
@@ -111,8 +115,12 @@ class Scoring:
         return vectors
 
     def _windows(self, texts: Sequence[str], n_columns: int) -> Iterator[slice]:
-        max_texts = max(1, min(WINDOW, WINDOW_SCORES // max(1, n_columns)))
-        return plan_windows(texts, max_texts, WINDOW_CHARACTERS)
+        n_rows = max(1, WINDOW_SCORES // max(1, n_columns * self._n_orders))
+        characters = WINDOW_CHARACTERS
+        if self._long_texts.chunks:
+            # Every chunk has a row of scores until they are pooled.
+            characters = min(characters, n_rows * CHUNK_CHARACTERS)
+        return plan_windows(texts, min(WINDOW, n_rows), characters)
 
     # From rows to items.
 

@@ -13,8 +13,8 @@ from skgliclass.modeling.decoder_kv import CAUSAL_BACKBONES
 TOLERANCE = 1e-5
 
 
-def build(folder, **fields):
-    reference, _ = reference_checkpoint(folder, "qwen3", architecture_type="decoder-kv", **fields)
+def build(folder, kind="qwen3", **fields):
+    reference, _ = reference_checkpoint(folder, kind, architecture_type="decoder-kv", **fields)
     return reference, load_model(str(folder)).model
 
 
@@ -22,6 +22,7 @@ def new_model(folder, kind):
     return load_model(str(encoder_checkpoint(folder, kind)), architecture="decoder-kv").model
 
 
+@pytest.mark.parametrize("kind", ["qwen3", "qwen3_5_text"])
 @pytest.mark.parametrize(
     "fields",
     [
@@ -32,8 +33,8 @@ def new_model(folder, kind):
     ],
     ids=str,
 )
-def test_logits_of_the_reference(tmp_path, fields):
-    reference, ours = build(tmp_path, **fields)
+def test_logits_of_the_reference(tmp_path, kind, fields):
+    reference, ours = build(tmp_path, kind, **fields)
     rows = random_rows(ours.config, text_lengths=(9, 40, 1), n_labels=(3, 5, 1))
     theirs = reference_scores(reference, rows)
     assert largest_difference(scores(ours, rows), theirs) < TOLERANCE
@@ -56,7 +57,7 @@ def test_another_token_may_end_text_and_labels(tmp_path):
         tmp_path, "qwen3", architecture_type="decoder-kv", sep_token_index=7
     )
     # An engine would have to be told, so that only the model is read.
-    with pytest.raises(ValueError, match="gives <<SEP>> the id 351, but its config.json says 7"):
+    with pytest.raises(ValueError, match=r"gives <<SEP>> the id 351, but its config.json says 7"):
         load_model(str(tmp_path))
     ours = GLiClassModel.from_pretrained(tmp_path)
     assert ours.config.sep_token_index == 7

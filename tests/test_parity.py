@@ -2,6 +2,10 @@
 
 import inspect
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,3 +267,18 @@ def test_a_row_depends_on_itself_alone(tmp_path, kind, fields):
         assert_close(together, alone)
     backwards = Engine(loaded, n_jobs=2, batch_tokens=64).logits(TEXTS[::-1], LABELS)[::-1]
     assert_close(backwards, alone)
+
+
+@pytest.mark.slow
+def test_the_parity_table_has_no_large_difference():
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, root / "benchmarks" / "parity.py"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert " cells, 0 of them at or above 1e-05." in done.stdout
+    assert "**" not in done.stdout

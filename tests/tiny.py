@@ -25,6 +25,7 @@ from transformers import (
     ModernBertConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5TextConfig,
     Qwen3Config,
     RobertaConfig,
     T5Config,
@@ -46,7 +47,7 @@ def wordpiece() -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special)
+    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -59,6 +60,7 @@ def byte_level(add_prefix_space: bool = False) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     trainer = trainers.BpeTrainer(
         vocab_size=350,
+        show_progress=False,
         special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
@@ -72,7 +74,10 @@ def unigram(prepend_scheme: str = "always") -> Tokenizer:
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme)
     trainer = trainers.UnigramTrainer(
-        vocab_size=150, special_tokens=["<pad>", "<s>", "</s>", "<unk>"], unk_token="<unk>"
+        show_progress=False,
+        vocab_size=150,
+        special_tokens=["<pad>", "<s>", "</s>", "<unk>"],
+        unk_token="<unk>",
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -136,8 +141,20 @@ def backbone_config(kind: str, vocab_size: int):
         return _bart_config(vocab_size)
     if kind in _CAUSAL:
         # The sliding window of a Mistral is shorter than the prompts.
-        own = {"mistral": {"sliding_window": 16}, "qwen3": {"head_dim": 8}}.get(kind, {})
-        return _CAUSAL[kind](**common, **own, num_key_value_heads=2, pad_token_id=1)
+        own = {
+            "mistral": {"sliding_window": 16},
+            "qwen3": {"head_dim": 8},
+            # One of its layers in four attends, the others have a state of fixed size.
+            "qwen3_5_text": {
+                "head_dim": 16,
+                "num_hidden_layers": 4,
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 8,
+                "linear_num_key_heads": 2,
+                "linear_num_value_heads": 4,
+            },
+        }.get(kind, {})
+        return _CAUSAL[kind](**{**common, **own}, num_key_value_heads=2, pad_token_id=1)
     return ModernBertConfig(
         **common,
         pad_token_id=1,
@@ -151,6 +168,7 @@ def backbone_config(kind: str, vocab_size: int):
 
 _CAUSAL = {
     "qwen3": Qwen3Config,
+    "qwen3_5_text": Qwen3_5TextConfig,
     "qwen2": Qwen2Config,
     "llama": LlamaConfig,
     "mistral": MistralConfig,

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .config import GLiClassConfig
+from .config import SUPPORTED_ARCHITECTURES, GLiClassConfig
+from .decoder_kv import TextCache
 from .model import GLiClassModel, GLiClassOutput
 
-__all__ = ["GLiClassConfig", "GLiClassModel", "GLiClassOutput"]
+__all__ = [
+    "SUPPORTED_ARCHITECTURES",
+    "GLiClassConfig",
+    "GLiClassModel",
+    "GLiClassOutput",
+    "TextCache",
+]

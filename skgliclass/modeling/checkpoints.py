@@ -165,8 +165,7 @@ def save_checkpoint(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = loaded.model.checkpoint_state_dict()
-    state.update(weights or {})
+    state = loaded.model.checkpoint_state_dict(weights)
     with _quiet():
         loaded.model.save_pretrained(folder, state_dict=state)
     _write_tokenizer(folder, loaded.tokenizer, loaded.tokenizer_config)

@@ -20,7 +20,7 @@ from .config import GLiClassConfig
 from .features import Markers, Scores
 from .pooling import pool
 
-CAUSAL_BACKBONES = ("qwen3", "qwen2", "llama", "mistral")
+CAUSAL_BACKBONES = ("qwen3", "qwen3_5_text", "qwen2", "llama", "mistral")
 """The types of backbone that are known to be causal and to keep a cache."""
 
 _HEAD_SIZE = 64
@@ -208,9 +208,10 @@ class DecoderKV(nn.Module):
             Of as many rows as label sets; the same as those of the joined sequences.
         """
         n_sets, length = class_input_ids.shape
-        # The backbone appends to a cache that it is given.
+        # The backbone appends to a cache that it is given. What repeats it for every set is the
+        # one operation that all kinds of layers have: a beam search picks the same row again.
         states = copy.deepcopy(cache.states)
-        states.batch_repeat_interleave(n_sets)
+        states.reorder_cache(torch.zeros(n_sets, dtype=torch.long, device=class_input_ids.device))
         before = class_attention_mask.new_ones(n_sets, cache.length)
         positions = cache.length + torch.arange(length, device=class_input_ids.device)
         hidden = self.decoder_model(

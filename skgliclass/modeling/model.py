@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast, overload
@@ -103,22 +104,23 @@ class GLiClassModel(PreTrainedModel):
         self._adopt_backbones()
 
     @classmethod
-    def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint; see :meth:`transformers.PreTrainedModel.from_pretrained`.
 
         Parameters
         ----------
-        source : str or path
+        pretrained_model_name_or_path : str or path
             A hub id or a folder.
         *args, **kwargs
             As for any transformers model.
         """
-        if kwargs.get("config") is None and Path(source).is_dir():
-            config = GLiClassConfig.from_pretrained(source)
+        folder = Path(pretrained_model_name_or_path)
+        if kwargs.get("config") is None and folder.is_dir():
+            config = GLiClassConfig.from_pretrained(folder)
             if config.squeeze_layers and config.n_squeezed_layers is None:
-                config.n_squeezed_layers = _stored_layer_count(Path(source))
+                config.n_squeezed_layers = _stored_layer_count(folder)
                 kwargs["config"] = config
-        return super().from_pretrained(source, *args, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def forward(
         self,
@@ -192,8 +194,8 @@ class GLiClassModel(PreTrainedModel):
         return self._bi_encoder().encode_texts(input_ids, attention_mask)
 
     def encode_labels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Give a bi-encoder's label vectors, of shape (n_labels, width)."""
-        return self._bi_encoder().encode_labels(input_ids, attention_mask)
+        """Give the label vectors of a bi-encoder, fused or not, of shape (n_labels, width)."""
+        return self._bi_encoder(fused=True).encode_labels(input_ids, attention_mask)
 
     def score_vectors(self, text_vectors: Tensor, label_vectors: Tensor) -> Tensor:
         """Compare a bi-encoder's vectors.
@@ -289,14 +291,22 @@ class GLiClassModel(PreTrainedModel):
         kwargs.setdefault("state_dict", self.checkpoint_state_dict())
         super().save_pretrained(save_directory, **kwargs)
 
-    def checkpoint_state_dict(self) -> dict[str, Tensor]:
+    def checkpoint_state_dict(
+        self, weights: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Give the weights as a checkpoint holds them.
 
         A shared label encoder is written again under its own name, and so are the word embeddings
         that the halves of an encoder-decoder share: the ``gliclass`` package does not tie those
         of a decoder when it loads, and would start with random ones.
+
+        Parameters
+        ----------
+        weights : mapping of str to Tensor, optional
+            Weights in place of the model's own.
         """
         state: dict[str, Tensor] = self.state_dict()
+        state.update(weights or {})
         if self.config.share_encoders and isinstance(self.model, BiEncoder):
             prefix, copy = "model.encoder_model.", "model.label_encoder."
             for name in [name for name in state if name.startswith(prefix)]:
@@ -314,9 +324,14 @@ class GLiClassModel(PreTrainedModel):
                 self._no_split_modules |= set(module._no_split_modules or ())
                 self._keep_in_fp32_modules |= set(module._keep_in_fp32_modules or ())
 
-    def _bi_encoder(self) -> BiEncoder:
+    def _bi_encoder(self, fused: bool = False) -> BiEncoder:
         if not isinstance(self.model, BiEncoder):
             raise TypeError("Only a bi-encoder has vectors for texts and labels apart.")
+        if isinstance(self.model, BiEncoderFused) and not fused:
+            raise TypeError(
+                "A fused bi-encoder reads the labels with the text, so that it has no text vectors "
+                "apart. Pass label_vectors to the model instead."
+            )
         return self.model
 
     def _decoder(self) -> DecoderKV:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from . import __version__
 from .cli.classify import add_classify
 from .cli.errors import CommandError
+from .cli.evaluate import add_evaluate
+from .cli.train import add_train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"skgliclass {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_classify(commands)
+    add_train(commands)
+    add_evaluate(commands)
     return parser
 
 

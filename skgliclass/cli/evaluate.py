@@ -1,0 +1,170 @@
+"""``skgliclass evaluate``: judge a model on a file of labelled texts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from tqdm import tqdm
+
+from ..datasets import Example
+from .data import add_data_options, chosen_kind, read_data, told_kind
+from .errors import CommandError
+from .scoring import Judgement, Scores, group_rows, spread
+
+if TYPE_CHECKING:
+    from ..classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+
+# Below this many texts the work is over before a bar would help.
+_SHOW_PROGRESS_FROM = 500
+
+_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "lrap": "LRAP",
+}
+
+_EPILOG = """examples:
+  skgliclass evaluate test.json --model tuned
+  skgliclass evaluate tickets.csv --label-column team --report
+  skgliclass evaluate test.jsonl --model tuned --json > metrics.json
+"""
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add the command and its options to a parser's commands."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="judge a model on labelled texts",
+        description="Compare a model's predictions with a file in the GLiClass training format "
+        "(JSON or JSONL, also with .gz; every row may have a label set of its own), or with a "
+        "CSV, TSV or Parquet file with a column of texts and one of labels. Prints accuracy, "
+        "macro-F1 and micro-F1, and for many labels a text the label ranking average precision.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", metavar="FILE", help="what to compare with")
+    parser.add_argument("--model", default="mini", help="mini, a folder or a hub id")
+    parser.add_argument("--revision", help="of a hub repository")
+    parser.add_argument("--task-description", help="a sentence put before each text")
+    parser.add_argument("--threshold", type=float, help="for many labels a text")
+    parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
+    parser.add_argument("--device", default="auto")
+    add_data_options(parser)
+    parser.add_argument("--report", action="store_true", help="also the figures of every label")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate as the arguments say, and print the figures."""
+    from ..modeling.sources import find_source
+    from ..persistence import FILE
+
+    saved = find_source(args.model, args.revision).read_json(FILE) or {}
+    asked = _kind_of(args, saved)
+    known = [str(value) for value in saved.get("classes") or []]
+    examples = read_data(args.data, args, multi_label=asked, labels=known)
+    multi_label = told_kind(examples, asked, args.data)
+    classifier = _load(args, multi_label)
+    probabilities, chosen = _predict(classifier, examples, args.task_description)
+    judgement = Judgement(examples, probabilities, chosen, multi_label)
+    if args.json:
+        print(json.dumps(_as_json(judgement, len(examples), args.report), indent=2))
+    else:
+        _print_figures(judgement, len(examples), args.report)
+
+
+def _kind_of(args: argparse.Namespace, saved: Mapping[str, Any]) -> bool | None:
+    """Tell many labels from one by the options and the model; None leaves it to the data."""
+    asked = chosen_kind(args)
+    if "estimator" not in saved:
+        return asked
+    is_multi_label = saved["estimator"] == "GLiClassMultiLabelClassifier"
+    if asked is not None and asked != is_multi_label:
+        raise CommandError(
+            f"--{'multi' if asked else 'single'}-label: {args.model} holds a "
+            f"{saved['estimator']}, which is for the other kind"
+        )
+    return is_multi_label
+
+
+def _load(
+    args: argparse.Namespace, multi_label: bool
+) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
+    from .. import GLiClassClassifier, GLiClassMultiLabelClassifier
+
+    names = "task_description", "max_length", "threshold"
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if "threshold" in given and not multi_label:
+        raise CommandError("--threshold is for many labels a text; the data has one a text")
+    kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
+    return kind.from_pretrained(
+        args.model, revision=args.revision, device=args.device, verbose=0, **given
+    )
+
+
+def _predict(
+    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
+    examples: Sequence[Example],
+    task_description: str | None,
+) -> tuple[Scores, list[NDArray[np.bool_]]]:
+    """Classify every row among its own labels.
+
+    A row whose labels are the classes of a saved classifier is classified as that classifier
+    would, with its thresholds; other label sets are new to it.
+    """
+    given: dict[Any, str] = classifier.labels or {}
+    text_of = {str(value): text for value, text in given.items()}
+    other = clone(classifier)
+    groups = group_rows(examples, task_description or classifier.task_description or "")
+    probabilities: Scores = [np.empty(0, dtype=np.float32)] * len(examples)
+    chosen: list[NDArray[np.bool_]] = [np.empty(0, dtype=np.bool_)] * len(examples)
+    many = len(examples) >= _SHOW_PROGRESS_FROM
+    with tqdm(total=len(examples), unit="text", disable=not many or len(groups) == 1) as bar:
+        for (labels, prompt), rows in groups.items():
+            if set(labels) == set(text_of):
+                used = classifier
+            else:
+                used = other.set_params(labels={name: text_of.get(name, name) for name in labels})
+            used.set_params(task_description=prompt or None, verbose=int(many and len(groups) == 1))
+            names = [str(value) for value in used.classes_]
+            scores, picks = _scores_and_picks(used, [examples[i].text for i in rows])
+            for i, values, picked in zip(rows, scores, picks, strict=True):
+                probabilities[i] = spread(values, names, examples[i])
+                chosen[i] = spread(picked, names, examples[i])
+            bar.update(len(rows))
+    return probabilities, chosen
+
+
+def _scores_and_picks(
+    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier, texts: list[str]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Give probabilities and what ``predict`` would choose, from one pass over the texts."""
+    scores = classifier.predict_proba(texts)
+    if hasattr(classifier, "thresholds_"):
+        return scores, scores >= classifier.thresholds_
+    return scores, np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
+
+
+def _as_json(judgement: Judgement, n_rows: int, with_report: bool) -> dict[str, Any]:
+    content: dict[str, Any] = {"n_samples": n_rows, "n_labels": len(judgement.labels)}
+    content.update(judgement.metrics())
+    if with_report:
+        content["report"] = judgement.report(as_dict=True)
+    return content
+
+
+def _print_figures(judgement: Judgement, n_rows: int, with_report: bool) -> None:
+    print(f"texts     {n_rows}")
+    print(f"labels    {len(judgement.labels)}")
+    for name, value in judgement.metrics().items():
+        print(f"{_NAMES[name]:<9} {value:.4f}")
+    if with_report:
+        print(f"\n{judgement.report(as_dict=False)}", end="")

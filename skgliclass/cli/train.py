@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
     data, shared_task = make_data(engine, training, task)
     options = classifier._training_options(len(training), one_epoch=False)
     validate = None if validation is None else make_validator(validation, multi_label, task)
-    result = _train(engine, data, options, shared_task, validate)
+    result = _train(engine, data, options, validate)
     classifier.set_params(
         labels=_shared_labels(examples), task_description=shared_task or args.task_description
     )
@@ -256,7 +256,7 @@ def _shared_labels(examples: Sequence[Example]) -> list[str] | None:
 
 
 def _train(
-    engine: Engine, data: TrainingSet, options: TrainingOptions, task: str, validate: Any
+    engine: Engine, data: TrainingSet, options: TrainingOptions, validate: Any
 ) -> TrainingResult:
     from ..training import train
 
@@ -275,7 +275,6 @@ def _train(
             engine,
             data,
             options,
-            task_description=task,
             validate=validate,
             on_epoch=on_epoch,
             on_step=on_step,

@@ -126,10 +126,11 @@ class BaseGLiClass(BaseEstimator):
 
     # The road to scores.
 
-    def _texts(self, X: Any, *, name: str = "X", fitting: bool = False) -> list[str]:
+    def _texts(self, X: Any, *, name: str = "X", reset: bool = False) -> list[str]:
         """Read the rows of `X`; the one place where the input becomes texts.
 
-        A subclass whose rows are not texts overrides it; `fitting` tells the rows of a fit.
+        A subclass whose rows are not texts overrides it; `reset` tells, as scikit-learn does, the
+        rows of a fit, which those of later calls have to be like.
         """
         return as_texts(X, name=name)
 

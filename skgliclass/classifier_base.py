@@ -161,7 +161,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         one_epoch: bool = False,
     ) -> Self:
         problem = prepare(
-            self, X, y, sample_weight, X_val, y_val, labels=labels, hold_out=not one_epoch
+            self, X, y, sample_weight, X_val, y_val, labels=labels, one_epoch=one_epoch
         )
         self._store(fine_tune(self, problem, one_epoch=one_epoch))
         return self

@@ -64,7 +64,7 @@ def prepare(
     y_val: Any,
     *,
     labels: Any,
-    hold_out: bool,
+    one_epoch: bool,
 ) -> Problem:
     """Read what the user gave to ``fit``.
 
@@ -76,8 +76,8 @@ def prepare(
         As in ``fit``.
     labels : Any
         The `labels` parameter to read `y` by.
-    hold_out : bool
-        Whether examples may be set aside where the classifier needs validation data.
+    one_epoch : bool
+        Whether this is a ``partial_fit``, which sets no examples aside.
 
     Returns
     -------
@@ -88,7 +88,8 @@ def prepare(
     ValueError, TypeError
         If a text, a label or a weight is at fault.
     """
-    texts = classifier._texts(X, fitting=True)
+    goes_on = one_epoch and classifier._fit_state is not None
+    texts = classifier._texts(X, reset=not goes_on)
     targets = classifier._targets(y, labels)
     _check_same_length(texts, targets, "X", "y")
     weights, label_weights = fitting.example_weights(
@@ -96,7 +97,7 @@ def prepare(
     )
     training = Examples(texts, targets.matrix, weights)
     validation = _given_validation(classifier, X_val, y_val, targets.label_set)
-    if validation is None and hold_out and _needs_validation(classifier):
+    if validation is None and not one_epoch and _needs_validation(classifier):
         training, validation = fitting.split_off_validation(
             training,
             classifier.validation_fraction,

@@ -270,3 +270,6 @@ def _check_none_missing(y: NDArray[Any]) -> None:
             f"y[{i}] is missing ({y[i]!r}, NaN or None); every row needs a class. Drop such rows "
             "before fitting."
         )
+    if y.dtype.kind == "f" and np.isinf(y).any():
+        i = int(np.flatnonzero(np.isinf(y))[0])
+        raise ValueError(f"y[{i}] is infinite (inf); a class must be a value.")

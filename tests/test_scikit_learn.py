@@ -10,8 +10,16 @@ from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    get_scorer,
+    log_loss,
+    roc_auc_score,
+)
 from sklearn.model_selection import (
     FixedThresholdClassifier,
     GridSearchCV,
@@ -132,15 +140,22 @@ def test_cross_validation_in_two_processes(clf, X):
 
 
 def test_calibration(clf, X):
-    zero_shot = clf.set_params(max_epochs=0)
-    calibrated = CalibratedClassifierCV(FrozenEstimator(zero_shot)).fit(X, Y)
-    proba = calibrated.predict_proba(X)
+    zero_shot = clone(clf).set_params(max_epochs=0)
+    calibrated = CalibratedClassifierCV(FrozenEstimator(zero_shot), method="isotonic").fit(X, Y)
+    logits = zero_shot.decision_function(TEXTS).T.astype(float)
+    by_hand = [
+        IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(z, name == Y).predict(z)
+        for z, name in zip(logits, LABELS, strict=True)
+    ]
+    by_hand = np.column_stack(by_hand) / np.sum(by_hand, axis=0)[:, None]
     assert calibrated.classes_.tolist() == LABELS
-    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-6)
-    assert log_loss(Y, proba) < log_loss(Y, zero_shot.predict_proba(TEXTS))
-    trained = clone(clf).set_params(max_epochs=8)
-    calibrated = CalibratedClassifierCV(trained, cv=FOLDS, ensemble=False).fit(X, Y)
-    assert calibrated.score(X, Y) > 0.9
+    np.testing.assert_allclose(calibrated.predict_proba(X), by_hand, atol=1e-5)
+
+
+def test_calibration_of_a_trained_classifier(clf):
+    clf.set_params(max_epochs=20, learning_rate=0.02)
+    calibrated = CalibratedClassifierCV(clf, cv=FOLDS, ensemble=False).fit(TEXTS, Y)
+    assert calibrated.score(TEXTS, Y) > 0.8
 
 
 def test_tuned_threshold(model, X):
@@ -149,7 +164,7 @@ def test_tuned_threshold(model, X):
     tuned.fit(X, IS_SPORT)
     before, after = (balanced_accuracy_score(IS_SPORT, one.predict(X)) for one in (clf, tuned))
     assert after == pytest.approx(tuned.best_score_)
-    assert after > before
+    assert after >= before
     by_hand = clf.predict_proba(TEXTS)[:, 1] >= tuned.best_threshold_
     np.testing.assert_array_equal(tuned.predict(X) == "yes", by_hand)
 
@@ -216,9 +231,9 @@ def test_learning_curve(clf, X):
 def test_learning_curve_display(clf):
     pytest.importorskip("matplotlib").use("agg")
     display = LearningCurveDisplay.from_estimator(
-        clf, np.array(TEXTS), Y, cv=FOLDS, train_sizes=[1.0], score_type="test"
+        clf, np.array(TEXTS), Y, cv=FOLDS, train_sizes=[0.5, 1.0], score_type="test"
     )
-    assert display.lines_[0].get_ydata()[0] == pytest.approx(np.mean(scores_by_hand(clf)))
+    assert display.lines_[0].get_ydata()[1] == pytest.approx(np.mean(scores_by_hand(clf)))
 
 
 @pytest.mark.parametrize("container", ["column array", "pandas DataFrame"])
@@ -232,12 +247,13 @@ def test_permutation_importance(clf, container):
 
 
 def test_partial_fit_in_a_loop(clf, X):
-    before = log_loss(Y, clf.predict_proba(TEXTS))
-    for _ in range(5):
+    losses = [log_loss(Y, clf.predict_proba(TEXTS))]
+    for _ in range(4):
         clf.partial_fit(X, Y)
+        losses.append(log_loss(Y, clf.predict_proba(X)))
     assert clf.n_iter_ == 1
-    assert log_loss(Y, clf.predict_proba(X)) < before
-    assert clf.score(X, Y) > 0.9
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_partial_fit_learns_of_classes_to_come(model):
@@ -326,22 +342,26 @@ def test_multi_label_cross_validation(model, X):
     np.testing.assert_allclose(proba, clf.predict_proba(TEXTS), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "scoring", ["roc_auc", "neg_log_loss", "neg_brier_score", "balanced_accuracy"]
-)
-def test_two_classes_with_the_scorers(model, scoring):
-    clf = make_classifier(model, labels=["no", "yes"], max_epochs=10).fit(TEXTS, IS_SPORT)
-    backwards = make_classifier(model, labels=["no", "yes"], max_epochs=10)
-    backwards.fit(TEXTS, np.where(IS_SPORT == "yes", "no", "yes"))
-    scorer = sklearn.metrics.get_scorer(scoring)
-    assert scorer(clf, TEXTS, IS_SPORT) > scorer(backwards, TEXTS, IS_SPORT)
-    if scoring == "roc_auc":
-        assert scorer(clf, TEXTS, IS_SPORT) > 0.9
+@pytest.mark.parametrize("numbers", [False, True])
+def test_two_classes_with_the_scorers(model, numbers):
+    labels, y = (
+        ({0: "no", 1: "yes"}, (IS_SPORT == "yes").astype(int))
+        if numbers
+        else (["no", "yes"], IS_SPORT)
+    )
+    clf = make_classifier(model, labels=labels, max_epochs=10).fit(TEXTS, y)
+    backwards = clone(clf).fit(TEXTS, np.where(y == clf.classes_[1], *clf.classes_))
+    scorings = ["roc_auc", "neg_log_loss", "balanced_accuracy"]
+    # These take 1 for the positive class, and no other class.
+    scorings += ["average_precision", "neg_brier_score", "f1"] if numbers else []
+    for scoring in scorings:
+        scorer = get_scorer(scoring)
+        assert scorer(clf, TEXTS, y) > scorer(backwards, TEXTS, y), scoring
+    assert get_scorer("roc_auc")(clf, TEXTS, y) > 0.9
 
 
-@pytest.mark.parametrize("scoring", ["roc_auc", "average_precision", "f1_macro", "accuracy"])
-def test_two_labels_with_the_scorers(model, scoring):
-    matrix = np.column_stack([Y == "music", Y == "sport"]).astype(int)
+def test_two_labels_with_the_scorers(model):
+    matrix = np.column_stack([Y == "sport", Y == "music"]).astype(int)
     clf = GLiClassMultiLabelClassifier(
         model,
         ["sport", "music"],
@@ -351,8 +371,19 @@ def test_two_labels_with_the_scorers(model, scoring):
         max_epochs=20,
         random_state=0,
     )
-    clf.fit(TEXTS, matrix[:, ::-1])
-    assert sklearn.metrics.get_scorer(scoring)(clf, TEXTS, matrix[:, ::-1]) > 0.9
+    clf.fit(TEXTS, matrix)
+    for scoring in ("roc_auc", "f1_macro", "accuracy", "jaccard_macro"):
+        assert get_scorer(scoring)(clf, TEXTS, matrix) > 0.6, scoring
+    by_columns = average_precision_score(matrix, clf.decision_function(TEXTS))
+    assert by_columns > 0.9
+    assert roc_auc_score(matrix, clf.predict_proba(TEXTS)) == get_scorer("roc_auc")(
+        clf, TEXTS, matrix
+    )
+    # With two classes_ scikit-learn takes the problem for a binary one and wants a class 1.
+    with pytest.raises(ValueError, match="pos_label=1 is not a valid label"):
+        get_scorer("average_precision")(clf, TEXTS, matrix)
+    renamed = clone(clf).set_params(labels={0: "sport", 1: "music"}).fit(TEXTS, matrix)
+    assert get_scorer("average_precision")(renamed, TEXTS, matrix) == pytest.approx(by_columns)
 
 
 # What scikit-learn cannot do with texts; docs/scikit_learn.md gives the reasons.

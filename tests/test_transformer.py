@@ -128,7 +128,7 @@ def test_frames_keep_the_callers_index(model):
         ({"output": "scores"}, "'output' parameter"),
         ({"multi_label": "yes"}, "'multi_label' parameter"),
         ({"labels": []}, "labels is empty"),
-        ({"labels": "sport"}, "single string"),
+        ({"labels": "sport"}, "'labels' parameter"),
     ],
 )
 def test_bad_parameters(model, parameters, message):

@@ -108,8 +108,8 @@ def run_battery(estimator):
 
 QUICK = {
     "trainable": "head",
-    "max_epochs": 6,
-    "learning_rate": 0.02,
+    "max_epochs": 10,
+    "learning_rate": 0.01,
     "batch_size": 32,
     "random_state": 0,
 }

@@ -395,12 +395,12 @@ def test_every_form_of_many_labels_trains_the_same(model, form):
 
 
 def test_soft_targets_are_learnt(model):
-    """Between hard and no labels: a target of 0.7 is approached from both sides."""
     texts = ["the world today"] * 12
     soft = np.tile([0.7, 0.2, 0.5], (12, 1))
-    clf = make(GLiClassMultiLabelClassifier, model, max_epochs=60, learning_rate=5e-3)
-    clf.fit(texts, soft)
-    np.testing.assert_allclose(clf.predict_proba(texts[:1])[0], soft[0], atol=0.1)
+    clf = make(GLiClassMultiLabelClassifier, model, max_epochs=40, trainable="head").fit(
+        texts, soft
+    )
+    np.testing.assert_allclose(clf.predict_proba(texts[:1])[0], soft[0], atol=0.15)
 
 
 @pytest.mark.parametrize("form", [list, pd.Series, lambda y: y.reshape(-1, 1), np.array])

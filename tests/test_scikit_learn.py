@@ -153,7 +153,7 @@ def test_calibration(clf, X):
 
 
 def test_calibration_of_a_trained_classifier(clf):
-    clf.set_params(max_epochs=20, learning_rate=0.02)
+    clf.set_params(max_epochs=20)
     calibrated = CalibratedClassifierCV(clf, cv=FOLDS, ensemble=False).fit(TEXTS, Y)
     assert calibrated.score(TEXTS, Y) > 0.8
 
@@ -247,13 +247,13 @@ def test_permutation_importance(clf, container):
 
 
 def test_partial_fit_in_a_loop(clf, X):
+    clf.set_params(learning_rate=0.001)
     losses = [log_loss(Y, clf.predict_proba(TEXTS))]
     for _ in range(4):
         clf.partial_fit(X, Y)
         losses.append(log_loss(Y, clf.predict_proba(X)))
     assert clf.n_iter_ == 1
-    assert losses == sorted(losses, reverse=True)
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < losses[1] < losses[0]
 
 
 def test_partial_fit_learns_of_classes_to_come(model):

@@ -1,5 +1,8 @@
 """Everything in scikit-learn that takes a classifier takes ours."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -326,6 +329,14 @@ def test_encoded_classes_without_labels_warn_once(model):
     with pytest.warns(UserWarning, match="say nothing about the texts") as caught:
         VotingClassifier([("a", clf)]).fit(TEXTS, Y)
     assert len(caught) == 1
+
+
+def test_the_guide_runs():
+    guide = Path(__file__).parents[1] / "docs" / "scikit_learn.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", guide.read_text("utf-8"), re.S | re.M)
+    assert len(blocks) == 3
+    for code in blocks:
+        exec(code, {})
 
 
 # The multi-label classifier, and problems with two labels.

@@ -58,9 +58,7 @@ class Task:
         self.multi_label = bool((test["true_labels"].str.len() != 1).any())
 
     def draw(self, n: int, seed: int) -> pd.DataFrame:
-        """Draw `n` rows of each class (all there are, if fewer); with several classes a row, `n`
-        rows that have it.
-        """
+        """Draw `n` rows that have each class, or all there are if fewer."""
         rows = self.train.sample(frac=1, random_state=seed)
         chosen: dict[int, None] = {}
         for label in self.labels:
@@ -215,10 +213,9 @@ def print_table(results: pd.DataFrame, args: argparse.Namespace) -> None:
     for name in args.sets:
         cells = []
         for method, n in columns:
-            part = results.query("set == @name and method == @method and examples == @n")[
-                "macro-F1"
-            ]
-            cells.append((part.mean(), part.std(ddof=0)))
+            own = results["method"].eq(method) & results["examples"].eq(n)
+            scores = results.loc[own & results["set"].eq(name), "macro-F1"]
+            cells.append((scores.mean(), scores.std(ddof=0)))
         means.append([mean for mean, _ in cells])
         shown = [f"{m:.3f} ± {s:.3f}" if s else f"{m:.3f}" for m, s in cells]
         print(f"| {name} | {' | '.join(shown)} |")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
 from .exceptions import TruncationWarning, UntrainedModelError
+from .transformer import GLiClassTransformer
 
 if TYPE_CHECKING:
     from .modeling import GLiClassConfig, GLiClassModel
@@ -21,6 +22,7 @@ __all__ = [
     "GLiClassConfig",
     "GLiClassModel",
     "GLiClassMultiLabelClassifier",
+    "GLiClassTransformer",
     "TruncationWarning",
     "UntrainedModelError",
     "__version__",

@@ -3,99 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
-from sklearn.utils._param_validation import Interval, StrOptions
 
-from .base import BaseGLiClassClassifier
+from .classifier_base import BaseGLiClassClassifier
 from .labels import LabelSet
+from .parameters import store_parameters, with_parameters
 from .targets import Targets, multi_label_targets, single_label_targets
 
 
+@with_parameters
 class GLiClassClassifier(BaseGLiClassClassifier):
     """Choose one class for each text.
 
     Parameters
     ----------
-    model : str, default="mini"
-        ``"mini"`` is the embedded model, which works offline. Otherwise the name of a hub
-        repository or of a folder: a GLiClass checkpoint is used as it is, a
-        sentence-transformers model becomes a zero-shot bi-encoder, and a plain encoder becomes a
-        new GLiClass that has to be fitted before it predicts.
-    labels : list of classes, dict of class to label text, or nested dict, default=None
-        What to choose from. A list shows each class to the model as ``str(class)``; a dict gives
-        the text that the model reads for each class; a dict of lists or dicts is a hierarchy
-        whose leaves are the classes, under dotted names. With None the classes come from ``fit``.
-    architecture : {"auto", "uni-encoder", "bi-encoder"}, default="auto"
-        How a new GLiClass is built around a plain encoder or a sentence-transformers model.
-        A checkpoint has its own.
-    revision : str, default=None
-        The branch, tag or commit of a hub repository.
-    task_description : str, default=None
-        A sentence put in the prompt before the text, such as
-        ``"Classify the sentiment of this review: "``.
-    max_length : int, default=None
-        The longest prompt in tokens; None means what the model was made for. Labels are never
-        cut: those that do not fit beside the text are scored in several passes. A longer text is
-        cut, with a warning.
-    device : str, default="auto"
-        ``"cpu"``, ``"cuda"`` and so on; ``"auto"`` takes a GPU where there is one.
-    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        The precision of the weights; ``"auto"`` is float32 on a CPU.
-    n_jobs : int, default=None
-        How many micro-batches are scored at a time, sharing the threads. None means 1.
-    trainable : {"all", "head", "lora"}, default="all"
-        What ``fit`` changes: all weights; the heads alone, on representations that are computed
-        once; or the heads and low-rank updates of the backbone (needs the extra ``lora``).
-    max_epochs : int or "auto", default="auto"
-        How often training goes through the texts; 0 records the classes and trains nothing.
-        ``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 20.
-    batch_size : int, default=16
-        Texts in an optimizer step.
-    learning_rate : float, default=5e-5
-        The highest learning rate of the backbone.
-    head_learning_rate : float, default=None
-        The highest learning rate of the heads; None means `learning_rate`.
-    weight_decay : float, default=0.01
-        How much AdamW shrinks matrices.
-    warmup_fraction : float, default=0.1
-        The share of steps in which the learning rate rises; it falls in the rest.
-    max_grad_norm : float, default=1.0
-        The norm to which larger gradients are clipped.
-    focal_gamma : float, default=0.0
-        How much less examples count in the focal loss that are already right; 0 is cross-entropy.
-    focal_alpha : float, default=None
-        The weight of true pairs in the sigmoid form of the focal loss; unused here.
-    label_smoothing : float, default=0.0
-        The share of a target that is spread over the other outcomes.
-    class_weight : dict of class to float, "balanced" or None, default=None
-        How much each class counts. ``"balanced"`` makes up for their frequencies.
-    lora_rank : int, default=16
-        The rank of the updates with ``trainable="lora"``.
-    early_stopping : bool, default=False
-        Whether to set a part of the texts aside and stop when the score on it no longer gets
-        better. The best weights win, the pretrained ones included.
-    validation_fraction : float, default=0.1
-        The part set aside where there is no ``X_val``.
-    n_iter_no_change : int, default=3
-        How many epochs without a better score end the training with `early_stopping`.
-    tol : float, default=1e-4
-        By how much a score has to be better to count for `n_iter_no_change`.
-    calibrate : bool, default=False
-        Whether to fit a temperature on validation data, so that probabilities fit frequencies.
-    gradient_checkpointing : bool, default=False
-        Trade time for memory in training.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the last one.
-    random_state : int, RandomState or None, default=None
-        Determines the order of texts and labels, dropout and the validation split. An int makes
-        results repeat exactly on the same machine.
-    verbose : int, default=0
-        Show a progress bar.
+    {parameters}
 
     Attributes
     ----------
@@ -129,7 +55,46 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     array(['sport'], dtype='<U7')
     """
 
-    _multi_label = False
+    def __init__(
+        self,
+        model: str = "mini",
+        labels: Any = None,
+        *,
+        architecture: str = "auto",
+        revision: str | None = None,
+        task_description: str | None = None,
+        max_length: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        n_jobs: int | None = None,
+        trainable: str = "all",
+        max_epochs: int | str = "auto",
+        batch_size: int = 16,
+        learning_rate: float = 5e-5,
+        head_learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        warmup_fraction: float = 0.1,
+        max_grad_norm: float = 1.0,
+        focal_gamma: float = 0.0,
+        focal_alpha: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        lora_rank: int = 16,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        calibrate: bool = False,
+        gradient_checkpointing: bool = False,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        store_parameters(self, locals())
+
+    @property
+    def _multi_label(self) -> bool:
+        return False
 
     def _targets(self, y: Any, labels: Any) -> Targets:
         return single_label_targets(y, labels)
@@ -193,89 +158,13 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         return self.classes_[best]
 
 
+@with_parameters
 class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
     """Choose any number of classes for each text.
 
     Parameters
     ----------
-    model : str, default="mini"
-        ``"mini"`` is the embedded model, which works offline. Otherwise the name of a hub
-        repository or of a folder: a GLiClass checkpoint is used as it is, a
-        sentence-transformers model becomes a zero-shot bi-encoder, and a plain encoder becomes a
-        new GLiClass that has to be fitted before it predicts.
-    labels : list of classes, dict of class to label text, or nested dict, default=None
-        What to choose from. A list shows each class to the model as ``str(class)``; a dict gives
-        the text that the model reads for each class; a dict of lists or dicts is a hierarchy
-        whose leaves are the classes, under dotted names. With None the classes come from ``fit``.
-    threshold : float, list of float, dict of class to float, or "auto", default=0.5
-        The probability from which on a class is chosen: one for all, or one for each class.
-        ``"auto"`` tunes one for each class on validation data in ``fit``, for the highest F1;
-        without fitting it is one half.
-    architecture : {"auto", "uni-encoder", "bi-encoder"}, default="auto"
-        How a new GLiClass is built around a plain encoder or a sentence-transformers model.
-        A checkpoint has its own.
-    revision : str, default=None
-        The branch, tag or commit of a hub repository.
-    task_description : str, default=None
-        A sentence put in the prompt before the text.
-    max_length : int, default=None
-        The longest prompt in tokens; None means what the model was made for. Labels are never
-        cut: those that do not fit beside the text are scored in several passes. A longer text is
-        cut, with a warning.
-    device : str, default="auto"
-        ``"cpu"``, ``"cuda"`` and so on; ``"auto"`` takes a GPU where there is one.
-    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        The precision of the weights; ``"auto"`` is float32 on a CPU.
-    n_jobs : int, default=None
-        How many micro-batches are scored at a time, sharing the threads. None means 1.
-    trainable : {"all", "head", "lora"}, default="all"
-        What ``fit`` changes: all weights; the heads alone, on representations that are computed
-        once; or the heads and low-rank updates of the backbone (needs the extra ``lora``).
-    max_epochs : int or "auto", default="auto"
-        How often training goes through the texts; 0 records the classes and trains nothing.
-        ``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 20.
-    batch_size : int, default=16
-        Texts in an optimizer step.
-    learning_rate : float, default=5e-5
-        The highest learning rate of the backbone.
-    head_learning_rate : float, default=None
-        The highest learning rate of the heads; None means `learning_rate`.
-    weight_decay : float, default=0.01
-        How much AdamW shrinks matrices.
-    warmup_fraction : float, default=0.1
-        The share of steps in which the learning rate rises; it falls in the rest.
-    max_grad_norm : float, default=1.0
-        The norm to which larger gradients are clipped.
-    focal_gamma : float, default=0.0
-        How much less examples count in the focal loss that are already right; 0 is cross-entropy.
-    focal_alpha : float, default=None
-        The weight of true text-label pairs, against one minus it of false ones.
-    label_smoothing : float, default=0.0
-        The share of a target that is spread over the other outcomes.
-    class_weight : dict of class to float, "balanced" or None, default=None
-        How much each class counts. ``"balanced"`` makes up for their frequencies.
-    lora_rank : int, default=16
-        The rank of the updates with ``trainable="lora"``.
-    early_stopping : bool, default=False
-        Whether to set a part of the texts aside and stop when the score on it no longer gets
-        better. The best weights win, the pretrained ones included.
-    validation_fraction : float, default=0.1
-        The part set aside where there is no ``X_val``.
-    n_iter_no_change : int, default=3
-        How many epochs without a better score end the training with `early_stopping`.
-    tol : float, default=1e-4
-        By how much a score has to be better to count for `n_iter_no_change`.
-    calibrate : bool, default=False
-        Whether to fit a temperature on validation data, so that probabilities fit frequencies.
-    gradient_checkpointing : bool, default=False
-        Trade time for memory in training.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the last one.
-    random_state : int, RandomState or None, default=None
-        Determines the order of texts and labels, dropout and the validation split. An int makes
-        results repeat exactly on the same machine.
-    verbose : int, default=0
-        Show a progress bar.
+    {parameters}
 
     Attributes
     ----------
@@ -306,18 +195,6 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
     >>> clf.predict_labels(["We ate our way through the street markets of Bangkok."])
     [['travel', 'food']]
     """
-
-    _multi_label = True
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseGLiClassClassifier._parameter_constraints,
-        "threshold": [
-            Interval(Real, 0, 1, closed="both"),
-            StrOptions({"auto"}),
-            "array-like",
-            dict,
-        ],
-    }
 
     def __init__(
         self,
@@ -355,40 +232,11 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
-        super().__init__(
-            model,
-            labels,
-            architecture=architecture,
-            revision=revision,
-            task_description=task_description,
-            max_length=max_length,
-            device=device,
-            dtype=dtype,
-            n_jobs=n_jobs,
-            trainable=trainable,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            head_learning_rate=head_learning_rate,
-            weight_decay=weight_decay,
-            warmup_fraction=warmup_fraction,
-            max_grad_norm=max_grad_norm,
-            focal_gamma=focal_gamma,
-            focal_alpha=focal_alpha,
-            label_smoothing=label_smoothing,
-            class_weight=class_weight,
-            lora_rank=lora_rank,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            calibrate=calibrate,
-            gradient_checkpointing=gradient_checkpointing,
-            warm_start=warm_start,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.threshold = threshold
+        store_parameters(self, locals())
+
+    @property
+    def _multi_label(self) -> bool:
+        return True
 
     def decision_function(self, X: Any) -> NDArray[np.float32]:
         """Give the logits.

@@ -167,7 +167,7 @@ def _checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32
             f"sample_weight[{i}] is {weights[i]}; a weight is a finite number of at least 0."
         )
     if not weights.any():
-        raise ValueError("sample_weight is 0 for all samples; there is nothing to learn from.")
+        raise ValueError("sample_weight is zero for all samples; there is nothing to learn from.")
     return weights
 
 

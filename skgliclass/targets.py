@@ -58,6 +58,7 @@ def single_label_targets(y: Any, labels: Any) -> Targets:
     ValueError
         If a class is missing or unknown, or integers could be read in two ways.
     """
+    _check_given(y)
     vector = column_or_1d(y, warn=True)
     _check_none_missing(vector)
     check_classification_targets(vector)
@@ -87,6 +88,7 @@ def multi_label_targets(y: Any, labels: Any) -> Targets:
     ValueError
         If shapes, columns or values do not fit; the row is named.
     """
+    _check_given(y)
     given = None if labels is None else LabelSet.from_labels(labels, sort=False)
     if sparse.issparse(y):
         return _matrix_targets(sparse.csr_array(y).toarray(), given)
@@ -132,6 +134,15 @@ def _read_as_positions(y: NDArray[Any], labels: Any, label_set: LabelSet) -> Lab
         raise ValueError(
             f"y[{i}] is {y[i]}, which is neither one of the labels nor a position among the "
             f"{len(label_set)} sorted labels."
+        )
+    if len(np.unique(y)) < len(label_set):
+        warnings.warn(
+            f"y holds the integers {np.unique(y).tolist()[:8]}, which are read as positions in the "
+            f"{len(label_set)} sorted labels, but not all of them occur. If they mean something "
+            "else, such as one class against the rest, name them with a dict: "
+            "labels={0: 'anything else', 1: 'sport'}.",
+            UserWarning,
+            stacklevel=2,
         )
     return LabelSet(np.arange(len(label_set)), label_set.texts)
 
@@ -243,6 +254,14 @@ def _all_between_0_and_1(table: NDArray[Any]) -> bool:
     return table.dtype.kind in "biuf" and bool(((table >= 0) & (table <= 1)).all())
 
 
+def _check_given(y: Any) -> None:
+    if y is None:
+        raise ValueError(
+            "Fitting requires y to be passed, but the target y is None. To classify without "
+            "fitting, give labels=[...] and call predict."
+        )
+
+
 def _check_none_missing(y: NDArray[Any]) -> None:
     missing = pd.isna(y)
     if missing.any():
@@ -251,3 +270,6 @@ def _check_none_missing(y: NDArray[Any]) -> None:
             f"y[{i}] is missing ({y[i]!r}, NaN or None); every row needs a class. Drop such rows "
             "before fitting."
         )
+    if y.dtype.kind == "f" and np.isinf(y).any():
+        i = int(np.flatnonzero(np.isinf(y))[0])
+        raise ValueError(f"y[{i}] is infinite (inf); a class must be a value.")

@@ -42,6 +42,19 @@ class TunedWeights:
                 parameters[name].copy_(value)
         return replace(loaded, model=model.eval(), zero_shot=True)
 
+    def then(self, later: TunedWeights) -> TunedWeights:
+        """Give the sum of these changes and of later ones, made to the model that these gave."""
+        replaced = {**self.replaced, **later.replaced}
+        low_rank = {k: v for k, v in self.low_rank.items() if k not in later.replaced}
+        for name, (left, right) in later.low_rank.items():
+            if name in replaced:
+                replaced[name] = replaced[name] + left @ right
+            elif name in low_rank:
+                low_rank[name] = _sum_of_products(low_rank[name], (left, right))
+            else:
+                low_rank[name] = left, right
+        return TunedWeights(replaced, low_rank)
+
     def full_values(self, model: nn.Module) -> dict[str, Tensor]:
         """Give the new value of every changed parameter of `model`."""
         before = dict(model.named_parameters())
@@ -66,6 +79,21 @@ class TunedWeights:
             for name, left in factors.items()
             if name.startswith(_LEFT)
         }
+
+
+def _sum_of_products(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Give the factors of ``a[0] @ a[1] + b[0] @ b[1]``, never of a higher rank than a matrix has.
+
+    The factors of the sum are those of its parts side by side, so repeated sums would grow.
+    """
+    left, right = torch.cat([a[0], b[0]], dim=1), torch.cat([a[1], b[1]])
+    n_rows, n_columns = left.shape[0], right.shape[1]
+    if left.shape[1] <= min(n_rows, n_columns):
+        return left, right
+    product = left @ right
+    if n_rows <= n_columns:
+        return torch.eye(n_rows), product
+    return product, torch.eye(n_columns)
 
 
 def copy_sharing(model: nn.Module, changed: set[str]) -> Any:

@@ -31,9 +31,15 @@ def test_integer_classes_of_a_dict_are_themselves():
 
 
 def test_integers_are_positions_in_sorted_labels():
-    targets = single_label_targets(np.array([2, 0]), ["a", "b", "c"])
+    targets = single_label_targets(np.array([2, 0, 1]), ["a", "b", "c"])
     assert targets.label_set.classes.tolist() == [0, 1, 2]
     assert targets.label_set.texts == ("a", "b", "c")
+
+
+def test_integers_that_are_not_all_positions_warn():
+    with pytest.warns(UserWarning, match="not all of them occur"):
+        targets = single_label_targets(np.array([0, 1]), ["a", "b", "c"])
+    np.testing.assert_array_equal(targets.matrix, [[1, 0, 0], [0, 1, 0]])
 
 
 def test_integers_beside_unsorted_labels_are_refused_with_both_remedies():

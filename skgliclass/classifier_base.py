@@ -1,0 +1,238 @@
+"""The base of both classifiers: fitting, saving and loading."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
+from typing_extensions import Self
+
+from .base import BaseGLiClass
+from .callbacks import CallbackSupportMixin, with_callbacks
+from .finetuning import FitOutcome, fine_tune, prepare
+from .labels import LabelSet
+from .persistence import load_estimator, save_estimator
+from .targets import Targets
+from .texts import row_index
+
+
+class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass):
+    """What the single-label and the multi-label classifier share."""
+
+    trainable: str
+    max_epochs: int | str
+    batch_size: int
+    learning_rate: float
+    head_learning_rate: float | None
+    weight_decay: float
+    warmup_fraction: float
+    max_grad_norm: float
+    focal_gamma: float
+    focal_alpha: float | None
+    label_smoothing: float
+    class_weight: Any
+    lora_rank: int
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+    calibrate: bool
+    gradient_checkpointing: bool
+    warm_start: bool
+    random_state: Any
+
+    def _calibrated_logits(self, X: Any) -> NDArray[np.float32]:
+        logits = self._logits(X)
+        temperature = 1.0 if self._fit_state is None else self._fit_state.temperature
+        return logits if temperature == 1.0 else logits / np.float32(temperature)
+
+    def predict_frame(self, X: Any) -> pd.DataFrame:
+        """Give the probability of every class as a frame.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        DataFrame of shape (n_samples, n_classes)
+            The probabilities. The rows have the index of `X` where it is a pandas object; the
+            columns are the classes.
+        """
+        scores = self.predict_proba(X)
+        return pd.DataFrame(scores, index=row_index(X), columns=list(self.classes_))
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:  # noqa: D102
+        raise NotImplementedError
+
+    # Fitting.
+
+    def _targets(self, y: Any, labels: Any) -> Targets:
+        raise NotImplementedError
+
+    def _wants_thresholds(self) -> bool:
+        return False
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+    ) -> Self:
+        """Fine-tune the model on labelled texts.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+        y : array-like
+            One class a text, or for the multi-label classifier an indicator matrix, a sparse
+            matrix, a frame whose columns are the classes, or a list of label sets. Numbers
+            between 0 and 1 in a matrix are soft targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each text counts.
+        X_val, y_val : default=None
+            Held-out texts and labels to choose the best epoch, to stop early, to calibrate and to
+            tune thresholds on, in place of a part of `X`.
+
+        Returns
+        -------
+        self
+            The fitted classifier. If anything fails, it is left as it was before.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, a text or a label is at fault; the message names it.
+        FloatingPointError
+            If the loss becomes infinite or not a number.
+        """
+        self._validate_params()
+        return self._fit(X, y, sample_weight, X_val, y_val, labels=self.labels)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train one epoch on more labelled texts, from where the last call stopped.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+        y : array-like
+            The labels, as in :meth:`fit`.
+        classes : array-like, default=None
+            All classes that any call will bring. Needed in the first call unless ``labels=`` was
+            given; may be left out afterwards.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each text counts.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        labels = self.labels
+        if self._fit_state is not None:
+            known = self._require_label_set()
+            _check_same_classes(classes, known)
+            labels = known.as_labels()
+        elif labels is None:
+            if classes is None:
+                raise ValueError(
+                    "classes must be passed on the first call to partial_fit, unless labels= is "
+                    "given."
+                )
+            labels = np.unique(classes) if not self._multi_label else classes
+        return self._fit(X, y, sample_weight, None, None, labels=labels, one_epoch=True)
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_val: Any,
+        y_val: Any,
+        *,
+        labels: Any,
+        one_epoch: bool = False,
+    ) -> Self:
+        problem = prepare(
+            self, X, y, sample_weight, X_val, y_val, labels=labels, one_epoch=one_epoch
+        )
+        self._store(fine_tune(self, problem, one_epoch=one_epoch))
+        return self
+
+    def _store(self, outcome: FitOutcome) -> None:
+        """Set everything that a fit leaves, once nothing can fail any more."""
+        self._fit_state = outcome.state
+        self.n_iter_ = outcome.n_iter
+        self.loss_curve_ = outcome.loss_curve
+        self.best_loss_ = min(outcome.loss_curve, default=None)
+        self.validation_scores_ = outcome.validation_scores
+        self.temperature_ = outcome.state.temperature
+        if outcome.interrupted:
+            warnings.warn(
+                f"fit was interrupted after {outcome.n_iter} epoch(s); the best weights so far are "
+                "kept and the classifier can be used.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    # Saving and loading.
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and this classifier to a folder.
+
+        The folder is a checkpoint that the ``gliclass`` package loads too, with one file beside
+        it for the classes, label texts, thresholds and parameters.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where to; made if missing.
+        """
+        self._validate_params()
+        label_set = self._current_label_set()
+        save_estimator(self, self._engine().loaded, label_set, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | Path, *, revision: str | None = None, **parameters: Any
+    ) -> Self:
+        """Load a classifier that :meth:`save_pretrained` wrote, or any other checkpoint.
+
+        Parameters
+        ----------
+        model : str or path
+            A folder or a hub id.
+        revision : str, optional
+            The branch, tag or commit of a hub repository.
+        **parameters
+            Parameters of the classifier to set anew.
+
+        Returns
+        -------
+        classifier
+            It predicts as the one that was saved.
+        """
+        return load_estimator(cls, str(model), revision, parameters)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = self._multi_label
+        tags.classifier_tags.multi_class = not self._multi_label
+        tags.target_tags.multi_output = self._multi_label
+        tags.target_tags.single_output = not self._multi_label
+        return tags
+
+
+def _check_same_classes(classes: Any, known: LabelSet) -> None:
+    if classes is not None and sorted(map(str, classes)) != sorted(map(str, known.classes)):
+        raise ValueError(
+            f"classes={list(classes)!r} is not the same as on the last call to partial_fit: "
+            f"{known.classes.tolist()!r}."
+        )

@@ -1,0 +1,294 @@
+"""What a classifier's ``fit`` does: read the data, train, calibrate; it changes no estimator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+
+from . import fitting
+from .callbacks import FitCallbacks
+from .fitting import Examples, FitState
+from .labels import LabelSet
+from .targets import Targets
+
+if TYPE_CHECKING:
+    from .classifier_base import BaseGLiClassClassifier
+    from .inference import Engine
+    from .training import TrainingOptions, TrainingResult
+    from .weights import TunedWeights
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is to be learnt.
+
+    Attributes
+    ----------
+    label_set : LabelSet
+        The classes and their label texts.
+    training : Examples
+        What to learn from.
+    validation : Examples or None
+        What to judge by.
+    label_weights : ndarray of shape (n_classes,) or None
+        How much each class's text-label pairs weigh.
+    """
+
+    label_set: LabelSet
+    training: Examples
+    validation: Examples | None
+    label_weights: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class FitOutcome:
+    """What a fit found, by the names of the classifiers' attributes."""
+
+    state: FitState
+    n_iter: int
+    loss_curve: list[float]
+    validation_scores: list[float] | None
+    interrupted: bool
+
+
+def prepare(
+    classifier: BaseGLiClassClassifier,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    X_val: Any,
+    y_val: Any,
+    *,
+    labels: Any,
+    one_epoch: bool,
+) -> Problem:
+    """Read what the user gave to ``fit``.
+
+    Parameters
+    ----------
+    classifier : classifier
+        Whose parameters count.
+    X, y, sample_weight, X_val, y_val
+        As in ``fit``.
+    labels : Any
+        The `labels` parameter to read `y` by.
+    one_epoch : bool
+        Whether this is a ``partial_fit``, which sets no examples aside.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a text, a label or a weight is at fault.
+    """
+    goes_on = one_epoch and classifier._fit_state is not None
+    texts = classifier._texts(X, reset=not goes_on)
+    targets = classifier._targets(y, labels)
+    _check_same_length(texts, targets, "X", "y")
+    weights, label_weights = fitting.example_weights(
+        targets, sample_weight, classifier.class_weight, classifier._multi_label
+    )
+    training = Examples(texts, targets.matrix, weights)
+    validation = _given_validation(classifier, X_val, y_val, targets.label_set)
+    if validation is None and not one_epoch and _needs_validation(classifier):
+        training, validation = fitting.split_off_validation(
+            training,
+            classifier.validation_fraction,
+            classifier._multi_label,
+            check_random_state(classifier.random_state),
+        )
+    return Problem(targets.label_set, training, validation, label_weights)
+
+
+def fine_tune(
+    classifier: BaseGLiClassClassifier, problem: Problem, *, one_epoch: bool
+) -> FitOutcome:
+    """Train as a classifier's parameters say, and tune what comes after the logits.
+
+    Parameters
+    ----------
+    classifier : classifier
+        Whose parameters and, where it goes on from them, tuned weights count.
+    problem : Problem
+        What to learn.
+    one_epoch : bool
+        Train one epoch from where the last fit stopped, whatever the parameters say.
+
+    Returns
+    -------
+    FitOutcome
+        For the classifier to store.
+    """
+    goes_on = one_epoch or classifier.warm_start
+    before = classifier._fit_state.weights if goes_on and classifier._fit_state else None
+    engine = classifier._make_engine(tuned=goes_on)
+    options = _training_options(classifier, len(problem.training.texts), one_epoch)
+    if options.max_epochs == 0:
+        state = _finished_state(classifier, engine, problem, None, before)
+        return FitOutcome(state, 0, [], None, False)
+    result = _train(classifier, engine, problem, options, before)
+    changed = _what_changed(result, engine, problem)
+    state = _finished_state(classifier, engine, problem, changed, _together(before, changed))
+    scores = None if problem.validation is None else result.validation_scores
+    return FitOutcome(state, result.n_iter, result.loss_curve, scores, result.interrupted)
+
+
+def _what_changed(result: TrainingResult, engine: Engine, problem: Problem) -> TunedWeights | None:
+    """Give the weights to keep: none where the ones before training were the best."""
+    nothing_better = problem.validation is not None and result.best_iter == 0
+    # Heads that came fresh from the random generator are not there to be loaded again.
+    return None if nothing_better and engine.loaded.zero_shot else result.weights
+
+
+def _together(before: TunedWeights | None, changed: TunedWeights | None) -> TunedWeights | None:
+    """Give all that differs from the pretrained weights."""
+    return before.then(changed) if before is not None and changed is not None else changed or before
+
+
+def _given_validation(
+    classifier: BaseGLiClassClassifier, X_val: Any, y_val: Any, label_set: LabelSet
+) -> Examples | None:
+    if (X_val is None) != (y_val is None):
+        missing = "y_val" if y_val is None else "X_val"
+        raise ValueError(f"{missing} is missing: X_val and y_val have to be given together.")
+    if X_val is None:
+        return None
+    texts = classifier._texts(X_val, name="X_val")
+    targets = classifier._targets(y_val, label_set.as_labels())
+    _check_same_length(texts, targets, "X_val", "y_val")
+    return Examples(texts, targets.matrix)
+
+
+def _needs_validation(classifier: BaseGLiClassClassifier) -> bool:
+    return classifier.early_stopping or classifier.calibrate or classifier._wants_thresholds()
+
+
+def _training_options(
+    classifier: BaseGLiClassClassifier, n_samples: int, one_epoch: bool
+) -> TrainingOptions:
+    from .training import TrainingOptions
+
+    epochs = (
+        fitting.automatic_epochs(n_samples, classifier.batch_size)
+        if isinstance(classifier.max_epochs, str)
+        else int(classifier.max_epochs)
+    )
+    return TrainingOptions(
+        multi_label=classifier._multi_label,
+        max_epochs=1 if one_epoch else epochs,
+        decay=not one_epoch,
+        batch_size=classifier.batch_size,
+        learning_rate=classifier.learning_rate,
+        head_learning_rate=classifier.head_learning_rate or classifier.learning_rate,
+        weight_decay=classifier.weight_decay,
+        warmup_fraction=0.0 if one_epoch else classifier.warmup_fraction,
+        max_grad_norm=classifier.max_grad_norm,
+        focal_gamma=classifier.focal_gamma,
+        focal_alpha=classifier.focal_alpha,
+        label_smoothing=classifier.label_smoothing,
+        trainable=classifier.trainable,
+        lora_rank=classifier.lora_rank,
+        gradient_checkpointing=classifier.gradient_checkpointing,
+        n_iter_no_change=classifier.n_iter_no_change if classifier.early_stopping else None,
+        tol=classifier.tol,
+        seed=int(check_random_state(classifier.random_state).randint(2**31 - 1)),
+    )
+
+
+def _train(
+    classifier: BaseGLiClassClassifier,
+    engine: Engine,
+    problem: Problem,
+    options: TrainingOptions,
+    before: TunedWeights | None,
+) -> TrainingResult:
+    from .training import train
+    from .training_data import LabelledRows, make_training_set
+
+    task = classifier.task_description or ""
+    label_set, training, validation = problem.label_set, problem.training, problem.validation
+    data = make_training_set(
+        engine,
+        training.texts,
+        label_set.texts,
+        LabelledRows.shared(training.matrix),
+        weights=training.weights,
+        label_weights=problem.label_weights,
+        task_description=task,
+    )
+    validate = None
+    if validation is not None:
+        validate = fitting.make_validator(
+            validation, label_set.texts, classifier._multi_label, task
+        )
+    given = classifier._given_label_set()
+    callbacks = FitCallbacks(
+        classifier,
+        options,
+        len(training.texts),
+        lambda weights: FitState(label_set, given, _together(before, weights), 1.0, None),
+    )
+    with callbacks:
+        return train(
+            engine,
+            data,
+            options,
+            validate=validate,
+            on_epoch=callbacks.on_epoch,
+            on_step=callbacks.on_step,
+        )
+
+
+def _finished_state(
+    classifier: BaseGLiClassClassifier,
+    engine: Engine,
+    problem: Problem,
+    changed: TunedWeights | None,
+    weights: TunedWeights | None,
+) -> FitState:
+    """Tune temperature and thresholds on the validation data, where they are wanted."""
+    temperature, thresholds = 1.0, None
+    validation = problem.validation
+    if validation is not None and (classifier.calibrate or classifier._wants_thresholds()):
+        logits = _validation_logits(classifier, engine, problem, validation, changed)
+        if classifier.calibrate:
+            temperature = fitting.best_temperature(
+                logits, validation.matrix, classifier._multi_label
+            )
+        if classifier._wants_thresholds():
+            thresholds = fitting.best_thresholds(logits / temperature, validation.matrix)
+    return FitState(
+        problem.label_set, classifier._given_label_set(), weights, temperature, thresholds
+    )
+
+
+def _validation_logits(
+    classifier: BaseGLiClassClassifier,
+    engine: Engine,
+    problem: Problem,
+    validation: Examples,
+    changed: TunedWeights | None,
+) -> NDArray[np.float32]:
+    from .inference import Engine
+
+    tuned = engine.loaded if changed is None else changed.apply(engine.loaded)
+    return Engine(tuned, max_length=classifier.max_length, n_jobs=classifier.n_jobs).logits(
+        validation.texts,
+        problem.label_set.texts,
+        task_description=classifier.task_description or "",
+    )
+
+
+def _check_same_length(texts: list[str], targets: Targets, X: str, y: str) -> None:
+    if len(texts) != len(targets.matrix):
+        raise ValueError(
+            f"{X} and {y} have inconsistent numbers of samples: {len(texts)} texts, but "
+            f"{len(targets.matrix)} labels."
+        )

@@ -34,7 +34,7 @@ from rows import (
 )
 from tiny import backbone_config, encoder_checkpoint, reference_checkpoint
 
-from skgliclass import GLiClassModel
+from skgliclass import GLiClassConfig, GLiClassModel
 from skgliclass.modeling.checkpoints import load_model
 
 TOLERANCE = 1e-5
@@ -206,8 +206,9 @@ def failure(backbone: str, **fields: Any) -> Callable[[], str]:
 
     def run() -> str:
         try:
-            reference, ours = pair(backbone, **fields)
-            reference_scores(reference, some_rows(ours))
+            with tempfile.TemporaryDirectory() as folder:
+                reference, _ = reference_checkpoint(Path(folder), backbone, **fields)
+            reference_scores(reference, some_rows(reference))
         except Exception as error:
             return f"{type(error).__name__}: {str(error).splitlines()[0][:90]}"
         return "no error"
@@ -220,6 +221,17 @@ def works(backbone: str, **fields: Any) -> Callable[[], str]:
 
     def run() -> str:
         _, ours = pair(backbone, **fields)
+        return f"{neighbours(ours):.0e} between a row alone and in a batch"
+
+    return run
+
+
+def new(backbone: str, **fields: Any) -> Callable[[], str]:
+    """Tell the same of a model that the reference can build, but not run."""
+
+    def run() -> str:
+        _, other = pair(backbone)
+        ours = GLiClassModel(GLiClassConfig(**{**other.config.to_dict(), **fields})).eval()
         return f"{neighbours(ours):.0e} between a row alone and in a batch"
 
     return run
@@ -305,7 +317,7 @@ DEFECTS = [
         failure("bert", encoder_layer_id=1),
         works("bert", encoder_layer_id=1),
     ),
-    ("hidden_size of 64, mlp", failure("bert", **OTHER_WIDTH), works("bert", **OTHER_WIDTH)),
+    ("hidden_size of 64, mlp", failure("bert", **OTHER_WIDTH), new("bert", **OTHER_WIDTH)),
     ("An encoder-decoder with 30 labels", columns(0), columns(1)),
     *(
         (

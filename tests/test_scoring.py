@@ -89,8 +89,9 @@ def test_logits_are_those_of_the_reference(checkpoints, architecture, task, with
         TEXTS, LABELS, task_description=task, examples=examples
     )
     assert_close(ours, np.stack(theirs))
+    # A constant would agree with a constant: the texts and the labels have to matter.
     assert np.ptp(ours, axis=0).max() > 1e-3
-    assert np.ptp(ours, axis=1).max() > 1e-3
+    assert np.ptp(ours, axis=1).max() > 2e-5
 
 
 # Rows of their own.

@@ -129,7 +129,7 @@ def fine_tune(
     goes_on = one_epoch or classifier.warm_start
     before = classifier._fit_state.weights if goes_on and classifier._fit_state else None
     engine = classifier._make_engine(tuned=goes_on)
-    options = _training_options(classifier, len(problem.training.texts), one_epoch)
+    options = training_options(classifier, len(problem.training.texts), one_epoch)
     if options.max_epochs == 0:
         state = _finished_state(classifier, engine, problem, None, before)
         return FitOutcome(state, 0, [], None, False)
@@ -170,9 +170,20 @@ def _needs_validation(classifier: BaseGLiClassClassifier) -> bool:
     return classifier.early_stopping or classifier.calibrate or classifier._wants_thresholds()
 
 
-def _training_options(
+def training_options(
     classifier: BaseGLiClassClassifier, n_samples: int, one_epoch: bool
 ) -> TrainingOptions:
+    """Give how to train, as a classifier's parameters say.
+
+    Parameters
+    ----------
+    classifier : classifier
+        Whose parameters count.
+    n_samples : int
+        How many examples there are, which ``max_epochs="auto"`` depends on.
+    one_epoch : bool
+        Whether to train one epoch without warm-up and decay, whatever the parameters say.
+    """
     from .training import TrainingOptions
 
     epochs = (

@@ -13,12 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ..datasets import Example
+from ..finetuning import training_options
 from .data import add_data_options, chosen_kind, read_data, told_kind
 from .errors import CommandError
 from .scoring import make_validator
 
 if TYPE_CHECKING:
-    from ..base import BaseGLiClassClassifier
+    from ..classifier_base import BaseGLiClassClassifier
     from ..inference import Engine
     from ..training import Progress, TrainingOptions, TrainingResult
     from ..training_data import TrainingSet
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> None:
     engine = classifier._make_engine(tuned=False)
     task = args.task_description or ""
     data, shared_task = make_data(engine, training, task)
-    options = classifier._training_options(len(training), one_epoch=False)
+    options = training_options(classifier, len(training), one_epoch=False)
     validate = None if validation is None else make_validator(validation, multi_label, task)
     result = _train(engine, data, options, validate)
     classifier.set_params(

@@ -9,8 +9,9 @@ set and gives it to three methods, all with their defaults:
 
 - ours: ``GLiClassClassifier(labels=...)`` or ``GLiClassMultiLabelClassifier(labels=...)``;
 - SetFit (Tunstall et al. 2022) on the same MiniLM weights: one pass over all pairs, as is its
-  default, but at most as many texts as ours encodes in training, or those of ``--setfit-steps``
-  steps where that is more (32 examples of each of 77 classes make six million pairs);
+  default, but no more texts than 3,200 or, if that is more, three passes over the examples, and
+  never less than ``--setfit-steps`` steps (32 examples of each of 77 classes make six million
+  pairs); this is at least as many as ours reads;
 - TF-IDF with logistic regression.
 
 Prints macro-F1 as mean and standard deviation over the seeds, and the seconds of fitting. Finished
@@ -117,7 +118,6 @@ def setfit(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace)
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
 
-    from skgliclass.fitting import automatic_epochs
     from skgliclass.modeling.sources import find_source
 
     column = {label: j for j, label in enumerate(task.labels)}
@@ -131,8 +131,8 @@ def setfit(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace)
     own = target @ target.T if task.multi_label else target[:, None] == target
     n_positive = int(np.triu(own > 0, 1).sum())
     n_pairs = 2 * max(n_positive, len(train) * (len(train) - 1) // 2 - n_positive)
-    ours_texts = automatic_epochs(len(train), BATCH_SIZE) * len(train)
-    limit = max(args.setfit_steps, ours_texts // (2 * BATCH_SIZE))
+    n_passes = np.clip(round(3200 / len(train)), 3, 20)
+    limit = max(args.setfit_steps, int(n_passes * len(train)) // (2 * BATCH_SIZE))
     arguments = TrainingArguments(
         batch_size=BATCH_SIZE,
         max_steps=min(-(-n_pairs // BATCH_SIZE), limit),

@@ -73,10 +73,10 @@ def automatic_epochs(n_samples: int, batch_size: int) -> int:
     Returns
     -------
     int
-        Enough for about 200 steps, but between 3 and 20.
+        Enough for about 200 steps, but between 3 and 10.
     """
     steps = max(1, -(-n_samples // batch_size))
-    return int(np.clip(round(200 / steps), 3, 20))
+    return int(np.clip(round(200 / steps), 3, 10))
 
 
 def split_off_validation(

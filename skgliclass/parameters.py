@@ -128,7 +128,7 @@ PARAMETERS: dict[str, Parameter] = {
     "max_epochs": Parameter(
         'int or "auto"',
         "How often training goes through the texts; 0 records the classes and trains nothing. "
-        '``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 20.',
+        '``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 10.',
         [_at_least(Integral, 0), StrOptions({"auto"})],
     ),
     "batch_size": Parameter("int", "Texts in an optimizer step.", [_at_least(Integral, 1)]),

@@ -28,7 +28,7 @@ class TrainingOptions:
 
     multi_label: bool
     max_epochs: int = 10
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 5e-5
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01

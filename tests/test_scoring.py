@@ -463,12 +463,14 @@ def test_a_bi_encoder_has_no_place_for_examples(engine):
 
 
 def test_examples_at_fault():
-    with pytest.raises(ValueError, match="empty text"):
+    with pytest.raises(ValueError, match="text is empty"):
         PromptExample("  ", ["sport"])
-    with pytest.raises(TypeError, match="text is None"):
+    with pytest.raises(ValueError, match="text is None"):
         PromptExample(None, ["sport"])
-    with pytest.raises(TypeError, match="labels are 'sport'"):
+    with pytest.raises(ValueError, match="labels is 'sport'"):
         PromptExample("fox", "sport")
+    with pytest.raises(ValueError, match=r"other_labels repeats the label 'a'"):
+        PromptExample("fox", ["sport"], ["a", "a"])
 
 
 @every_architecture

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .examples import FIELDS, Example, InContextExample, shown
+from .examples import FIELDS, Example, PromptExample, shown
 from .targets import multi_label_targets, single_label_targets
 from .texts import as_texts
 
 __all__ = [
     "Arrays",
     "Example",
-    "InContextExample",
+    "PromptExample",
     "from_arrays",
     "is_single_label",
     "read_examples",
@@ -225,7 +225,7 @@ def _from_json(row: Any) -> Example:
     )
 
 
-def _in_context_examples(rows: Any) -> list[InContextExample]:
+def _in_context_examples(rows: Any) -> list[PromptExample]:
     if rows is None:
         return []
     if not isinstance(rows, list):
@@ -238,7 +238,7 @@ def _in_context_examples(rows: Any) -> list[InContextExample]:
         # Of soft labels the prompt shows the names.
         names = list(labels) if isinstance(labels, Mapping) else labels
         try:
-            examples.append(InContextExample(row["text"], names))
+            examples.append(PromptExample(row["text"], names))
         except ValueError as error:
             raise ValueError(f"examples[{i}].{error}") from error
     return examples

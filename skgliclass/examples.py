@@ -12,7 +12,7 @@ FIELDS = ("text", "all_labels", "true_labels", "prompt", "examples", "weight")
 
 
 @dataclass(frozen=True)
-class InContextExample:
+class PromptExample:
     """A text with its labels that the prompt of another text shows.
 
     Parameters
@@ -20,20 +20,30 @@ class InContextExample:
     text : str
         The text.
     labels : sequence of str
-        The labels that it has.
+        The texts of the labels that it has.
+    other_labels : sequence of str, optional
+        The texts of labels that it does not have, which only the format ``"tags"`` shows; by
+        default the rest of the label set.
 
     Raises
     ------
     ValueError
-        If a field is at fault; the message begins with its name.
+        If the text is missing or empty, or the labels are no list of texts; the message begins
+        with the name of the field.
     """
 
     text: str
     labels: Sequence[str]
+    other_labels: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         _check_text("text", self.text)
+        if not self.text.strip():
+            raise ValueError("text is empty, so that the example shows nothing.")
         object.__setattr__(self, "labels", _label_names("labels", self.labels))
+        if self.other_labels is not None:
+            others = _label_names("other_labels", self.other_labels)
+            object.__setattr__(self, "other_labels", others)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Example:
         label that is left out has 0.
     prompt : str, optional
         The task description of this row.
-    examples : sequence of InContextExample, default=()
+    examples : sequence of PromptExample, default=()
         What the prompt shows besides.
     weight : float, default=1.0
         How much the row counts in training.
@@ -68,7 +78,7 @@ class Example:
     all_labels: Sequence[str]
     true_labels: Sequence[str] | Mapping[str, float]
     prompt: str | None = None
-    examples: Sequence[InContextExample] = ()
+    examples: Sequence[PromptExample] = ()
     weight: float = 1.0
     extra: Mapping[str, Any] = field(default_factory=dict)
 

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from .batching import plan_batches
+from .examples import PromptExample
 from .label_plan import LabelPlan, plan_labels
 from .layouts import make_composer
 from .long_texts import LongTexts
 from .modeling.checkpoints import LoadedModel
 from .pieces import PieceTokenizer, TokenIds
-from .prompt_examples import ExampleEncoder, PromptExample
+from .prompt_examples import ExampleEncoder
 from .prompts import Prompt, PromptComposer
 from .request import PerRow, Request
 from .scoring import Scoring

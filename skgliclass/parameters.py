@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .architectures import SUPPORTED_ARCHITECTURES
+
 _Class = TypeVar("_Class", bound=type)
 _PLACEHOLDER = "{parameters}"
 _WIDTH = 100
@@ -63,10 +65,10 @@ PARAMETERS: dict[str, Parameter] = {
         ["array-like", dict, None],
     ),
     "architecture": Parameter(
-        '{"auto", "uni-encoder", "bi-encoder"}',
+        '{"auto", ' + ", ".join(f'"{name}"' for name in SUPPORTED_ARCHITECTURES) + "}",
         "How a new GLiClass is built around a plain encoder or a sentence-transformers model. A "
         "checkpoint has its own.",
-        [StrOptions({"auto", "uni-encoder", "bi-encoder"})],
+        [StrOptions({"auto", *SUPPORTED_ARCHITECTURES})],
     ),
     "revision": Parameter("str", "The branch, tag or commit of a hub repository.", [str, None]),
     "task_description": Parameter(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from .examples import PromptExample
 from .pieces import EXAMPLE_MARKER, TokenIds
 from .prompts import PromptComposer
 
@@ -13,43 +13,6 @@ EXAMPLE_FORMATS = ("marker", "tags")
 """How examples are written: with ``<<EXAMPLE>>``, or with the tags of the first RAC checkpoints."""
 
 _TAGS = re.compile(r"<{2,}(/?(?:EXAMPLE|TRUE_LABEL|FALSE_LABEL))>{2,}")
-
-
-@dataclass(frozen=True)
-class PromptExample:
-    """A text with its labels that the prompt of another text shows.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    labels : sequence of str
-        The texts of the labels that it has.
-    other_labels : sequence of str, optional
-        The texts of labels that it does not have, which only the format ``"tags"`` shows; by
-        default the rest of the label set.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the text is missing or empty, or the labels are no sequence of texts.
-    """
-
-    text: str
-    labels: Sequence[str]
-    other_labels: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            raise TypeError(
-                f"An example's text is {self.text!r} ({type(self.text).__name__}); it must be a "
-                "string."
-            )
-        if not self.text.strip():
-            raise ValueError("An example has an empty text, so that it shows nothing.")
-        object.__setattr__(self, "labels", _texts("labels", self.labels))
-        if self.other_labels is not None:
-            object.__setattr__(self, "other_labels", _texts("other_labels", self.other_labels))
 
 
 class ExampleEncoder:
@@ -131,6 +94,12 @@ class ExampleEncoder:
         return [[self._marker, *ids] for ids in self._tokenizer.encode(pieces, after_marker=True)]
 
 
+def can_show_examples(composer: PromptComposer) -> bool:
+    """Tell whether a model's prompts have a place for examples, and its tokenizer their marker."""
+    has_marker = composer.tokenizer.marker_id(EXAMPLE_MARKER) is not None
+    return has_marker and composer.has_place_for_examples
+
+
 def check_types(examples: Iterable[object], where: str) -> None:
     """Refuse what is no example.
 
@@ -195,9 +164,3 @@ def _tagged(example: PromptExample, label_texts: Sequence[str]) -> str:
     shown_true = " ".join(f"<<TRUE_LABEL>> {without_tags(label)}" for label in example.labels)
     shown_false = " ".join(f"<<FALSE_LABEL>> {without_tags(label)}" for label in false)
     return f" {without_tags(example.text)} {shown_true} {shown_false} <</EXAMPLE>>"
-
-
-def _texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise TypeError(f"An example's {name} are {values!r}; they must be a list of texts.")
-    return tuple(values)

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .prompt_examples import PromptExample, check_labels_known, check_types
+from .examples import PromptExample
+from .prompt_examples import check_labels_known, check_types
 
 T = TypeVar("T", bound=Hashable)
 

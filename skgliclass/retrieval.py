@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from .prompt_examples import PromptExample
+from .examples import PromptExample
 from .shortlist import unit_vectors
 
 BACKENDS = ("sklearn", "faiss")
@@ -164,8 +164,8 @@ def _make_index(vectors: NDArray[np.float32], backend: str) -> Any:
 def _example(i: int, text: str, labels: Sequence[str]) -> PromptExample:
     try:
         return PromptExample(text, labels)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"Text {i} cannot be shown in a prompt: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"Text {i} cannot be shown in a prompt: {error}") from error
 
 
 def _check_vectors(

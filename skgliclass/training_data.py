@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .examples import PromptExample
 from .inference import Engine
 from .pieces import TokenIds
-from .prompt_examples import ExampleEncoder, PromptExample
+from .prompt_examples import ExampleEncoder
 
 _WINDOW = 4096
 

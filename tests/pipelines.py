@@ -2,7 +2,7 @@
 
 from gliclass import pipeline as reference
 
-from skgliclass.prompt_examples import PromptExample
+from skgliclass.datasets import PromptExample
 
 TASK = "Classify this:"
 EXAMPLES = (

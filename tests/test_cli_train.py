@@ -1,6 +1,7 @@
 """The commands ``train`` and ``evaluate``, on tiny random models."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,12 @@ from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 from skgliclass.__main__ import main
+from skgliclass.cli.errors import CommandError
 from skgliclass.cli.train import make_data
-from skgliclass.datasets import Example, InContextExample, from_arrays, write_examples
+from skgliclass.datasets import Example, PromptExample, from_arrays, write_examples
 from skgliclass.inference import Engine
 from skgliclass.modeling.checkpoints import load_model
+from skgliclass.prompt_examples import ExampleEncoder
 
 LABELS = ["travel", "sport", "music"]
 WORDS = {"travel": "world day see", "sport": "fox dog jumps", "music": "café degrees today"}
@@ -257,11 +260,56 @@ def test_a_prompt_of_all_rows_is_kept_with_the_model(bi, tmp_path):
 
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_what_is_not_used_is_said(bi, tmp_path, capsys):
-    shown = [InContextExample("the fox", ["sport"])]
+    shown = [PromptExample("the fox", ["sport"])]
     rows = [Example(t, LABELS, [y], examples=shown) for t, y in zip(*toy(6), strict=True)]
     write_examples(tmp_path / "data.json", rows)
     assert train(tmp_path / "data.json", bi, tmp_path / "tuned", "--max-epochs", 1) == 0
     assert "warning: 6 of 6 rows have in-context examples" in capsys.readouterr().err
+    main(["evaluate", str(tmp_path / "data.json"), "--model", bi])
+    assert "warning: 6 of 6 rows have in-context examples" in capsys.readouterr().err
+
+
+def rows_with_examples():
+    rows = []
+    for i, row in enumerate(ragged_rows(12)):
+        shown = [PromptExample("the fox", [row.all_labels[0]]), PromptExample("the world", [])]
+        rows.append(replace(row, examples=shown[: i % 3]))
+    return rows
+
+
+def test_training_shows_the_examples_of_each_row(reference):
+    engine = Engine(load_model(reference))
+    rows = rows_with_examples()
+    data, _ = make_data(engine, rows, "")
+    encoder = ExampleEncoder(engine.composer(), "marker")
+    for i, row in enumerate(rows):
+        ids = [token for own in encoder.encode(row.examples, row.all_labels) for token in own]
+        assert data.examples.fitting(i, 500) == (ids + encoder.closing if ids else [])
+
+
+def test_evaluating_shows_the_examples_of_each_row(reference, tmp_path, capsys):
+    rows = rows_with_examples()
+    write_examples(tmp_path / "data.json", rows)
+    with_examples = evaluate(capsys, tmp_path / "data.json", "--model", reference, "--multi-label")
+    engine = Engine(load_model(reference))
+    precisions = []
+    for row in rows:
+        labels = sorted(row.all_labels)
+        logits = engine.logits([row.text], labels, examples=row.examples)
+        truth = [[name in row.true_labels for name in labels]]
+        precisions.append(label_ranking_average_precision_score(truth, logits))
+    assert with_examples["lrap"] == pytest.approx(np.mean(precisions))
+    write_examples(tmp_path / "bare.json", [replace(row, examples=()) for row in rows])
+    bare = evaluate(capsys, tmp_path / "bare.json", "--model", reference, "--multi-label")
+    assert bare != with_examples
+
+
+def test_prompts_that_examples_would_part_from_their_texts_are_refused(tmp_path):
+    reference_checkpoint(tmp_path, "qwen3", architecture_type="decoder-kv", prompt_first=True)
+    engine = Engine(load_model(str(tmp_path)))
+    rows = [replace(row, prompt=f"{i}: ") for i, row in enumerate(rows_with_examples())]
+    with pytest.raises(CommandError, match="different prompts and in-context examples"):
+        make_data(engine, rows, "")
 
 
 # Evaluating.
@@ -401,6 +449,7 @@ def test_a_bar_on_long_work(bi, tmp_path, capsys):
             "The training loss became",
         ),
         (["train", "{prompts}", "--model", "{last}"], "the rows have different prompts"),
+        (["evaluate", "{shown}", "--model", "{first}"], "in row 2, examples[0] has the label 'z'"),
         (["evaluate", "{data}", "--model", "nobody/nothing"], "neither a folder"),
         (["evaluate", "{data}", "--model", "{uni}"], "without trained classification heads"),
         (["evaluate", "{data}", "--model", "{multi}", "--single-label"], "for the other kind"),
@@ -409,12 +458,21 @@ def test_a_bar_on_long_work(bi, tmp_path, capsys):
         (["evaluate", "{sets}", "--threshold", "3"], "threshold"),
     ],
 )
-def test_errors_are_one_line_and_exit_with_2(bi, uni, tmp_path, capsys, arguments, message):
-    paths = {"uni": uni, "full": str(tmp_path)}
+def test_errors_are_one_line_and_exit_with_2(
+    bi, uni, reference, tmp_path, capsys, arguments, message
+):
+    paths = {"uni": uni, "first": reference, "full": str(tmp_path)}
     files = {
         "data": ("data.json", from_arrays(*toy(6))),
         "empty": ("empty.json", []),
         "nothing": ("nothing.json", [Example("a", ["x"], ["x"], weight=0)]),
+        "shown": (
+            "shown.json",
+            [
+                Example("a", ["x"], []),
+                Example("b", ["x"], [], examples=[PromptExample("c", ["z"])]),
+            ],
+        ),
         "prompts": (
             "prompts.json",
             [Example("a", LABELS, [], prompt="A"), Example("b", LABELS, [])],

@@ -9,7 +9,7 @@ from tiny import wrapped_tokenizer
 
 from skgliclass.datasets import (
     Example,
-    InContextExample,
+    PromptExample,
     from_arrays,
     is_single_label,
     read_examples,
@@ -29,7 +29,7 @@ ROWS = [
         ["dog", "fox"],
         ["dog", "fox"],
         prompt="Which animals? ",
-        examples=[InContextExample("quick fox", ["fox"]), InContextExample("none", [])],
+        examples=[PromptExample("quick fox", ["fox"]), PromptExample("none", [])],
         weight=0.25,
         extra={"_diversity": {"overall_diversity": 0.5}, "source": None},
     ),
@@ -99,7 +99,7 @@ def test_other_writers_habits_are_understood(tmp_path):
             "b",
             ["x"],
             {"x": 1.0},
-            examples=[InContextExample("c", ["x"]), InContextExample("d", ["x"])],
+            examples=[PromptExample("c", ["x"]), PromptExample("d", ["x"])],
         ),
     ]
 

@@ -27,6 +27,18 @@ repr(clf), dir(clf), clf._repr_html_(), clf.classes_
     assert heavy_modules_after(code) == "[]"
 
 
+def test_help_is_light():
+    code = """
+from contextlib import suppress
+from skgliclass.__main__ import main
+with suppress(SystemExit):
+    main(["train", "--help"])
+"""
+    printed = heavy_modules_after(code)
+    assert printed.endswith("\n[]")
+    assert "decoder-kv" in printed
+
+
 def test_public_names_exist_and_are_listed():
     for name in skgliclass.__all__:
         assert getattr(skgliclass, name) is not None

@@ -10,12 +10,13 @@ from pipelines import EXAMPLES, PIPELINES, TASK, reference
 from tiny import MARKERS, TOKENIZERS, with_markers
 from transformers import PreTrainedTokenizerFast
 
+from skgliclass.datasets import PromptExample
 from skgliclass.items import plan_work
 from skgliclass.label_plan import plan_labels
 from skgliclass.layouts import make_composer
 from skgliclass.long_texts import LongTexts
 from skgliclass.pieces import PieceTokenizer
-from skgliclass.prompt_examples import ExampleEncoder, PromptExample
+from skgliclass.prompt_examples import ExampleEncoder
 
 TEXTS = ["One day I will see the world!", "", "naïve café 你好", " the", "a\nb\t c", "x" * 50]
 LABELS = ("travel", "dreams", " sport ", "naïve science", "it's")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from skgliclass.prompt_examples import PromptExample
+from skgliclass.datasets import PromptExample
 from skgliclass.retrieval import ExampleStore
 
 TEXTS = ["goal", "match", "goal", "flight", "hotel", "goal"]
@@ -98,7 +98,7 @@ def test_the_extra_is_named_where_faiss_is_missing(monkeypatch):
 @pytest.mark.parametrize(
     ("texts", "vectors", "labels", "message"),
     [
-        (["goal", " "], np.ones((2, 2)), [["a"], ["b"]], "Text 1 .*empty text"),
+        (["goal", " "], np.ones((2, 2)), [["a"], ["b"]], "Text 1 .*text is empty"),
         (["goal"], np.ones((2, 2)), [["a"]], r"vectors has shape \(2, 2\); expected \(1, width\)"),
         (["goal", "b"], np.ones((2, 2)), [["a"]], "labels has 1 entries for 2 texts"),
         (["goal"], np.full((1, 2), np.nan), [["a"]], r"vectors\[0\] is not finite"),

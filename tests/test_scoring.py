@@ -182,7 +182,8 @@ def test_orders_are_seeded_and_begin_with_the_one_given(engine):
 
 @uni_encoder
 def test_orders_and_passes_go_together(engine):
-    labels = [f"label number {i}" for i in range(60)]
+    words = "travel dreams sport science politics music world news".split()
+    labels = [f"{first} {second} {first}" for first in words for second in words][:60]
     scores = engine.logits(["the world"], labels, n_permutations=3)
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) == 60
@@ -463,12 +464,14 @@ def test_a_bi_encoder_has_no_place_for_examples(engine):
 
 
 def test_examples_at_fault():
-    with pytest.raises(ValueError, match="empty text"):
+    with pytest.raises(ValueError, match="text is empty"):
         PromptExample("  ", ["sport"])
-    with pytest.raises(TypeError, match="text is None"):
+    with pytest.raises(ValueError, match="text is None"):
         PromptExample(None, ["sport"])
-    with pytest.raises(TypeError, match="labels are 'sport'"):
+    with pytest.raises(ValueError, match="labels is 'sport'"):
         PromptExample("fox", "sport")
+    with pytest.raises(ValueError, match=r"other_labels repeats the label 'a'"):
+        PromptExample("fox", ["sport"], ["a", "a"])
 
 
 @every_architecture

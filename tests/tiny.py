@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -46,9 +48,13 @@ def wordpiece() -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words = set(_pre_tokens(tokenizer))
+    letters = {letter for word in words for letter in word}
+    pieces = sorted(words | letters | {f"##{letter}" for letter in letters})
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    vocab = {piece: i for i, piece in enumerate([*special, *pieces])}
+    tokenizer.model = models.WordPiece(vocab, unk_token="[UNK]")
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -73,17 +79,41 @@ def unigram(prepend_scheme: str = "always") -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme)
-    trainer = trainers.UnigramTrainer(
-        show_progress=False,
-        vocab_size=150,
-        special_tokens=["<pad>", "<s>", "</s>", "<unk>"],
-        unk_token="<unk>",
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    pieces = _frequent_pieces(_pre_tokens(tokenizer))
+    tokenizer.model = models.Unigram([*((name, 0.0) for name in special), *pieces], unk_id=3)
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     return tokenizer
+
+
+def _pre_tokens(tokenizer: Tokenizer) -> list[str]:
+    """Split the corpus as a tokenizer does before its model comes in."""
+    split, normalize = tokenizer.pre_tokenizer.pre_tokenize_str, tokenizer.normalizer.normalize_str
+    return [word for text in CORPUS for word, _ in split(normalize(text))]
+
+
+def _frequent_pieces(words: list[str], n_most: int = 150) -> list[tuple[str, float]]:
+    """Give the letters, and parts of words that save the most, with their log-probabilities.
+
+    The trainers of WordPiece and Unigram break ties at random, anew in each process.
+    """
+    counts = Counter(
+        word[i:j]
+        for word in words
+        for i in range(len(word))
+        for j in range(i + 1, min(i + 6, len(word)) + 1)
+    )
+    letters = sorted({letter for word in words for letter in word})
+    parts = sorted(
+        (part for part in counts if len(part) > 1 and counts[part] > 4),
+        key=lambda part: (-counts[part] * (len(part) - 1), part),
+    )
+    kept = [*letters, *parts[: n_most - len(letters)]]
+    total = sum(counts[piece] for piece in kept)
+    return [(piece, math.log(counts[piece] / total)) for piece in kept]
 
 
 def bare_byte_level() -> Tokenizer:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from scipy.special import expit, softmax
 from tqdm import tqdm
 
+from ..base import whole_steps
+from ..classifiers import (
+    GLiClassClassifier,
+    GLiClassMultiLabelClassifier,
+    thresholds_of_classes,
+)
 from ..datasets import Example
+from ..labels import LabelSet
 from .data import add_data_options, chosen_kind, read_data, told_kind
 from .errors import CommandError
-from .scoring import Judgement, Scores, group_rows, spread
-
-if TYPE_CHECKING:
-    from ..classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+from .scoring import Judgement, Scores, check_examples, has_classes, row_logits
 
 # Below this many texts the work is over before a bar would help.
 _SHOW_PROGRESS_FROM = 500
@@ -73,7 +77,9 @@ def run(args: argparse.Namespace) -> None:
     examples = read_data(args.data, args, multi_label=asked, labels=known)
     multi_label = told_kind(examples, asked, args.data)
     classifier = _load(args, multi_label)
-    probabilities, chosen = _predict(classifier, examples, args.task_description)
+    classifier._validate_params()
+    check_examples(classifier._engine(), examples, args.data)
+    probabilities, chosen = _predict(classifier, examples)
     judgement = Judgement(examples, probabilities, chosen, multi_label)
     if args.json:
         print(json.dumps(_as_json(judgement, len(examples), args.report), indent=2))
@@ -98,8 +104,6 @@ def _kind_of(args: argparse.Namespace, saved: Mapping[str, Any]) -> bool | None:
 def _load(
     args: argparse.Namespace, multi_label: bool
 ) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
-    from .. import GLiClassClassifier, GLiClassMultiLabelClassifier
-
     names = "task_description", "max_length", "threshold"
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if "threshold" in given and not multi_label:
@@ -111,46 +115,62 @@ def _load(
 
 
 def _predict(
-    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
-    examples: Sequence[Example],
-    task_description: str | None,
+    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier, examples: Sequence[Example]
 ) -> tuple[Scores, list[NDArray[np.bool_]]]:
     """Classify every row among its own labels.
 
     A row whose labels are the classes of a saved classifier is classified as that classifier
-    would, with its thresholds; other label sets are new to it.
+    would, with its temperature and thresholds; other label sets are new to it.
     """
-    given: dict[Any, str] = classifier.labels or {}
-    text_of = {str(value): text for value, text in given.items()}
-    other = clone(classifier)
-    groups = group_rows(examples, task_description or classifier.task_description or "")
-    probabilities: Scores = [np.empty(0, dtype=np.float32)] * len(examples)
-    chosen: list[NDArray[np.bool_]] = [np.empty(0, dtype=np.bool_)] * len(examples)
+    known = _known_labels(classifier)
     many = len(examples) >= _SHOW_PROGRESS_FROM
-    with tqdm(total=len(examples), unit="text", disable=not many or len(groups) == 1) as bar:
-        for (labels, prompt), rows in groups.items():
-            if set(labels) == set(text_of):
-                used = classifier
-            else:
-                used = other.set_params(labels={name: text_of.get(name, name) for name in labels})
-            used.set_params(task_description=prompt or None, verbose=int(many and len(groups) == 1))
-            names = [str(value) for value in used.classes_]
-            scores, picks = _scores_and_picks(used, [examples[i].text for i in rows])
-            for i, values, picked in zip(rows, scores, picks, strict=True):
-                probabilities[i] = spread(values, names, examples[i])
-                chosen[i] = spread(picked, names, examples[i])
-            bar.update(len(rows))
-    return probabilities, chosen
+    with tqdm(total=len(examples), unit="text", disable=not many) as bar:
+        logits = row_logits(
+            classifier._engine(),
+            examples,
+            classifier.task_description or "",
+            known=known,
+            on_progress=whole_steps(bar.update),
+        )
+    state = classifier._fit_state
+    temperature = np.float32(1.0 if state is None else state.temperature)
+    pairs = list(zip(examples, logits, strict=True))
+    scaled = [own / temperature if has_classes(row, known) else own for row, own in pairs]
+    if not classifier._multi_label:
+        return [softmax(own) for own in scaled], [_is_first_best(own) for own in scaled]
+    probabilities = [expit(own) for own in scaled]
+    threshold_of = _Thresholds(classifier, known)
+    pairs = list(zip(examples, probabilities, strict=True))
+    return probabilities, [own >= threshold_of(row) for row, own in pairs]
 
 
-def _scores_and_picks(
-    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier, texts: list[str]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Give probabilities and what ``predict`` would choose, from one pass over the texts."""
-    scores = classifier.predict_proba(texts)
-    if hasattr(classifier, "thresholds_"):
-        return scores, scores >= classifier.thresholds_
-    return scores, np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
+def _known_labels(
+    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
+) -> dict[str, str]:
+    label_set = classifier._current_label_set()
+    if label_set is None:
+        return {}
+    return dict(zip(map(str, label_set.classes), label_set.texts, strict=True))
+
+
+def _is_first_best(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    chosen: NDArray[np.bool_] = np.arange(len(values)) == values.argmax()
+    return chosen
+
+
+class _Thresholds:
+    """Gives the thresholds of a row's labels."""
+
+    def __init__(self, classifier: Any, known: Mapping[str, str]) -> None:
+        self._given = classifier.threshold
+        self._own = dict(zip(known, classifier.thresholds_, strict=True)) if known else {}
+
+    def __call__(self, row: Example) -> NDArray[np.float32]:
+        if has_classes(row, self._own):
+            return np.asarray([self._own[name] for name in row.all_labels], dtype=np.float32)
+        # Those tuned on other labels say nothing about these.
+        given = 0.5 if isinstance(self._given, str) else self._given
+        return thresholds_of_classes(given, LabelSet.from_labels(row.all_labels, sort=False))
 
 
 def _as_json(judgement: Judgement, n_rows: int, with_report: bool) -> dict[str, Any]:

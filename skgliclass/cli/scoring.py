@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from sklearn.metrics import (
     label_ranking_average_precision_score,
 )
 
-from ..datasets import Example
+from ..datasets import Example, PromptExample
 from ..fitting import negative_log_likelihood
+from .errors import CommandError
 
 if TYPE_CHECKING:
     from ..inference import Engine
@@ -26,35 +27,131 @@ Scores = list[NDArray[np.float32]]
 """For each row one number for each of its labels, in the order of `all_labels`."""
 
 
-def group_rows(
-    examples: Sequence[Example], task_description: str
-) -> dict[tuple[tuple[str, ...], str], list[int]]:
-    """Put rows together that share their label set and task description.
+def row_logits(
+    engine: Engine,
+    examples: Sequence[Example],
+    task_description: str,
+    *,
+    known: Mapping[str, str] | None = None,
+    on_progress: Callable[[float], object] | None = None,
+) -> Scores:
+    """Score every row against its own labels.
 
     Parameters
     ----------
+    engine : Engine
+        Of the model.
     examples : sequence of Example
         The rows.
     task_description : str
         That of rows without a prompt of their own.
+    known : mapping of str to str, optional
+        The label texts of a classifier's classes, in its order, by the name of the class. Other
+        labels are read as they are called.
+    on_progress : callable, optional
+        Called now and then with the number of rows done since the last call.
 
     Returns
     -------
-    dict of (labels, task description) to positions of rows
-        The labels are sorted, since rows may list the same ones in different orders.
+    list of ndarray of shape (n_labels of the row,)
+        The logits, in the order of `all_labels`. They do not depend on it: labels are read in
+        the order of `known` by rows that have these, sorted by others.
     """
-    groups: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    known = known or {}
+    orders = [_order(row, known) for row in examples]
+    label_sets = [[known.get(name, name) for name in order] for order in orders]
+    shown = _shown_examples(engine, examples, known)
+    scores: Scores = [np.empty(0, dtype=np.float32)] * len(examples)
+    for prompt, rows in _rows_by_prompt(examples, task_description).items():
+        logits = engine.logits(
+            [examples[i].text for i in rows],
+            [label_sets[i] for i in rows],
+            task_description=prompt,
+            examples=None if shown is None else [shown[i] for i in rows],
+            on_progress=on_progress,
+        )
+        for i, values in zip(rows, logits, strict=True):
+            scores[i] = _spread(values, orders[i], examples[i])
+    return scores
+
+
+def has_classes(row: Example, known: Collection[str]) -> bool:
+    """Tell whether the labels of a row are a classifier's classes."""
+    return len(known) == len(row.all_labels) and all(name in known for name in row.all_labels)
+
+
+def _order(row: Example, known: Mapping[str, str]) -> list[str]:
+    return list(known) if has_classes(row, known) else sorted(row.all_labels)
+
+
+def _rows_by_prompt(examples: Sequence[Example], task_description: str) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
     for i, row in enumerate(examples):
-        prompt = task_description if row.prompt is None else row.prompt
-        groups.setdefault((tuple(sorted(row.all_labels)), prompt), []).append(i)
+        groups.setdefault(task_description if row.prompt is None else row.prompt, []).append(i)
     return groups
 
 
-def spread(values: NDArray[Any], labels: Sequence[str], row: Example) -> NDArray[Any]:
+def _spread(values: NDArray[np.float32], labels: Sequence[str], row: Example) -> NDArray[Any]:
     """Bring numbers for `labels` in the order in which a row lists them."""
     column = {name: j for j, name in enumerate(labels)}
     ordered: NDArray[Any] = values[[column[name] for name in row.all_labels]]
     return ordered
+
+
+# In-context examples.
+
+
+def check_examples(engine: Engine, examples: Sequence[Example], name: str) -> None:
+    """Check the in-context examples of rows, and warn where the model has no place for them.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of the model.
+    examples : sequence of Example
+        The rows.
+    name : str
+        The file that they come from.
+
+    Raises
+    ------
+    CommandError
+        If an example has a label that is not among those of its row.
+    """
+    from ..prompt_examples import can_show_examples, check_labels_known
+
+    n_rows = sum(bool(row.examples) for row in examples)
+    if n_rows and not can_show_examples(engine.composer()):
+        warnings.warn(
+            f"{n_rows} of {len(examples)} rows have in-context examples, which are not used: the "
+            "model has no place for them",
+            stacklevel=2,
+        )
+        return
+    for number, row in enumerate(examples, 1):
+        try:
+            check_labels_known(row.examples, row.all_labels, "examples")
+        except ValueError as error:
+            raise CommandError(f"{name}: in row {number}, {error}") from error
+
+
+def _shown_examples(
+    engine: Engine, examples: Sequence[Example], known: Mapping[str, str]
+) -> list[list[PromptExample]] | None:
+    from ..prompt_examples import can_show_examples
+
+    if not any(row.examples for row in examples) or not can_show_examples(engine.composer()):
+        return None
+    return [
+        [
+            PromptExample(shown.text, [known.get(name, name) for name in shown.labels])
+            for shown in row.examples
+        ]
+        for row in examples
+    ]
+
+
+# Validation.
 
 
 def make_validator(
@@ -69,7 +166,10 @@ def make_validator(
     targets = [np.asarray(row.targets, dtype=np.float32) for row in examples]
 
     def validate(engine: Engine) -> Validation:
-        logits = _row_logits(engine, examples, task_description)
+        with warnings.catch_warnings():
+            # That texts were cut is not to be said anew after every epoch.
+            warnings.simplefilter("ignore")
+            logits = row_logits(engine, examples, task_description)
         if multi_label:
             flat, truth = np.concatenate(logits), np.concatenate(targets)
             score = f1_score(truth > 0.5, flat > 0, zero_division=0)
@@ -81,20 +181,6 @@ def make_validator(
         )
 
     return validate
-
-
-def _row_logits(engine: Engine, examples: Sequence[Example], task_description: str) -> Scores:
-    scores: Scores = [np.empty(0, dtype=np.float32)] * len(examples)
-    for (labels, prompt), rows in group_rows(examples, task_description).items():
-        with warnings.catch_warnings():
-            # That texts were cut is not to be said anew after every epoch.
-            warnings.simplefilter("ignore")
-            logits = engine.logits(
-                [examples[i].text for i in rows], labels, task_description=prompt
-            )
-        for i, values in zip(rows, logits, strict=True):
-            scores[i] = spread(values, labels, examples[i])
-    return scores
 
 
 # Judging.

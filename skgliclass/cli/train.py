@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from ..architectures import SUPPORTED_ARCHITECTURES
 from ..datasets import Example
 from ..finetuning import training_options
 from .data import add_data_options, chosen_kind, read_data, told_kind
 from .errors import CommandError
-from .scoring import make_validator
+from .scoring import check_examples, make_validator
 
 if TYPE_CHECKING:
     from ..classifier_base import BaseGLiClassClassifier
@@ -66,7 +66,7 @@ def add_train(commands: Any) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="a new or empty folder")
     parser.add_argument("--model", default="mini", help="mini, a folder or a hub id")
     parser.add_argument("--revision", help="of a hub repository")
-    parser.add_argument("--architecture", choices=["auto", "uni-encoder", "bi-encoder"])
+    parser.add_argument("--architecture", choices=["auto", *SUPPORTED_ARCHITECTURES])
     parser.add_argument("--task-description", help="a sentence put before each text")
     parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
     parser.add_argument("--device")
@@ -118,6 +118,7 @@ def run(args: argparse.Namespace) -> None:
     classifier = _make_classifier(args, multi_label, validation is not None)
     engine = classifier._make_engine(tuned=False)
     task = args.task_description or ""
+    check_examples(engine, examples, args.data)
     data, shared_task = make_data(engine, training, task)
     options = training_options(classifier, len(training), one_epoch=False)
     validate = None if validation is None else make_validator(validation, multi_label, task)
@@ -154,9 +155,12 @@ def make_data(
     CommandError
         If the prompts differ and the model reads them after the text.
     """
+    from ..prompt_examples import can_show_examples
     from ..training_data import LabelledRows, make_training_set
 
-    texts, shared_task = _described_texts(engine, examples, task_description)
+    shown = [row.examples for row in examples]
+    is_shown = any(shown) and can_show_examples(engine.composer())
+    texts, shared_task = _described_texts(engine, examples, task_description, is_shown)
     names = sorted({name for row in examples for name in row.all_labels})
     index = {name: k for k, name in enumerate(names)}
     pairs = [sorted(zip(row.all_labels, row.targets, strict=True)) for row in examples]
@@ -166,22 +170,35 @@ def make_data(
     )
     weights = np.asarray([row.weight for row in examples], dtype=np.float32)
     data = make_training_set(
-        engine, texts, names, rows, weights=weights, task_description=shared_task
+        engine,
+        texts,
+        names,
+        rows,
+        weights=weights,
+        task_description=shared_task,
+        examples=shown if is_shown else None,
     )
     return data, shared_task
 
 
 def _described_texts(
-    engine: Engine, examples: Sequence[Example], default: str
+    engine: Engine, examples: Sequence[Example], default: str, is_shown: bool
 ) -> tuple[list[str], str]:
     texts = [row.text for row in examples]
     tasks = [default if row.prompt is None else row.prompt for row in examples]
     if len(set(tasks)) == 1:
         return texts, tasks[0]
-    if not engine.encodes_labels_apart and not engine.composer().prompt_first:
+    composer = engine.composer()
+    if not engine.encodes_labels_apart and not composer.prompt_first:
         raise CommandError(
             "the rows have different prompts, but the model reads the prompt after the text and "
             "can be trained with one prompt only; give all rows the same"
+        )
+    if is_shown and composer.examples_follow_task:
+        raise CommandError(
+            "the rows have different prompts and in-context examples, but the model reads the "
+            "examples between prompt and text and can be trained with one prompt only; give all "
+            "rows the same"
         )
     joint = " " if engine.encodes_labels_apart else ""
     return [
@@ -201,13 +218,6 @@ def _check_folder(name: str) -> None:
 def _check_rows(examples: Sequence[Example], name: str) -> None:
     if not any(row.weight for row in examples):
         raise CommandError(f"{name}: the weight of every row is 0; there is nothing to learn from")
-    n_shown = sum(bool(row.examples) for row in examples)
-    if n_shown:
-        warnings.warn(
-            f"{n_shown} of {len(examples)} rows have in-context examples, which training does not "
-            "show to the model",
-            stacklevel=2,
-        )
 
 
 def _held_out(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .config import SUPPORTED_ARCHITECTURES, GLiClassConfig
+from ..architectures import SUPPORTED_ARCHITECTURES
+from .config import GLiClassConfig
 from .decoder_kv import TextCache
 from .model import GLiClassModel, GLiClassOutput
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from ..architectures import SUPPORTED_ARCHITECTURES
 from ..prompts import EXAMPLE_MARKER, LABEL_MARKER, MARKERS, TEXT_MARKER
 from .bi_encoder import BiEncoder
-from .config import SUPPORTED_ARCHITECTURES, GLiClassConfig
+from .config import GLiClassConfig
 from .decoder_kv import CAUSAL_BACKBONES, DecoderKV
 from .heads import FeaturesProjector, identity, set_linear_map
 from .model import GLiClassModel

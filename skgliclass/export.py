@@ -22,7 +22,9 @@ _FORMAT = 1
 _OPSET = 18
 
 
-def export_onnx(model: str | LoadedModel, folder: str | Path, *, revision: str | None = None) -> Path:
+def export_onnx(
+    model: str | LoadedModel, folder: str | Path, *, revision: str | None = None
+) -> Path:
     """Write a model as ONNX, with what is needed to run it without this package or torch.
 
     Parameters
@@ -141,7 +143,9 @@ def _description(loaded: LoadedModel) -> dict[str, Any]:
     composer = engine.composer()
     first = composer.prompt_first
     content["prompt"] = {
-        "order": ["labels", "separator", "text"] if first else ["text", "labels", "separator", "task"],
+        "order": ["labels", "separator", "text"]
+        if first
+        else ["text", "labels", "separator", "task"],
         "label_id": composer.label_id,
         "separator_id": composer.text_id,
         "task_joiner": "" if first else None,

@@ -103,6 +103,7 @@ def sentence_model(tmp_path_factory):
     return folder
 
 
+@pytest.mark.filterwarnings("ignore::skgliclass.TruncationWarning")
 def test_the_command_exports_a_sentence_transformers_model(sentence_model, runner):
     check(str(sentence_model / "model"), sentence_model / "onnx", runner)
 

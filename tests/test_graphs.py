@@ -59,5 +59,5 @@ def test_more_columns_than_any_row_has_labels_change_nothing(tmp_path):
 def test_what_cannot_be_exported_is_refused_by_name(tmp_path, fields):
     kind = "t5" if "architecture_type" in fields else "bert"
     reference_checkpoint(tmp_path, kind, **fields)
-    with pytest.raises(NotImplementedError, match="use_lstm=True|encoder-decoder cannot"):
+    with pytest.raises(NotImplementedError, match=r"use_lstm=True|encoder-decoder cannot"):
         make_graphs(load_model(str(tmp_path)).model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -38,7 +39,8 @@ class PieceTokenizer:
         self.prefix, self.suffix = _template_ids(tokenizer)
         self._has_marker = tokenizer.token_to_id(TEXT_MARKER) is not None
         special = _special_tokens(tokenizer, (*self.prefix, *self.suffix))
-        spelled = "|".join(map(re.escape, sorted(special.values())))
+        self._special_tokens = sorted(special.values())
+        spelled = "|".join(map(re.escape, self._special_tokens))
         self._special_pattern = re.compile(spelled or "(?!)")
         unknown = _unknown_id(tokenizer)
         self._special_ids = frozenset(special) - {unknown}
@@ -48,6 +50,26 @@ class PieceTokenizer:
         """Give the id of a marker, or None where the tokenizer has none for it."""
         index: int | None = self._tokenizer.token_to_id(marker)
         return index
+
+    def rules(self) -> dict[str, Any]:
+        """Give, in terms of JSON, what another program needs to tokenise pieces alike.
+
+        Returns
+        -------
+        dict
+            ``prefix_ids`` and ``suffix_ids`` go around a whole sequence. ``anchor`` is put before a
+            piece that follows a marker, and its one id is dropped; None where there is none. A
+            piece is cut behind the first character of each of ``special_tokens`` that it spells,
+            and ``special_ids`` that still result are replaced by ``substitute_ids``.
+        """
+        return {
+            "prefix_ids": self.prefix,
+            "suffix_ids": self.suffix,
+            "anchor": TEXT_MARKER if self._has_marker else None,
+            "special_tokens": self._special_tokens,
+            "special_ids": sorted(self._special_ids),
+            "substitute_ids": self._substitute,
+        }
 
     def encode(self, pieces: Sequence[str], *, after_marker: bool) -> list[TokenIds]:
         """Give the token ids of each piece, without special tokens.

@@ -109,7 +109,7 @@ def _epochs(value: str) -> int | str:
 
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say, and write the result."""
-    _check_folder(args.output)
+    check_folder(args.output)
     asked = chosen_kind(args)
     examples = read_data(args.data, args, multi_label=asked)
     multi_label = told_kind(examples, asked, args.data)
@@ -206,7 +206,7 @@ def _described_texts(
     ], ""
 
 
-def _check_folder(name: str) -> None:
+def check_folder(name: str) -> None:
     """Refuse an output that could not or should not be written, before any work is done."""
     folder = Path(name)
     if folder.exists() and not folder.is_dir():

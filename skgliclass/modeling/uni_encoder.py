@@ -70,6 +70,13 @@ class UniEncoder(JointModel):
             hidden = self.layer_wise_attention(output.hidden_states, attention_mask)
         return hidden
 
+    def pooled_text(
+        self, hidden: Tensor, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Pool the token vectors of the text; give the mask of what it was made of too."""
+        part, n_zeros = self._text_part(input_ids, attention_mask)
+        return self.pool_text(hidden, part, n_zeros)
+
     def _run(self, input_ids: Tensor, attention_mask: Tensor, all_layers: bool) -> PreTrainedModel:
         inputs: dict[str, Tensor] = {"input_ids": input_ids}
         if self.config.use_segment_embeddings:
@@ -84,8 +91,7 @@ class UniEncoder(JointModel):
     ) -> Features:
         config = self.config
         markers = Markers.of(input_ids, attention_mask, config.class_token_index, n_columns)
-        part, n_zeros = self._text_part(input_ids, attention_mask)
-        text, text_mask = self.pool_text(hidden, part, n_zeros)
+        text, text_mask = self.pooled_text(hidden, input_ids, attention_mask)
         classes = class_features(hidden, input_ids, attention_mask, markers, config)
         return Features(text, text_mask, classes, markers.class_mask)
 

@@ -1,0 +1,48 @@
+"""``skgliclass export``: write a model for a runtime other than torch."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .train import check_folder
+
+_EPILOG = """examples:
+  skgliclass export mini --output onnx
+  skgliclass export tuned --output onnx --format onnx
+"""
+
+
+def add_export(commands: Any) -> None:
+    """Add the command and its options to a parser's commands."""
+    parser = commands.add_parser(
+        "export",
+        help="write a model as ONNX",
+        description="Write a uni-encoder or a bi-encoder as ONNX, with its tokenizer and "
+        "prompt.json, which says how to build the inputs. onnxruntime runs it without torch.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="mini, a folder or a hub id")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="a new or empty folder")
+    parser.add_argument("--format", default="onnx", choices=["onnx"])
+    parser.add_argument("--revision", help="of a hub repository")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export as the arguments say."""
+    check_folder(args.output)
+    from ..export import export_onnx
+    from ..modeling.sources import find_source
+    from ..persistence import FILE
+
+    folder = export_onnx(args.model, args.output, revision=args.revision)
+    # What a classifier knows besides its model: classes, label texts, temperature, thresholds.
+    saved = find_source(args.model, args.revision).folder / FILE
+    if saved.is_file():
+        shutil.copyfile(saved, folder / FILE)
+    written = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
+    print(f"wrote {written} to {folder}")

@@ -11,6 +11,7 @@ from . import __version__
 from .cli.classify import add_classify
 from .cli.errors import CommandError
 from .cli.evaluate import add_evaluate
+from .cli.pretrain import add_pretrain
 from .cli.train import add_train
 
 
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_classify(commands)
     add_train(commands)
     add_evaluate(commands)
+    add_pretrain(commands)
     return parser
 
 

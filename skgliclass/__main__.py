@@ -12,6 +12,7 @@ from .cli.classify import add_classify
 from .cli.errors import CommandError
 from .cli.evaluate import add_evaluate
 from .cli.export import add_export
+from .cli.pretrain import add_pretrain
 from .cli.train import add_train
 
 
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_evaluate(commands)
     add_export(commands)
+    add_pretrain(commands)
     return parser
 
 

@@ -24,7 +24,12 @@ from .weights import TunedWeights
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train; the names are those of the classifiers' parameters."""
+    """How to train; the names are those of the classifiers' parameters.
+
+    Besides, `n_steps` is the length of the learning-rate schedule where it is not that of
+    `max_epochs` over one training set, and `multi_label` counts only where a training set does
+    not say it for each row.
+    """
 
     multi_label: bool
     max_epochs: int = 10
@@ -47,6 +52,7 @@ class TrainingOptions:
     n_iter_no_change: int | None = None
     tol: float = 1e-4
     seed: int = 0
+    n_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,15 +145,30 @@ def train(
     # Dropout draws from the global generator: seed a copy of it, and give the original back.
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(options.seed)
-        run = _Run(engine, data, options)
+        run = Run(engine, data, options)
         return run.loop(validate, on_epoch, on_step)
 
 
-class _Run:
-    """The state of one training."""
+class Run:
+    """The state of one training.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of the model to start from, which is not modified.
+    data : TrainingSet
+        What to learn from, until :meth:`use` gives something else.
+    options : TrainingOptions
+        How.
+
+    Attributes
+    ----------
+    n_tokens : int
+        How many tokens the backbone has read.
+    """
 
     def __init__(self, engine: Engine, data: TrainingSet, options: TrainingOptions) -> None:
-        self.data = data
+        self.n_tokens = 0
         self.workers = Workers.of_this_launch()
         self.options = options
         self.rng = np.random.default_rng(options.seed)
@@ -162,12 +183,24 @@ class _Run:
             batch_tokens=engine.batch_tokens,
             n_jobs=engine.n_jobs,
         )
-        self.steps = make_steps(self.engine, data, options, self.rng)
+        self.use(data)
         self.model = model
-        self.n_steps = options.max_epochs * math.ceil(len(data) / options.batch_size)
+        epochs = options.max_epochs * math.ceil(len(data) / options.batch_size)
+        self.n_steps = epochs if options.n_steps is None else options.n_steps
         self.optimizer = self._make_optimizer()
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.autocast = _autocast(model.device, options.precision)
+
+    def use(self, data: TrainingSet) -> None:
+        """Go on with other examples."""
+        self.data = data
+        self.steps = make_steps(self.engine, data, self.options, self.rng)
+
+    def go_to(self, step: int) -> None:
+        """Continue the learning-rate schedule after so many steps."""
+        self.scheduler.last_epoch = step
+        for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+            group["lr"] = rate * self._rate(step)
 
     def loop(
         self,
@@ -209,18 +242,19 @@ class _Run:
     def _epoch(self, on_step: Callable[[float], object] | None) -> float:
         total = count = 0.0
         for rows in batches(len(self.data), self.options.batch_size, self.rng):
-            loss = self._step(rows)
+            loss = self.step(rows)
             total, count = total + loss * len(rows), count + len(rows)
             if on_step is not None:
                 on_step(loss)
         return total / count
 
-    def _step(self, rows: NDArray[np.intp]) -> float:
+    def step(self, rows: NDArray[np.intp]) -> float:
         """Make one optimizer step from a batch, in as many micro-batches as its length needs."""
         self.trainable.train()
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             micro_batches = [part for part in self.steps.prepare(rows) if part.has_weight()]
+        self.n_tokens += sum(map(self.steps.n_tokens, micro_batches))
         if micro_batches:
             loss = self._back_propagate(micro_batches)
             nn.utils.clip_grad_norm_(self.trainable.parameters(), self.options.max_grad_norm)

@@ -154,6 +154,8 @@ class TrainingSet:
         The task description's tokens, where the texts' do not hold it.
     examples : ExampleTable or None
         What the prompts show besides.
+    multi_label : ndarray of shape (n_texts,), bool, or None
+        Whether a text's labels hold independently, where that differs from text to text.
     """
 
     texts: TokenTable
@@ -163,6 +165,7 @@ class TrainingSet:
     label_weights: NDArray[np.float32] | None = None
     task: TokenIds = field(default_factory=list)
     examples: ExampleTable | None = None
+    multi_label: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -179,6 +182,7 @@ def make_training_set(
     task_description: str = "",
     examples: Sequence[Sequence[PromptExample]] | None = None,
     example_format: str = "marker",
+    multi_label: NDArray[np.bool_] | None = None,
 ) -> TrainingSet:
     """Tokenise texts and labels for a model.
 
@@ -200,6 +204,8 @@ def make_training_set(
         What each text's prompt may show, the most important first.
     example_format : {"marker", "tags"}, default="marker"
         How examples are written.
+    multi_label : ndarray of shape (n_texts,), bool, optional
+        Whether a text's labels hold independently, where that differs from text to text.
 
     Returns
     -------
@@ -228,6 +234,7 @@ def make_training_set(
         label_weights,
         task(task_description),
         table,
+        multi_label,
     )
 
 

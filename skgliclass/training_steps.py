@@ -17,7 +17,7 @@ from .inference import Engine
 from .modeling.bi_encoder import BiEncoder
 from .modeling.features import Scores
 from .modeling.joint import JointModel
-from .modeling.losses import contrastive_loss, focal_loss, loss_weight
+from .modeling.losses import contrastive_loss, focal_loss, loss_weight, mixed_loss
 from .modeling.uni_encoder import UniEncoder
 from .pieces import TokenIds
 from .prompts import Prompt
@@ -48,8 +48,8 @@ class MicroBatch:
         How far each label holds, and whether it is a label of the row.
     weight : Tensor of shape (n_rows,) or (n_rows, n_labels)
         Of the rows, or of the pairs.
-    multi_label : bool
-        Whether labels hold independently.
+    multi_label : bool or Tensor of shape (n_rows,)
+        Whether labels hold independently; for each row where a batch mixes both.
     """
 
     rows: NDArray[np.intp]
@@ -57,11 +57,13 @@ class MicroBatch:
     targets: Tensor
     mask: Tensor
     weight: Tensor
-    multi_label: bool
+    multi_label: bool | Tensor
 
     def total_weight(self) -> Tensor:
         """Give what the loss is a mean over."""
-        return loss_weight(self.mask, multi_label=self.multi_label, weight=self.weight)
+        # Where both kinds are mixed every text counts the same, as texts with one label do.
+        pairs_count = self.multi_label if isinstance(self.multi_label, bool) else False
+        return loss_weight(self.mask, multi_label=pairs_count, weight=self.weight)
 
     def has_weight(self) -> bool:
         """Whether anything in it counts; an example of weight zero is left out of the pass."""
@@ -69,17 +71,17 @@ class MicroBatch:
 
     def loss(self, logits: Tensor, options: TrainingOptions, normalizer: Tensor) -> Tensor:
         """Give its part of the batch's mean loss."""
-        return focal_loss(
-            logits,
-            self.targets,
-            multi_label=options.multi_label,
-            gamma=options.focal_gamma,
-            alpha=options.focal_alpha,
-            label_smoothing=options.label_smoothing,
-            mask=self.mask,
-            weight=self.weight,
-            normalizer=normalizer,
-        )
+        how: dict[str, Any] = {
+            "gamma": options.focal_gamma,
+            "alpha": options.focal_alpha,
+            "label_smoothing": options.label_smoothing,
+            "mask": self.mask,
+            "weight": self.weight,
+            "normalizer": normalizer,
+        }
+        if isinstance(self.multi_label, bool):
+            return focal_loss(logits, self.targets, multi_label=self.multi_label, **how)
+        return mixed_loss(logits, self.targets, self.multi_label, **how)
 
 
 class Steps:
@@ -114,6 +116,18 @@ class Steps:
         """Give a micro-batch's part of the batch's loss."""
         losses = [part.loss(s.logits, self.options, normalizer) for s in self.scores(part)]
         return torch.stack(losses).sum()
+
+    def n_tokens(self, part: MicroBatch) -> int:
+        """Count the tokens that the backbone reads, without padding."""
+        masks = (m for name, m in part.inputs.items() if name.endswith("attention_mask"))
+        return sum(int(mask.sum()) for mask in masks)
+
+    def _kind(self, rows: NDArray[np.intp]) -> bool | Tensor:
+        """Tell whether the rows' labels hold independently."""
+        if self.data.multi_label is None:
+            return self.options.multi_label
+        kinds = torch.from_numpy(self.data.multi_label[rows])
+        return kinds.to(self.engine.loaded.model.device)
 
     def _groups(self, lengths: NDArray[np.int64]) -> list[NDArray[np.intp]]:
         kind = self.engine.loaded.model.device.type
@@ -230,7 +244,7 @@ class JointSteps(Steps):
             torch.from_numpy(targets).to(device),
             torch.from_numpy(mask).to(device),
             pair_weight[:, 0] if self.data.label_weights is None else pair_weight,
-            self.options.multi_label,
+            self._kind(rows),
         )
 
     def _features(self, rows: NDArray[np.intp]) -> Any:
@@ -351,6 +365,11 @@ class ApartSteps(Steps):
         if self._shared is not None:
             self._shared.backward()
 
+    def n_tokens(self, part: MicroBatch) -> int:
+        """Count the texts' tokens; the labels are read once for all of a batch."""
+        lengths = np.minimum(self.data.texts.lengths[part.rows], self.room) + self.frame
+        return int(lengths.sum())
+
     def _labels_of_step(
         self, own: Sequence[NDArray[np.int32]], wanted: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.int64]:
@@ -380,7 +399,7 @@ class ApartSteps(Steps):
             torch.from_numpy(targets).to(device),
             torch.from_numpy(mask).to(device),
             weight,
-            self.options.multi_label,
+            self._kind(rows),
         )
 
     def _text_tensors(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ from skgliclass.inference import Engine
 from skgliclass.modeling.checkpoints import load_model
 from skgliclass.training import (
     NonFiniteLossError,
+    Run,
     TrainingOptions,
     Validation,
-    _Run,
     train,
 )
 from skgliclass.training_data import LabelledRows, choose_labels, make_training_set
@@ -107,7 +107,7 @@ def test_surroundings_are_left_alone(engine):
 def gradients(engine, max_batch_tokens, multi_label):
     texts, targets = toy(24)
     data = make_training_set(engine, texts, LABELS, LabelledRows.shared(targets))
-    training = _Run(
+    training = Run(
         engine,
         data,
         options(multi_label=multi_label, max_batch_tokens=max_batch_tokens, shuffle_labels=False),
@@ -119,7 +119,7 @@ def gradients(engine, max_batch_tokens, multi_label):
         module.eval()  # some backbones hold attention's dropout as a number, not a module
     training.trainable.train = lambda: None
     training.optimizer.step = training.scheduler.step = lambda: None
-    training._step(np.arange(24))
+    training.step(np.arange(24))
     return [p.grad for p in training.trainable.parameters() if p.grad is not None]
 
 
@@ -306,7 +306,7 @@ def test_many_labels_of_a_bi_encoder_are_compared_in_part(tmp_path, monkeypatch)
     texts, targets = toy(12)
     matrix = np.concatenate([targets, np.zeros((12, 40), dtype=np.float32)], axis=1)
     data = make_training_set(engine, texts, labels, LabelledRows.shared(matrix))
-    training = _Run(engine, data, options(max_epochs=1))
+    training = Run(engine, data, options(max_epochs=1))
     targets = torch.cat([part.targets for part in training.steps.prepare(np.arange(12))])
     assert targets.shape == (12, 8)
     assert (targets.sum(dim=1) == 1).all()
@@ -315,7 +315,7 @@ def test_many_labels_of_a_bi_encoder_are_compared_in_part(tmp_path, monkeypatch)
 def test_label_order_changes_from_example_to_example(uni):
     texts, targets = toy(12)
     data = make_training_set(uni, texts, LABELS, LabelledRows.shared(targets))
-    training = _Run(uni, data, options())
+    training = Run(uni, data, options())
     positions = np.empty(12, dtype=int)
     for part in training.steps.prepare(np.arange(12)):
         positions[part.rows] = part.targets.argmax(dim=1)

@@ -13,7 +13,7 @@ from skgliclass.batching import group_by_length
 from skgliclass.inference import Engine, PromptExample
 from skgliclass.modeling.checkpoints import load_model
 from skgliclass.modeling.uni_encoder import UniEncoder
-from skgliclass.training import _Run, train
+from skgliclass.training import Run, train
 from skgliclass.training_data import LabelledRows, make_training_set
 from skgliclass.training_steps import make_steps
 
@@ -80,10 +80,10 @@ def test_every_architecture_learns(any_engine, trainable, rate):
 
 
 def gradients_of(engine, data, max_batch_tokens):
-    training = _Run(engine, data, options(max_batch_tokens=max_batch_tokens, shuffle_labels=False))
+    training = Run(engine, data, options(max_batch_tokens=max_batch_tokens, shuffle_labels=False))
     training.trainable.train = training.model.eval
     training.optimizer.step = training.scheduler.step = lambda: None
-    training._step(np.arange(len(data)))
+    training.step(np.arange(len(data)))
     return {n: p.grad for n, p in training.model.named_parameters() if p.grad is not None}
 
 

@@ -69,6 +69,51 @@ def focal_loss(
     return per_cell.sum() / normalizer
 
 
+def mixed_loss(
+    logits: Tensor,
+    targets: Tensor,
+    multi_label: Tensor,
+    *,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    label_smoothing: float = 0.0,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalizer: Tensor | float | None = None,
+) -> Tensor:
+    """Give the focal loss of texts of which some have one label and others any number.
+
+    Every text counts the same: one with any number of labels with the mean over its pairs.
+
+    Parameters
+    ----------
+    logits, targets, gamma, alpha, label_smoothing, mask
+        As in :func:`focal_loss`.
+    multi_label : Tensor of shape (batch,), bool
+        Whether the labels of a text hold independently.
+    weight : Tensor of shape (batch,), optional
+        The weight of each text.
+    normalizer : Tensor or float, optional
+        What the weighted sum is divided by; by default the sum of the weights.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The weighted mean over texts.
+    """
+    logits, targets = logits.float(), targets.float()
+    real = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask.bool()
+    pairs = _sigmoid_focal(logits, targets, gamma, alpha, label_smoothing).masked_fill(~real, 0.0)
+    shares = _softmax_focal(logits, targets, real, gamma, label_smoothing).masked_fill(~real, 0.0)
+    n_labels = real.sum(dim=1).clamp_min(1)
+    per_text = torch.where(multi_label, pairs.sum(dim=1) / n_labels, shares.sum(dim=1))
+    if weight is not None:
+        per_text = per_text * weight
+    if normalizer is None:
+        normalizer = loss_weight(real, multi_label=False, weight=weight)
+    return per_text.sum() / normalizer
+
+
 def contrastive_loss(class_embeddings: Tensor, mask: Tensor) -> Tensor:
     """Give the loss that keeps the label vectors of a text apart.
 

@@ -1,0 +1,1 @@
+"""Pre-train a zero-shot model on a mixture of labelled sets."""

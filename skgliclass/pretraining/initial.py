@@ -1,0 +1,97 @@
+"""The model that a pre-training starts from."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..modeling.checkpoints import LoadedModel, load_model
+from ..modeling.config import GLiClassConfig
+from ..modeling.heads import FeaturesProjector
+from ..modeling.scorers import make_scorer
+from ..modeling.sources import find_source
+from ..pieces import EXAMPLE_MARKER, LABEL_MARKER, TEXT_MARKER, PieceTokenizer
+from .config import ModelConfig
+
+
+def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> LoadedModel:
+    """Build a new GLiClass around a backbone.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        What it is like. The projections start as the identity, so that with the scorer
+        ``"simple"`` the logits are scaled cosines of the backbone's pooled vectors.
+    seed : int
+        Of a scorer that starts from random weights.
+    device : str, default="auto"
+        Where to.
+
+    Returns
+    -------
+    LoadedModel
+        A copy that may be modified.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the backbone cannot be loaded, or is a GLiClass already.
+    """
+    kind = (find_source(config.backbone).read_json("config.json") or {}).get("model_type")
+    if kind == GLiClassConfig.model_type:
+        raise ValueError(
+            f"model.backbone is {config.backbone!r}, which is a GLiClass already; give a sentence "
+            "encoder or a plain encoder."
+        )
+    shared = load_model(
+        config.backbone, architecture=config.architecture, device=device, dtype="float32"
+    )
+    loaded = replace(shared, model=copy.deepcopy(shared.model))
+    model, heads = loaded.model, loaded.model.model
+    settings = model.config
+    settings.pooling_strategy = config.pooling
+    settings.class_token_pooling = config.class_token_pooling
+    settings.prompt_first = config.prompt_first
+    settings.normalize_features = config.normalize_features
+    settings.logit_scale_init_value = config.logit_scale
+    settings.logit_bias = config.logit_bias
+    settings.dropout = config.dropout
+    settings.scorer_type = config.scorer
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        cast("Tensor", heads.logit_scale).fill_(config.logit_scale)
+        heads.scorer = make_scorer(settings).to(model.device)
+        for module in heads.scorer.modules():
+            model._init_weights(module)
+    projectors = [module for module in model.modules() if isinstance(module, FeaturesProjector)]
+    for dropout in (heads.dropout, *(projector.dropout for projector in projectors)):
+        cast("nn.Dropout", dropout).p = config.dropout
+    if config.architecture != "bi-encoder":
+        _set_markers(loaded, config.markers)
+    return loaded
+
+
+@torch.no_grad()
+def _set_markers(loaded: LoadedModel, kind: str) -> None:
+    """Let the markers start from the embedding of a word; they begin near the words' mean."""
+    if kind == "mean":
+        return
+    tokenizer = PieceTokenizer(loaded.tokenizer)
+    if kind == "label":
+        source = tokenizer.encode(["label"], after_marker=True)[0]
+    else:
+        source = tokenizer.suffix[-1:]
+    if not source:
+        raise ValueError(
+            f"model.markers is {kind!r}, but the tokenizer of {loaded.name!r} has no token for it."
+        )
+    weight = cast("Tensor", loaded.model.get_input_embeddings().weight)
+    value = weight[source].mean(dim=0)
+    for marker in (LABEL_MARKER, TEXT_MARKER, EXAMPLE_MARKER):
+        index = tokenizer.marker_id(marker)
+        if index is not None:
+            weight[index] = value

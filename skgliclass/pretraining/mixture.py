@@ -1,0 +1,249 @@
+"""The sets that a model is pre-trained on, and how often each is drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets import Example, is_single_label, read_examples
+from .config import MixtureConfig
+from .wordings import Group, SetWordings, Wordings, normalized
+
+EXTENSION = ".jsonl.gz"
+MAX_SHARED_SETS = 16
+"""Rows of a set with at most so many different label sets are said to share theirs."""
+
+_PAIR = re.compile(r"Premise: (?P<premise>.+?) Hypothesis: (?P<hypothesis>.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSet:
+    """Rows that answer the same question.
+
+    Attributes
+    ----------
+    name : str
+        That of the file.
+    rows : sequence of Example
+        The rows.
+    wordings : SetWordings
+        What is known about the labels.
+    """
+
+    name: str
+    rows: Sequence[Example]
+    wordings: SetWordings
+
+    @cached_property
+    def single_label(self) -> bool:
+        """Whether every row has exactly one true label."""
+        return is_single_label(self.rows)
+
+    @cached_property
+    def shares_labels(self) -> bool:
+        """Whether rows choose from a label set that many rows have."""
+        return len({frozenset(row.all_labels) for row in self.rows}) <= MAX_SHARED_SETS
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The distinct labels of all rows, sorted."""
+        return sorted({label for row in self.rows for label in row.all_labels})
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """What is drawn from, and what is held out.
+
+    Attributes
+    ----------
+    sets : list of LabelledSet
+        The training rows.
+    held_out : list of LabelledSet
+        Rows of the same sets that are never trained on, and whose texts are in none of them.
+    probabilities : ndarray of shape (n_sets,)
+        How often each set is drawn.
+    """
+
+    sets: list[LabelledSet]
+    held_out: list[LabelledSet]
+    probabilities: NDArray[np.float64]
+
+    def draw(self, n: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Draw rows with replacement; give the positions of their sets and of the rows in them."""
+        chosen = rng.choice(len(self.sets), size=n, p=self.probabilities)
+        sizes = np.array([len(own.rows) for own in self.sets])[chosen]
+        positions = rng.integers(sizes)
+        return list(zip(chosen.tolist(), positions.tolist(), strict=True))
+
+
+def read_sets(folder: str | Path) -> dict[str, list[Example]]:
+    """Read every set of a folder.
+
+    Parameters
+    ----------
+    folder : str or path
+        With files in the GLiClass format, named ``SET.jsonl.gz``.
+
+    Returns
+    -------
+    dict of str to list of Example
+        By the names of the sets, sorted.
+
+    Raises
+    ------
+    OSError
+        If there is no such folder, or nothing in it.
+    ValueError
+        If a row is not of this format.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; the sets are expected in it.")
+    paths = sorted(folder.glob(f"*{EXTENSION}"))
+    if not paths:
+        raise FileNotFoundError(f"{folder} holds no file that ends with {EXTENSION}.")
+    return {path.name.removesuffix(EXTENSION): read_examples(path) for path in paths}
+
+
+def make_mixture(
+    sets: Mapping[str, Sequence[Example]], config: MixtureConfig, wordings: Wordings, seed: int
+) -> Mixture:
+    """Derive further sets, hold rows out and choose the probabilities.
+
+    Parameters
+    ----------
+    sets : mapping of str to sequence of Example
+        What was read.
+    config : MixtureConfig
+        How often each set is drawn.
+    wordings : Wordings
+        What is known about the sets, and which further ones are made of them.
+    seed : int
+        Of the choice of held-out rows.
+
+    Raises
+    ------
+    ValueError
+        If the configuration names a set that does not exist, or nothing can be drawn.
+    """
+    all_sets = {name: list(rows) for name, rows in sets.items()}
+    all_sets |= _derived(sets, config, wordings)
+    unknown = next((name for name in config.weights if name not in all_sets), None)
+    if unknown is not None:
+        raise ValueError(
+            f"mixture.weights names {unknown!r}, which is not among the sets: "
+            f"{', '.join(sorted(all_sets))}."
+        )
+    kept = {n: rows for n, rows in all_sets.items() if rows and config.weights.get(n, 1.0) > 0}
+    training, held_out = _hold_out(kept, config.held_out_rows, seed)
+    named = [LabelledSet(n, rows, wordings.of(n)) for n, rows in training.items() if rows]
+    if not named:
+        raise ValueError("No rows are left to train on; look at mixture.weights.")
+    scored = [LabelledSet(n, rows, wordings.of(n)) for n, rows in held_out.items() if rows]
+    return Mixture(named, scored, _probabilities(named, config))
+
+
+def _probabilities(sets: Sequence[LabelledSet], config: MixtureConfig) -> NDArray[np.float64]:
+    sizes = np.array([min(len(own.rows), config.cap) for own in sets], dtype=np.float64)
+    factors = np.array([config.weights.get(own.name, 1.0) for own in sets])
+    shares = sizes**config.temperature * factors
+    return shares / shares.sum()
+
+
+def _hold_out(
+    sets: Mapping[str, list[Example]], n_most: int, seed: int
+) -> tuple[dict[str, list[Example]], dict[str, list[Example]]]:
+    """Set rows of each set aside, and take their texts out of all others."""
+    held_out = {}
+    for i, (name, rows) in enumerate(sets.items()):
+        n = min(n_most, len(rows) // 10)
+        chosen = np.random.default_rng([seed, i]).permutation(len(rows))[:n]
+        held_out[name] = [rows[j] for j in sorted(chosen.tolist())]
+    texts = {normalized(row.text) for rows in held_out.values() for row in rows}
+    # Hypotheses are labels of premises that stand within the texts of another set.
+    texts |= {match["premise"] for text in texts if (match := _pair(text))}
+    training = {
+        name: [row for row in rows if not _is_known(row.text, texts)] for name, rows in sets.items()
+    }
+    return training, held_out
+
+
+def _is_known(text: str, texts: set[str]) -> bool:
+    match = _pair(normalized(text))
+    return normalized(text) in texts or (match is not None and match["premise"] in texts)
+
+
+def _pair(text: str) -> re.Match[str] | None:
+    return re.fullmatch(_PAIR.pattern, text, re.IGNORECASE | re.DOTALL)
+
+
+# Sets that are made of others.
+
+
+def _derived(
+    sets: Mapping[str, Sequence[Example]], config: MixtureConfig, wordings: Wordings
+) -> dict[str, list[Example]]:
+    derived = {
+        name: _grouped(sets[group.source], group)
+        for name, group in wordings.groups.items()
+        if group.source in sets
+    }
+    for name in config.hypotheses:
+        if name not in sets:
+            raise ValueError(
+                f"mixture.hypotheses names {name!r}, which is not among the sets: "
+                f"{', '.join(sorted(sets))}."
+            )
+        derived[f"{name}.hypotheses"] = hypothesis_rows(name, sets[name])
+    return derived
+
+
+def _grouped(rows: Iterable[Example], group: Group) -> list[Example]:
+    """Give the rows whose true labels all lie in one group, with the groups as labels."""
+    group_of = {label: name for name, labels in group.labels.items() for label in labels}
+    found = []
+    for row in rows:
+        true = {group_of.get(label) for label in row.true_labels}
+        name = true.pop() if len(true) == 1 else None
+        if name is not None:
+            found.append(replace(row, all_labels=tuple(group.labels), true_labels=(name,)))
+    return found
+
+
+def hypothesis_rows(name: str, rows: Iterable[Example]) -> list[Example]:
+    """Make rows of premises that choose among their hypotheses.
+
+    Parameters
+    ----------
+    name : str
+        Of the set, for the error.
+    rows : iterable of Example
+        With texts ``Premise: .. Hypothesis: ..`` and the labels entailment, neutral and
+        contradiction. What is neutral is left out, since it may hold.
+
+    Raises
+    ------
+    ValueError
+        If a row is not of this form.
+    """
+    judged: dict[str, dict[str, bool]] = {}
+    for i, row in enumerate(rows):
+        match = _PAIR.fullmatch(row.text)
+        if match is None:
+            raise ValueError(
+                f"mixture.hypotheses names {name!r}, but row {i} is no 'Premise: .. Hypothesis: "
+                f"..' pair: {row.text[:60]!r}."
+            )
+        verdict = next(iter(row.true_labels), "neutral")
+        if verdict in ("entailment", "contradiction"):
+            judged.setdefault(match["premise"], {})[match["hypothesis"]] = verdict == "entailment"
+    return [
+        Example(premise, tuple(own), tuple(label for label, holds in own.items() if holds))
+        for premise, own in judged.items()
+    ]

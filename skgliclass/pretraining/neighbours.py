@@ -1,0 +1,93 @@
+"""What lies near by the embeddings of a frozen sentence encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets import Example
+from ..inference import Engine
+from ..shortlist import unit_vectors
+from .mixture import LabelledSet
+from .wordings import normalized
+
+_Vectors = NDArray[np.float32]
+
+
+class Neighbours:
+    """Finds labels near to labels, and rows near to rows, within a set.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of a model whose vectors compare by their cosine.
+    pool_size : int
+        Among how many rows of a set rows are searched.
+    seed : int
+        Of the choice of these rows.
+    """
+
+    def __init__(self, engine: Engine, pool_size: int, seed: int) -> None:
+        self._engine = engine
+        self._pool_size = pool_size
+        self._seed = seed
+        self._labels: dict[str, _Vectors] = {}
+        self._pools: dict[str, tuple[list[Example], _Vectors]] = {}
+
+    def labels(self, own: LabelledSet, labels: Sequence[str]) -> list[str]:
+        """Give the other labels of a set, those first that are nearest to one of `labels`."""
+        if own.name not in self._labels:
+            vectors = unit_vectors(self._engine.label_vectors(own.labels))
+            self._labels[own.name] = vectors @ vectors.T
+        given = set(labels)
+        columns = [i for i, label in enumerate(own.labels) if label in given]
+        nearness = self._labels[own.name][columns].max(axis=0)
+        order = np.argsort(-nearness, kind="stable").tolist()
+        return [own.labels[i] for i in order if own.labels[i] not in given]
+
+    def rows(self, own: LabelledSet, rows: Sequence[Example], k: int) -> list[list[Example]]:
+        """Find rows to show in the prompts of rows of the same set.
+
+        Parameters
+        ----------
+        own : LabelledSet
+            The set.
+        rows : sequence of Example
+            Those whose prompts they are for.
+        k : int
+            How many for each at most.
+
+        Returns
+        -------
+        list of list of Example
+            For each row the nearest first; never one with the row's own text, and only ones whose
+            true labels the row has among its labels.
+        """
+        pool, vectors = self._pool(own)
+        if not pool or not rows:
+            return [[] for _ in rows]
+        queries = unit_vectors(self._engine.text_vectors([row.text for row in rows]))
+        texts = [normalized(example.text) for example in pool]
+        found = []
+        for row, nearness in zip(rows, queries @ vectors.T, strict=True):
+            allowed, text = set(row.all_labels), normalized(row.text)
+            order = np.argsort(-nearness, kind="stable").tolist()
+            others = (
+                pool[i]
+                for i in order
+                if texts[i] != text and allowed.issuperset(pool[i].true_labels)
+            )
+            found.append([example for example, _ in zip(others, range(k), strict=False)])
+        return found
+
+    def _pool(self, own: LabelledSet) -> tuple[list[Example], _Vectors]:
+        if own.name not in self._pools:
+            rng = np.random.default_rng([self._seed, len(own.rows)])
+            chosen = rng.permutation(len(own.rows))[: self._pool_size]
+            rows = [own.rows[i] for i in sorted(chosen.tolist())]
+            rows = [row for row in rows if row.true_labels and row.text.strip()]
+            vectors = self._engine.text_vectors([row.text for row in rows])
+            self._pools[own.name] = rows, unit_vectors(vectors)
+        return self._pools[own.name]

@@ -1,0 +1,63 @@
+"""How good a model is on rows of several sets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from ..datasets import Example
+from ..exceptions import TruncationWarning
+from ..inference import Engine
+from .mixture import LabelledSet
+
+
+def score_sets(engine: Engine, sets: Sequence[LabelledSet]) -> dict[str, float]:
+    """Give for each set the F1 score of an engine's zero-shot predictions.
+
+    Parameters
+    ----------
+    engine : Engine
+        What predicts, each row with its own label set.
+    sets : sequence of LabelledSet
+        The rows.
+
+    Returns
+    -------
+    dict of str to float
+        Macro-F1 over the labels of the set where every row has one true label, and the rows share
+        their labels; the accuracy where every row has other labels; micro-F1 at a probability of
+        one half where rows have any number of true labels.
+    """
+    return {own.name: _score(engine, own) for own in sets}
+
+
+def sample_rows(own: LabelledSet, n: int, seed: int) -> LabelledSet:
+    """Give a set with at most `n` of its rows."""
+    chosen = np.random.default_rng(seed).permutation(len(own.rows))[:n]
+    return LabelledSet(own.name, [own.rows[i] for i in sorted(chosen.tolist())], own.wordings)
+
+
+def _score(engine: Engine, own: LabelledSet) -> float:
+    # Labels in one order for all rows, so that rows with the same ones go together.
+    label_sets = [sorted(row.all_labels) for row in own.rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        logits = engine.logits([row.text for row in own.rows], label_sets)
+    truth = [_truth(row, labels) for row, labels in zip(own.rows, label_sets, strict=True)]
+    if not own.single_label:
+        flat = np.concatenate([v[: len(t)] for v, t in zip(logits, truth, strict=True)])
+        return float(f1_score(np.concatenate(truth), flat > 0, zero_division=0))
+    predicted = [labels[int(v.argmax())] for v, labels in zip(logits, label_sets, strict=True)]
+    true = [labels[int(t.argmax())] for t, labels in zip(truth, label_sets, strict=True)]
+    if not own.shares_labels:
+        return float(np.mean([a == b for a, b in zip(predicted, true, strict=True)]))
+    present = sorted(set(true))
+    return float(f1_score(true, predicted, labels=present, average="macro", zero_division=0))
+
+
+def _truth(row: Example, labels: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    target = dict(zip(row.all_labels, row.targets, strict=True))
+    return np.array([target[label] > 0.5 for label in labels])

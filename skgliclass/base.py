@@ -16,14 +16,17 @@ from tqdm import tqdm
 from .exceptions import UntrainedModelError
 from .fitting import FitState
 from .labels import LabelSet
+from .scoring_options import ScoringOptions
 from .texts import as_texts
 
 if TYPE_CHECKING:
     from .inference import Engine
+    from .retrieval import ExampleStore
 
 # Engines hold tensors and caches, which have no place in an estimator's state: predicting must not
 # change `__dict__`, and neither pickles nor clones should carry a model that can be loaded again.
 _ENGINES: WeakKeyDictionary[BaseEstimator, tuple[Any, Engine]] = WeakKeyDictionary()
+_EMBEDDERS: WeakKeyDictionary[BaseEstimator, tuple[Any, Engine]] = WeakKeyDictionary()
 
 
 class BaseGLiClass(BaseEstimator):
@@ -34,6 +37,17 @@ class BaseGLiClass(BaseEstimator):
     architecture: str
     revision: str | None
     task_description: str | None
+    examples: Any
+    example_format: str
+    long_texts: str
+    chunk_overlap: int
+    chunk_pooling: str
+    n_permutations: int
+    shortlist: int | None
+    shortlist_model: str | None
+    hierarchy: str
+    # Estimators that do not keep labelled texts have no parameter of this name.
+    n_retrieved: int = 0
     max_length: int | None
     device: str
     dtype: str
@@ -124,6 +138,22 @@ class BaseGLiClass(BaseEstimator):
             loaded = self._fit_state.weights.apply(loaded)
         return Engine(loaded, max_length=self.max_length, n_jobs=self.n_jobs)
 
+    def _embedder(self) -> Engine | None:
+        """Give what embeds texts and labels for the shortlist; None if the model itself does."""
+        if self.shortlist_model is None:
+            return None
+        names = "shortlist_model", "device", "dtype", "n_jobs"
+        key = tuple(getattr(self, name) for name in names)
+        kept = _EMBEDDERS.get(self)
+        if kept is None or kept[0] != key:
+            from .inference import Engine
+            from .modeling.checkpoints import load_model
+
+            loaded = load_model(self.shortlist_model, device=self.device, dtype=self.dtype)
+            kept = (key, Engine(loaded, n_jobs=self.n_jobs))
+            _EMBEDDERS[self] = kept
+        return kept[1]
+
     # The road to scores.
 
     def _texts(self, X: Any, *, name: str = "X", reset: bool = False) -> list[str]:
@@ -139,14 +169,30 @@ class BaseGLiClass(BaseEstimator):
         self._validate_params()
         label_set = self._require_label_set()
         texts = self._texts(X)
+        options = ScoringOptions.of(self, label_set)
+        store = self._store_of(label_set)
         engine = self._engine()
+        shown = options.shown(engine, texts, store)
         with tqdm(total=len(texts), unit="text", disable=not self.verbose) as bar:
-            return engine.logits(
-                texts,
-                label_set.texts,
-                task_description=self.task_description or "",
-                on_progress=whole_steps(bar.update),
+            return options.logits(engine, texts, shown, on_progress=whole_steps(bar.update))
+
+    def _store_of(self, label_set: LabelSet) -> ExampleStore | None:
+        """Give the labelled texts that fit kept, where their labels are those in use."""
+        state = self._fit_state
+        if state is None or state.store is None or not self.n_retrieved:
+            return None
+        if label_set is not state.label_set:
+            raise ValueError(
+                f"n_retrieved={self.n_retrieved} shows the model labelled texts from fit, but "
+                "labels was changed since, so that theirs are others. Call fit(X, y) again, or set "
+                "n_retrieved=0."
             )
+        return state.store
+
+    def _text_vectors(self, X: Any) -> NDArray[np.float32]:
+        self._validate_params()
+        texts = self._texts(X)
+        return self._engine().text_vectors(texts, task_description=self.task_description or "")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -16,6 +16,7 @@ from typing_extensions import Self
 from .base import BaseGLiClass
 from .callbacks import CallbackSupportMixin, with_callbacks
 from .finetuning import FitOutcome, fine_tune, prepare
+from .hierarchy import Hierarchy, nest
 from .labels import LabelSet
 from .persistence import load_estimator, save_estimator
 from .targets import Targets
@@ -25,6 +26,7 @@ from .texts import row_index
 class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass):
     """What the single-label and the multi-label classifier share."""
 
+    retrieval_backend: str
     trainable: str
     max_epochs: int | str
     batch_size: int
@@ -68,6 +70,82 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         scores = self.predict_proba(X)
         return pd.DataFrame(scores, index=row_index(X), columns=list(self.classes_))
+
+    def predict_nested(self, X: Any) -> list[dict[str, Any]]:
+        """Give the probability of every class, nested as the hierarchy in ``labels=`` is.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        list of dict of length n_samples
+            For ``labels={"topic": ["sport", "travel"]}`` dicts such as
+            ``{"topic": {"sport": 0.9, "travel": 0.1}}``.
+
+        Raises
+        ------
+        ValueError
+            If ``labels=`` is no hierarchy.
+        """
+        tree = self._hierarchy()
+        names = [tree.names[i] for i in tree.leaves]
+        rows = self.predict_proba(X).tolist()
+        return [nest(self.labels, dict(zip(names, row, strict=True))) for row in rows]
+
+    def predict_branches(self, X: Any) -> pd.DataFrame:
+        """Give the probability of every branch of the hierarchy in ``labels=``.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        DataFrame of shape (n_samples, n_branches)
+            With the index of `X` where it is a pandas object, and a column for each branch by its
+            dotted name. A branch's probability is the sum of its classes' where a text has one
+            class. Where it may have any number, it is the largest of theirs, which is the least
+            that the probability of "any of them" can be.
+
+        Raises
+        ------
+        ValueError
+            If ``labels=`` is no hierarchy.
+        """
+        tree = self._hierarchy()
+        found = tree.node_probabilities(self.predict_proba(X), self._multi_label)
+        columns = [tree.names[i] for i in tree.branches]
+        return pd.DataFrame(found[:, tree.branches], index=row_index(X), columns=columns)
+
+    def _hierarchy(self) -> Hierarchy:
+        self._validate_params()
+        tree = Hierarchy.of(self.labels, self._require_label_set().texts)
+        if tree is None:
+            raise ValueError(
+                "labels is no hierarchy, so that there are no branches. Give a dict of lists or "
+                'dicts, such as labels={"topic": ["sport", "travel"]}, or use predict_frame.'
+            )
+        return tree
+
+    def embed(self, X: Any) -> NDArray[np.float32]:
+        """Give the vector by which the model represents each text, for clustering or search.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts; of one that does not fit, the beginning is read.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, width)
+            The pooled and projected representations, without labels in the prompt, so that they
+            compare by their cosine whatever the labels are.
+        """
+        return self._text_vectors(X)
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:  # noqa: D102
         raise NotImplementedError

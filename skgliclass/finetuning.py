@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,15 @@ from . import fitting
 from .callbacks import FitCallbacks
 from .fitting import Examples, FitState
 from .labels import LabelSet
+from .scoring_options import ScoringOptions
 from .targets import Targets
 
 if TYPE_CHECKING:
     from .classifier_base import BaseGLiClassClassifier
     from .inference import Engine
+    from .retrieval import ExampleStore
     from .training import TrainingOptions, TrainingResult
+    from .training_data import TrainingSet
     from .weights import TunedWeights
 
 
@@ -127,17 +131,65 @@ def fine_tune(
         For the classifier to store.
     """
     goes_on = one_epoch or classifier.warm_start
-    before = classifier._fit_state.weights if goes_on and classifier._fit_state else None
+    last = classifier._fit_state
+    before = last.weights if goes_on and last else None
     engine = classifier._make_engine(tuned=goes_on)
     options = training_options(classifier, len(problem.training.texts), one_epoch)
+    earlier = last.store if one_epoch and last else None
+    prompts = _Prompts.of(classifier, engine, problem, earlier)
     if options.max_epochs == 0:
-        state = _finished_state(classifier, engine, problem, None, before)
+        state = _finished_state(classifier, engine, problem, prompts, before)
         return FitOutcome(state, 0, [], None, False)
-    result = _train(classifier, engine, problem, options, before)
+    result = _train(classifier, engine, problem, prompts, options, before)
     changed = _what_changed(result, engine, problem)
-    state = _finished_state(classifier, engine, problem, changed, _together(before, changed))
+    if changed is not None:
+        engine = _tuned(classifier, engine, changed)
+        prompts = prompts.encoded_by(engine)
+    state = _finished_state(classifier, engine, problem, prompts, _together(before, changed))
     scores = None if problem.validation is None else result.validation_scores
     return FitOutcome(state, result.n_iter, result.loss_curve, scores, result.interrupted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prompts:
+    """What prompts hold besides texts and labels, and the labelled texts to retrieve from."""
+
+    options: ScoringOptions
+    store: ExampleStore | None
+
+    @classmethod
+    def of(
+        cls,
+        classifier: BaseGLiClassClassifier,
+        engine: Engine,
+        problem: Problem,
+        earlier: ExampleStore | None,
+    ) -> _Prompts:
+        """Read a classifier's parameters and, where it retrieves, keep the training texts."""
+        options = ScoringOptions.of(classifier, problem.label_set)
+        if not options.n_retrieved:
+            return cls(options, None)
+        from .prompt_examples import ExampleEncoder
+        from .retrieval import ExampleStore
+
+        # It refuses a model that has no place for examples before any work is done.
+        ExampleEncoder(engine.composer(), classifier.example_format)
+        kept = [] if earlier is None else earlier.examples
+        new = fitting.labelled_examples(problem.training, problem.label_set.texts)
+        store = ExampleStore.embed(engine, [*kept, *new], backend=classifier.retrieval_backend)
+        store.check_size(options.n_retrieved)
+        return cls(options, store)
+
+    def encoded_by(self, engine: Engine) -> _Prompts:
+        """Give the same with vectors of another model."""
+        if self.store is None:
+            return self
+        examples, backend = self.store.examples, self.store.backend
+        return _Prompts(self.options, type(self.store).embed(engine, examples, backend=backend))
+
+    def logits(self, engine: Engine, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Score texts as the fitted classifier would; the engine is of the store's model."""
+        return self.options.logits(engine, texts, self.options.shown(engine, texts, self.store))
 
 
 def _what_changed(result: TrainingResult, engine: Engine, problem: Problem) -> TunedWeights | None:
@@ -217,35 +269,30 @@ def _train(
     classifier: BaseGLiClassClassifier,
     engine: Engine,
     problem: Problem,
+    prompts: _Prompts,
     options: TrainingOptions,
     before: TunedWeights | None,
 ) -> TrainingResult:
     from .training import train
-    from .training_data import LabelledRows, make_training_set
 
-    task = classifier.task_description or ""
     label_set, training, validation = problem.label_set, problem.training, problem.validation
-    data = make_training_set(
-        engine,
-        training.texts,
-        label_set.texts,
-        LabelledRows.shared(training.matrix),
-        weights=training.weights,
-        label_weights=problem.label_weights,
-        task_description=task,
-    )
+    data = _training_set(classifier, engine, problem, prompts)
     validate = None
     if validation is not None:
+        # Neighbours are those by the vectors before training, as in the training prompts.
+        shown = prompts.options.shown(engine, validation.texts, prompts.store)
         validate = fitting.make_validator(
-            validation, label_set.texts, classifier._multi_label, task
+            validation,
+            classifier._multi_label,
+            lambda now: prompts.options.logits(now, validation.texts, shown),
         )
     given = classifier._given_label_set()
-    callbacks = FitCallbacks(
-        classifier,
-        options,
-        len(training.texts),
-        lambda weights: FitState(label_set, given, _together(before, weights), 1.0, None),
-    )
+
+    def state_of(weights: TunedWeights) -> FitState:
+        store = prompts.encoded_by(_tuned(classifier, engine, weights)).store
+        return FitState(label_set, given, _together(before, weights), 1.0, None, store)
+
+    callbacks = FitCallbacks(classifier, options, len(training.texts), state_of)
     with callbacks:
         return train(
             engine,
@@ -257,44 +304,53 @@ def _train(
         )
 
 
+def _training_set(
+    classifier: BaseGLiClassClassifier, engine: Engine, problem: Problem, prompts: _Prompts
+) -> TrainingSet:
+    from .training_data import LabelledRows, make_training_set
+
+    training = problem.training
+    return make_training_set(
+        engine,
+        training.texts,
+        problem.label_set.texts,
+        LabelledRows.shared(training.matrix),
+        weights=training.weights,
+        label_weights=problem.label_weights,
+        task_description=classifier.task_description or "",
+        examples=prompts.options.shown(engine, training.texts, prompts.store, exclude_self=True),
+        example_format=classifier.example_format,
+    )
+
+
+def _tuned(classifier: BaseGLiClassClassifier, engine: Engine, changed: TunedWeights) -> Engine:
+    """Give an engine of the model with the weights that training changed."""
+    from .inference import Engine
+
+    loaded = changed.apply(engine.loaded)
+    return Engine(loaded, max_length=classifier.max_length, n_jobs=classifier.n_jobs)
+
+
 def _finished_state(
     classifier: BaseGLiClassClassifier,
     engine: Engine,
     problem: Problem,
-    changed: TunedWeights | None,
+    prompts: _Prompts,
     weights: TunedWeights | None,
 ) -> FitState:
     """Tune temperature and thresholds on the validation data, where they are wanted."""
     temperature, thresholds = 1.0, None
     validation = problem.validation
     if validation is not None and (classifier.calibrate or classifier._wants_thresholds()):
-        logits = _validation_logits(classifier, engine, problem, validation, changed)
+        logits = prompts.logits(engine, validation.texts)
         if classifier.calibrate:
             temperature = fitting.best_temperature(
                 logits, validation.matrix, classifier._multi_label
             )
         if classifier._wants_thresholds():
             thresholds = fitting.best_thresholds(logits / temperature, validation.matrix)
-    return FitState(
-        problem.label_set, classifier._given_label_set(), weights, temperature, thresholds
-    )
-
-
-def _validation_logits(
-    classifier: BaseGLiClassClassifier,
-    engine: Engine,
-    problem: Problem,
-    validation: Examples,
-    changed: TunedWeights | None,
-) -> NDArray[np.float32]:
-    from .inference import Engine
-
-    tuned = engine.loaded if changed is None else changed.apply(engine.loaded)
-    return Engine(tuned, max_length=classifier.max_length, n_jobs=classifier.n_jobs).logits(
-        validation.texts,
-        problem.label_set.texts,
-        task_description=classifier.task_description or "",
-    )
+    given = classifier._given_label_set()
+    return FitState(problem.label_set, given, weights, temperature, thresholds, prompts.store)
 
 
 def _check_same_length(texts: list[str], targets: Targets, X: str, y: str) -> None:

@@ -19,6 +19,8 @@ from .targets import Targets
 
 if TYPE_CHECKING:
     from .inference import Engine
+    from .prompt_examples import PromptExample
+    from .retrieval import ExampleStore
     from .training import Validation
     from .weights import TunedWeights
 
@@ -53,6 +55,8 @@ class FitState:
         What logits are divided by before they become probabilities.
     thresholds : ndarray of shape (n_classes,) or None
         Those tuned on validation data.
+    store : ExampleStore or None
+        The labelled texts to retrieve from, where they are wanted.
     """
 
     label_set: LabelSet
@@ -60,6 +64,7 @@ class FitState:
     weights: TunedWeights | None
     temperature: float
     thresholds: NDArray[np.float32] | None
+    store: ExampleStore | None = None
 
 
 def automatic_epochs(n_samples: int, batch_size: int) -> int:
@@ -121,6 +126,21 @@ def split_off_validation(
         np.arange(n), test_size=n_validation, random_state=random_state, stratify=classes
     )
     return examples.take(np.sort(training)), examples.take(np.sort(validation))
+
+
+def labelled_examples(training: Examples, label_texts: Sequence[str]) -> list[PromptExample]:
+    """Give the training texts that prompts may show, with the labels that are likelier than not.
+
+    A text without a weight or without a word is not shown.
+    """
+    from .prompt_examples import PromptExample
+
+    weights = np.ones(len(training.texts)) if training.weights is None else training.weights
+    return [
+        PromptExample(text, [label_texts[k] for k in np.flatnonzero(row > 0.5).tolist()])
+        for text, row, weight in zip(training.texts, training.matrix, weights, strict=True)
+        if weight > 0 and text.strip()
+    ]
 
 
 def example_weights(
@@ -193,9 +213,9 @@ def _weights_of_classes(
 
 
 def make_validator(
-    examples: Examples, label_texts: Sequence[str], multi_label: bool, task_description: str
+    examples: Examples, multi_label: bool, logits_of: Callable[[Engine], NDArray[np.float32]]
 ) -> Callable[[Engine], Validation]:
-    """Give a function that judges an engine on held-out examples.
+    """Give a function that judges an engine on held-out examples by the logits of their texts.
 
     The score is the accuracy for one label a text and micro-F1 at one half for any number.
     """
@@ -205,7 +225,7 @@ def make_validator(
         with warnings.catch_warnings():
             # Said once for all texts when they were tokenised.
             warnings.simplefilter("ignore")
-            logits = engine.logits(examples.texts, label_texts, task_description=task_description)
+            logits = logits_of(engine)
         return Validation(
             score_of(logits, examples.matrix, multi_label),
             negative_log_likelihood(logits, examples.matrix, multi_label),

@@ -44,6 +44,8 @@ def _at_least(kind: type, lowest: float) -> Interval:
     return Interval(kind, lowest, None, closed="left")
 
 
+# As the model layer lists them, which needs torch to be imported.
+
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 
 PARAMETERS: dict[str, Parameter] = {
@@ -66,8 +68,8 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "architecture": Parameter(
         '{"auto", ' + ", ".join(f'"{name}"' for name in SUPPORTED_ARCHITECTURES) + "}",
-        "How a new GLiClass is built around a plain encoder or a sentence-transformers model. A "
-        "checkpoint has its own.",
+        "How a new GLiClass is built around a plain encoder, an encoder-decoder, a decoder or a "
+        "sentence-transformers model. A checkpoint has its own.",
         [StrOptions({"auto", *SUPPORTED_ARCHITECTURES})],
     ),
     "revision": Parameter("str", "The branch, tag or commit of a hub repository.", [str, None]),
@@ -77,11 +79,79 @@ PARAMETERS: dict[str, Parameter] = {
         '``"Classify the sentiment of this review: "``.',
         [str, None],
     ),
+    "examples": Parameter(
+        "list of (text, class), (text, list of classes) or dict",
+        "Labelled texts that every prompt shows, the most important first. A dict has the keys "
+        '``"text"`` and ``"labels"``. Where a text leaves no room for all, the last are not '
+        "shown, with a warning.",
+        ["array-like", None],
+    ),
+    "example_format": Parameter(
+        '{"marker", "tags"}',
+        "How labelled texts are written in the prompt, as the model was trained: with the "
+        "``<<EXAMPLE>>`` token, or in the older format with ``<<TRUE_LABEL>>``. The latter is a "
+        "part of the text, so it alone works with a bi-encoder.",
+        [StrOptions({"marker", "tags"})],
+    ),
+    "n_retrieved": Parameter(
+        "int",
+        "How many labelled texts each prompt shows, of those that ``fit`` was given: the nearest "
+        "by the model's own text vectors, before `examples`. ``fit`` keeps the texts; in training "
+        "none is shown with a text that is the same.",
+        [_at_least(Integral, 0)],
+    ),
+    "retrieval_backend": Parameter(
+        '{"sklearn", "faiss"}',
+        "What finds the nearest texts. ``faiss`` is faster where there are many (needs the extra "
+        "``faiss``); both compare with every text.",
+        [StrOptions({"sklearn", "faiss"})],
+    ),
+    "long_texts": Parameter(
+        '{"truncate", "chunk"}',
+        "Whether the beginning of a text that does not fit is read, or all of it in chunks whose "
+        "logits are pooled. Training reads the beginning.",
+        [StrOptions({"truncate", "chunk"})],
+    ),
+    "chunk_overlap": Parameter(
+        "int", "The tokens that neighbouring chunks share.", [_at_least(Integral, 0)]
+    ),
+    "chunk_pooling": Parameter(
+        '{"max", "mean"}',
+        "Whether a label's logit is the largest of the chunks', or their mean, weighted by the "
+        "tokens that each adds to those before it.",
+        [StrOptions({"max", "mean"})],
+    ),
+    "n_permutations": Parameter(
+        "int",
+        "Over how many orders of the labels logits are averaged: that of ``classes_``, and others "
+        "that are the same in every call. A bi-encoder's scores do not depend on the order.",
+        [_at_least(Integral, 1)],
+    ),
+    "shortlist": Parameter(
+        "int",
+        "How many labels the model reads for each text: those nearest to it by the cosine of "
+        "vectors. The others get a logit far below. None means all.",
+        [_at_least(Integral, 1), None],
+    ),
+    "shortlist_model": Parameter(
+        "str",
+        "What embeds texts and labels for the shortlist, named as `model` is, such as "
+        '``"mini"``. None means the model itself.',
+        [str, None],
+    ),
+    "hierarchy": Parameter(
+        '{"leaves", "path"}',
+        'With nested `labels`: ``"leaves"`` scores the classes alone. ``"path"`` scores branches '
+        "too: a class's probability is the product of those of the nodes on the way to it, each "
+        "the softmax over the children of its parent, or the sigmoid where a text may have any "
+        "number of classes. ``fit`` trains the classes' scores.",
+        [StrOptions({"leaves", "path"})],
+    ),
     "max_length": Parameter(
         "int",
         "The longest prompt in tokens; None means what the model was made for. Labels are never "
         "cut: those that do not fit beside the text are scored in several passes. A longer text "
-        "is cut, with a warning.",
+        "is treated as `long_texts` says.",
         [_at_least(Integral, 8), None],
     ),
     "device": Parameter(

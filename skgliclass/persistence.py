@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .fitting import FitState
+from .hierarchy import is_nested
 from .labels import LabelSet, as_class_array
 
 if TYPE_CHECKING:
     from .modeling.checkpoints import LoadedModel
+    from .retrieval import ExampleStore
 
 FILE = "skgliclass.json"
+_EXAMPLES_FILE, _VECTORS_FILE = "retrieved_examples.json", "retrieved_examples.safetensors"
 _FORMAT = 1
 # What belongs to the place where a classifier runs, or is written elsewhere.
 _NOT_SAVED = {"model", "labels", "revision", "architecture", "device", "n_jobs", "verbose"}
@@ -55,10 +59,14 @@ def save_estimator(
         "thresholds": None
         if state is None or state.thresholds is None
         else [float(value) for value in state.thresholds],
+        "hierarchy": _json_hierarchy(estimator.labels),
+        "keeps_examples": state is not None and state.store is not None,
         "parameters": _json_parameters(estimator),
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain_value)
     save_checkpoint(folder, loaded)
+    if state is not None and state.store is not None:
+        _write_store(Path(folder), state.store)
     (Path(folder) / FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -96,17 +104,56 @@ def load_estimator(
         classes = as_class_array(content["classes"])
         label_set = LabelSet(classes, tuple(content["label_texts"]))
         saved["labels"] = label_set.as_labels()
+        if content.get("hierarchy"):
+            saved["labels"] = content["hierarchy"]
     estimator = cls(**{**saved, "model": model, "revision": revision, **parameters})
     if label_set is not None:
+        given = LabelSet.from_labels(saved["labels"], sort=not estimator._multi_label)
         thresholds = content["thresholds"]
         estimator._fit_state = FitState(
             label_set=label_set,
-            given_labels=label_set,
+            given_labels=given,
             weights=None,
             temperature=float(content["temperature"]),
             thresholds=None if thresholds is None else np.asarray(thresholds, dtype=np.float32),
+            store=_read_store(source.folder, estimator.retrieval_backend)
+            if content.get("keeps_examples")
+            else None,
         )
     return estimator
+
+
+def _write_store(folder: Path, store: ExampleStore) -> None:
+    from safetensors.numpy import save_file
+
+    content = [{"text": e.text, "labels": list(e.labels)} for e in store.examples]
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (folder / _EXAMPLES_FILE).write_text(text + "\n", encoding="utf-8")
+    save_file({"vectors": store.vectors}, folder / _VECTORS_FILE)
+
+
+def _read_store(folder: Path, backend: str) -> ExampleStore:
+    from safetensors.numpy import load_file
+
+    from .retrieval import ExampleStore
+
+    content = json.loads((folder / _EXAMPLES_FILE).read_text(encoding="utf-8"))
+    return ExampleStore(
+        [row["text"] for row in content],
+        load_file(folder / _VECTORS_FILE)["vectors"],
+        [row["labels"] for row in content],
+        backend=backend,
+    )
+
+
+def _json_hierarchy(labels: Any) -> dict[str, Any] | None:
+    return _plain_tree(labels) if is_nested(labels) else None
+
+
+def _plain_tree(branch: Any) -> Any:
+    if isinstance(branch, Mapping):
+        return {name: _plain_tree(below) for name, below in branch.items()}
+    return list(branch)
 
 
 def _json_classes(label_set: LabelSet) -> list[Any]:
@@ -125,11 +172,16 @@ def _json_parameters(estimator: Any) -> dict[str, Any]:
     for name, value in estimator.get_params(deep=False).items():
         if name in _NOT_SAVED:
             continue
-        if isinstance(value, np.generic | np.ndarray):
-            value = value.tolist()
         try:
-            json.dumps(value)
+            json.dumps(value, default=_plain_value)
         except TypeError:
             continue  # a RandomState, for instance, has no meaning elsewhere
         parameters[name] = value
     return parameters
+
+
+def _plain_value(value: Any) -> Any:
+    """Give what JSON can hold for values of numpy, also within lists and dicts."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written to JSON")

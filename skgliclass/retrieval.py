@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from .examples import PromptExample
 from .shortlist import unit_vectors
+
+if TYPE_CHECKING:
+    from .inference import Engine
 
 BACKENDS = ("sklearn", "faiss")
 
@@ -72,6 +75,35 @@ class ExampleStore:
         self._backend = backend
         self._index: Any = _make_index(self._vectors, backend)
 
+    @classmethod
+    def embed(
+        cls, engine: Engine, examples: Sequence[PromptExample], *, backend: str = "sklearn"
+    ) -> ExampleStore:
+        """Keep labelled texts with the vectors that an engine gives them.
+
+        Parameters
+        ----------
+        engine : Engine
+            Of the model that will be shown the examples.
+        examples : sequence of PromptExample
+            What to keep.
+        backend : {"sklearn", "faiss"}, default="sklearn"
+            What searches.
+        """
+        texts = [example.text for example in examples]
+        labels = [example.labels for example in examples]
+        return cls(texts, engine.text_vectors(texts), labels, backend=backend)
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The examples' vectors, scaled to length one."""
+        return self._vectors
+
+    @property
+    def backend(self) -> str:
+        """What searches."""
+        return self._backend
+
     def __len__(self) -> int:
         return len(self.examples)
 
@@ -116,15 +148,7 @@ class ExampleStore:
         ValueError
             If `k` is not positive or larger than the store, or the vectors do not fit.
         """
-        available = len(self) - bool(exclude_self)
-        if k < 1:
-            raise ValueError(f"n_retrieved={k}; at least one example must be retrieved.")
-        if k > available:
-            raise ValueError(
-                f"n_retrieved={k} is more than the {available} distinct labelled texts in the "
-                "store" + (" besides the text itself" if exclude_self else "") + ". Lower it, or "
-                "fit on more texts."
-            )
+        self.check_size(k, exclude_self=exclude_self)
         _check_vectors("vectors", vectors, len(texts), self._vectors.shape[1])
         scaled = unit_vectors(vectors)
         found: list[list[PromptExample]] = [[] for _ in texts]
@@ -137,6 +161,18 @@ class ExampleStore:
                 kept = [e for e in others if not (exclude_self and e.text == texts[row])]
                 found[row] = kept[:k]
         return found
+
+    def check_size(self, k: int, *, exclude_self: bool = False) -> None:
+        """Refuse to find more examples than there are; see :meth:`query`."""
+        available = len(self) - bool(exclude_self)
+        if k < 1:
+            raise ValueError(f"n_retrieved={k}; at least one example must be retrieved.")
+        if k > available:
+            raise ValueError(
+                f"n_retrieved={k} is more than the {available} distinct labelled texts in the "
+                "store" + (" besides the text itself" if exclude_self else "") + ". Lower it, or "
+                "fit on more texts."
+            )
 
     def _nearest(self, vectors: NDArray[np.float32], n: int) -> NDArray[np.intp]:
         nearest: NDArray[np.intp]

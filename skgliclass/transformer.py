@@ -67,6 +67,15 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         architecture: str = "auto",
         revision: str | None = None,
         task_description: str | None = None,
+        examples: Any = None,
+        example_format: str = "marker",
+        long_texts: str = "truncate",
+        chunk_overlap: int = 32,
+        chunk_pooling: str = "max",
+        n_permutations: int = 1,
+        shortlist: int | None = None,
+        shortlist_model: str | None = None,
+        hierarchy: str = "leaves",
         max_length: int | None = None,
         device: str = "auto",
         dtype: str = "auto",
@@ -129,8 +138,7 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
             If a row is missing or not a text.
         """
         if not self._needs_labels():
-            self._validate_params()
-            return self._embeddings(self._texts(X))
+            return self._text_vectors(X)
         logits = self._logits(X)
         if self.output == "logits":
             return logits
@@ -154,7 +162,7 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
             names = [str(value) for value in self._require_label_set().classes.tolist()]
         else:
             # The model alone knows how wide its representation is.
-            width = self._embeddings(["a"]).shape[1]
+            width = self._engine().text_vectors(["a"]).shape[1]
             names = [f"embedding{i}" for i in range(width)]
         return np.asarray(names, dtype=object)
 
@@ -169,9 +177,6 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
             )
         read = multi_label_targets if self.multi_label else single_label_targets
         return read(y, None).label_set
-
-    def _embeddings(self, texts: list[str]) -> NDArray[np.float32]:
-        return self._engine().text_vectors(texts, task_description=self.task_description or "")
 
     def __sklearn_is_fitted__(self) -> bool:
         return not self._needs_labels() or super().__sklearn_is_fitted__()

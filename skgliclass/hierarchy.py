@@ -1,0 +1,161 @@
+"""Scores along a hierarchy of labels: of classes, of branches, and nested like the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_expit, log_softmax
+
+from .labels import SEPARATOR
+
+
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """The branches and leaves of a nested `labels` parameter.
+
+    Attributes
+    ----------
+    names : tuple of str of length n_nodes
+        The dotted name of every branch and leaf, depth first.
+    parents : ndarray of shape (n_nodes,)
+        The position of each node's parent, which comes before it; -1 at the top.
+    leaves : ndarray of shape (n_classes,)
+        The node of each class.
+    """
+
+    names: tuple[str, ...]
+    parents: NDArray[np.intp]
+    leaves: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, labels: Any, label_texts: Sequence[str]) -> Hierarchy | None:
+        """Read a checked `labels` parameter.
+
+        Parameters
+        ----------
+        labels : Any
+            As the user gave it.
+        label_texts : sequence of str of length n_classes
+            The dotted names of its leaves, in the order of the classes.
+
+        Returns
+        -------
+        Hierarchy or None
+            None where `labels` is no hierarchy.
+        """
+        if not is_nested(labels):
+            return None
+        nodes = list(_walk(labels, "", -1, [0]))
+        leaf_at = {name: i for i, (name, _, is_leaf) in enumerate(nodes) if is_leaf}
+        return cls(
+            tuple(name for name, _, _ in nodes),
+            np.asarray([parent for _, parent, _ in nodes], dtype=np.intp),
+            np.asarray([leaf_at[text] for text in label_texts], dtype=np.intp),
+        )
+
+    @property
+    def branches(self) -> NDArray[np.intp]:
+        """The nodes that are not classes, depth first."""
+        return np.setdiff1d(np.arange(len(self.names)), self.leaves)
+
+    def class_logits(self, logits: NDArray[np.float32], multi_label: bool) -> NDArray[np.float32]:
+        r"""Combine the scores of all nodes into one for each class.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (n_texts, n_nodes)
+            Of every branch and leaf.
+        multi_label : bool
+            Whether a node's probability is the sigmoid of its logit, or the softmax over the
+            children of its parent.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes), float32
+            With :math:`p_c = \prod_{n} p_n` over the nodes n on the way from the top to the leaf
+            c: :math:`\log p_c`, whose softmax is p again, or with `multi_label`
+            :math:`\log p_c / (1 - p_c)`, whose sigmoid is.
+        """
+        own = self._log_probabilities(logits.astype(np.float64), multi_label)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                own[:, node] += own[:, parent]
+        joint = own[:, self.leaves]
+        if multi_label:
+            # log(1 - p) from log(p); a p that rounds to one keeps a finite logit.
+            joint = joint - np.log(np.maximum(-np.expm1(joint), np.finfo(np.float64).tiny))
+        return joint.astype(np.float32)
+
+    def _log_probabilities(
+        self, logits: NDArray[np.float64], multi_label: bool
+    ) -> NDArray[np.float64]:
+        if multi_label:
+            return np.asarray(log_expit(logits))
+        found = np.empty_like(logits)
+        for parent in np.unique(self.parents):
+            siblings = np.flatnonzero(self.parents == parent)
+            found[:, siblings] = log_softmax(logits[:, siblings], axis=1)
+        return found
+
+    def node_probabilities(
+        self, probabilities: NDArray[np.float32], multi_label: bool
+    ) -> NDArray[np.float32]:
+        """Give every branch a probability too: the sum of its classes', or their largest.
+
+        Parameters
+        ----------
+        probabilities : ndarray of shape (n_texts, n_classes)
+            Of the classes.
+        multi_label : bool
+            Whether a text may have any number of classes. Then a branch's probability is the
+            largest of its classes', the least that it can be; otherwise it is their sum.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_nodes), float32
+        """
+        found = np.zeros((len(probabilities), len(self.names)), dtype=np.float64)
+        found[:, self.leaves] = probabilities
+        combine = np.maximum if multi_label else np.add
+        for node in range(len(self.names) - 1, -1, -1):
+            parent = self.parents[node]
+            if parent >= 0:
+                found[:, parent] = combine(found[:, parent], found[:, node])
+        return found.astype(np.float32)
+
+
+def is_nested(labels: Any) -> bool:
+    """Tell whether a checked `labels` parameter is a hierarchy."""
+    return isinstance(labels, Mapping) and not all(isinstance(v, str) for v in labels.values())
+
+
+def nest(
+    labels: Mapping[str, Any], scores: Mapping[str, float], prefix: str = ""
+) -> dict[str, Any]:
+    """Put scores of dotted names where their leaves stand in a hierarchy."""
+    nested: dict[str, Any] = {}
+    for name, branch in labels.items():
+        path = f"{prefix}{name}{SEPARATOR}"
+        nested[name] = (
+            nest(branch, scores, path)
+            if isinstance(branch, Mapping)
+            else {leaf: scores[path + leaf] for leaf in branch}
+        )
+    return nested
+
+
+def _walk(
+    branch: Any, prefix: str, parent: int, count: list[int]
+) -> Iterator[tuple[str, int, bool]]:
+    """Give each node's name, its parent's position, and whether it is a leaf."""
+    for name in branch:
+        position = count[0]
+        count[0] += 1
+        below = branch[name] if isinstance(branch, Mapping) else None
+        yield f"{prefix}{name}", parent, below is None
+        if below is not None:
+            yield from _walk(below, f"{prefix}{name}{SEPARATOR}", position, count)

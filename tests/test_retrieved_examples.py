@@ -1,0 +1,206 @@
+"""Classifiers that show the model the nearest labelled texts."""
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import NearestNeighbors
+from tiny import reference_checkpoint, sentence_transformer
+from toy import LABELS, toy, toy_indicator
+
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, training_data
+from skgliclass.inference import Engine, PromptExample
+from skgliclass.modeling import checkpoints
+
+BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
+TEXTS, Y = toy(9)
+MANY_TEXTS, MATRIX = toy_indicator(9)
+NEW, _ = toy(4, seed=5)
+NEW = [f"{text} quick" for text in NEW]
+TRAIN = {"trainable": "head", "max_epochs": 1, "learning_rate": 0.01, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def uni(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uni")
+    reference_checkpoint(folder, prompt_first=True, scorer_type="mlp", pooling_strategy="avg")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def bi(tmp_path_factory):
+    return str(sentence_transformer(tmp_path_factory.mktemp("bi")))
+
+
+def data(cls):
+    return (TEXTS, Y) if cls is GLiClassClassifier else (MANY_TEXTS, MATRIX)
+
+
+def labels_of_row(cls, i):
+    return [Y[i]] if cls is GLiClassClassifier else [LABELS[k] for k in np.flatnonzero(MATRIX[i])]
+
+
+def neighbours(engine, cls, texts, k):
+    """Find them by hand."""
+    kept = data(cls)[0]
+    index = NearestNeighbors(n_neighbors=k, metric="cosine").fit(engine.text_vectors(kept))
+    nearest = index.kneighbors(engine.text_vectors(texts), return_distance=False)
+    return [[PromptExample(kept[i], labels_of_row(cls, i)) for i in row] for row in nearest]
+
+
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("example_format", ["marker", "tags"])
+def test_predictions_are_those_with_the_nearest_texts_in_the_prompt(uni, cls, example_format):
+    clf = cls(uni, LABELS, n_retrieved=2, max_epochs=0, example_format=example_format)
+    found = clf.fit(*data(cls)).decision_function(NEW)
+    engine = Engine(checkpoints.load_model(uni))
+    shown = neighbours(engine, cls, NEW, 2)
+    expected = engine.logits(NEW, LABELS, examples=shown, example_format=example_format)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - engine.logits(NEW, LABELS)).max() > 1e-3
+
+
+def test_retrieved_texts_come_before_those_that_all_prompts_show(uni):
+    clf = GLiClassClassifier(
+        uni, LABELS, n_retrieved=1, max_epochs=0, examples=[("the lazy dog", "sport")]
+    )
+    found = clf.fit(TEXTS, Y).decision_function(NEW)
+    engine = Engine(checkpoints.load_model(uni))
+    fixed = PromptExample("the lazy dog", ["sport"])
+    shown = [[*own, fixed] for own in neighbours(engine, GLiClassClassifier, NEW, 1)]
+    np.testing.assert_allclose(found, engine.logits(NEW, LABELS, examples=shown), atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_no_training_text_is_ever_shown_its_own_answer(uni, cls, monkeypatch):
+    seen = []
+    original = training_data.make_training_set
+
+    def recording(engine, texts, *args, examples, **options):
+        seen.append((texts, examples))
+        return original(engine, texts, *args, examples=examples, **options)
+
+    monkeypatch.setattr(training_data, "make_training_set", recording)
+    X, y = data(cls)
+    X, y = [*X, X[0]], np.concatenate([y, y[1:2]])
+    cls(uni, LABELS, n_retrieved=3, **TRAIN).fit(X, y)
+    ((texts, examples),) = seen
+    assert list(texts) == X
+    for text, own in zip(texts, examples, strict=True):
+        assert len(own) == 3
+        assert text not in [example.text for example in own]
+
+
+def test_vectors_are_those_of_the_tuned_weights(uni):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, **{**TRAIN, "max_epochs": 3})
+    found = clf.fit(TEXTS, Y).decision_function(NEW)
+    tuned = clf._engine()
+    shown = neighbours(tuned, GLiClassClassifier, NEW, 2)
+    np.testing.assert_allclose(found, tuned.logits(NEW, LABELS, examples=shown), atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("max_epochs", [0, 1])
+def test_stored_classifiers_predict_the_same(uni, cls, max_epochs, tmp_path):
+    clf = cls(uni, LABELS, n_retrieved=2, **{**TRAIN, "max_epochs": max_epochs}).fit(*data(cls))
+    expected = clf.predict_proba(NEW)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(NEW), expected)
+    clf.save_pretrained(tmp_path)
+    again = cls.from_pretrained(tmp_path)
+    np.testing.assert_allclose(again.predict_proba(NEW), expected, atol=1e-5)
+    plain = cls.from_pretrained(tmp_path, n_retrieved=0)
+    assert np.abs(plain.predict_proba(NEW) - expected).max() > 1e-4
+
+
+def test_early_stopping_calibration_and_thresholds_see_what_prediction_sees(uni):
+    clf = GLiClassMultiLabelClassifier(
+        uni,
+        LABELS,
+        threshold="auto",
+        n_retrieved=2,
+        early_stopping=True,
+        calibrate=True,
+        **TRAIN,
+    )
+    clf.fit(MANY_TEXTS, MATRIX, X_val=NEW, y_val=MATRIX[:4])
+    from skgliclass.fitting import best_temperature
+
+    logits = clf.decision_function(NEW)
+    assert clf.temperature_ == pytest.approx(
+        best_temperature(logits, MATRIX[:4].astype("f4"), True), rel=1e-3
+    )
+
+
+def test_partial_fit_keeps_what_it_was_given_before(uni):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=6, **TRAIN)
+    with pytest.raises(ValueError, match="n_retrieved=6 is more than the 5 distinct"):
+        clone(clf).partial_fit(TEXTS[:5], Y[:5])
+    clf.set_params(n_retrieved=3).partial_fit(TEXTS[:5], Y[:5]).partial_fit(TEXTS[5:], Y[5:])
+    clf.set_params(n_retrieved=9).predict(NEW)
+    with pytest.raises(ValueError, match="n_retrieved=10 is more than the 9 distinct"):
+        clf.set_params(n_retrieved=10).predict(NEW)
+
+
+def test_texts_without_weight_or_words_are_not_kept(uni):
+    weights = np.ones(9)
+    weights[0] = 0
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=8, max_epochs=0)
+    with pytest.raises(ValueError, match="n_retrieved=8 is more than the 7 distinct"):
+        clf.fit([*TEXTS[:8], " "], Y, sample_weight=weights)
+
+
+def test_more_than_there_are_is_named_before_any_training(uni):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=10, max_epochs=0)
+    with pytest.raises(ValueError, match="n_retrieved=10 is more than the 9 distinct"):
+        clf.fit(TEXTS, Y)
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=9, **TRAIN)
+    with pytest.raises(ValueError, match=r"n_retrieved=9 is more than the 8 .* besides the text"):
+        clf.fit(TEXTS, Y)
+    with pytest.raises(ValueError, match="'n_retrieved' parameter"):
+        clf.set_params(n_retrieved=-1).fit(TEXTS, Y)
+
+
+def test_there_is_nothing_to_retrieve_from_without_a_fit(uni):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2)
+    with pytest.raises(NotFittedError, match=r"n_retrieved=2 .* Call fit\(X, y\)"):
+        clf.predict(NEW)
+    fitted = GLiClassClassifier(uni, LABELS, max_epochs=0).fit(TEXTS, Y)
+    with pytest.raises(NotFittedError, match="none are kept"):
+        fitted.set_params(n_retrieved=2).predict(NEW)
+
+
+def test_other_labels_after_fitting_are_refused(uni):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, max_epochs=0).fit(TEXTS, Y)
+    clf.set_params(labels=["joy", "anger"])
+    with pytest.raises(ValueError, match=r"n_retrieved=2 .*labels was changed"):
+        clf.predict(NEW)
+
+
+def test_a_bi_encoder_shows_tags_and_says_so(bi):
+    clf = GLiClassClassifier(bi, LABELS, n_retrieved=1, max_epochs=0)
+    with pytest.raises(ValueError, match=r'no place for them.*example_format="tags"'):
+        clf.fit(TEXTS, Y)
+    clf.set_params(example_format="tags", max_length=256).fit(TEXTS, Y)
+    plain = GLiClassClassifier(bi, LABELS, max_length=256).predict_proba(NEW)
+    assert np.abs(clf.predict_proba(NEW) - plain).max() > 1e-4
+
+
+def test_in_a_search(uni):
+    clf = GLiClassClassifier(uni, LABELS, max_epochs=0)
+    search = GridSearchCV(clf, {"n_retrieved": [0, 1]}, cv=3).fit(TEXTS, Y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_estimator_.predict(NEW).shape == (4,)
+
+
+def test_the_backend_is_chosen(uni, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=1, max_epochs=0, retrieval_backend="faiss")
+    with pytest.raises(ImportError, match=r"skgliclass\[faiss\]"):
+        clf.fit(TEXTS, Y)
+    with pytest.raises(ValueError, match="'retrieval_backend' parameter"):
+        clf.set_params(retrieval_backend="annoy").fit(TEXTS, Y)

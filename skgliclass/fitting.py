@@ -18,8 +18,8 @@ from .labels import LabelSet
 from .targets import Targets
 
 if TYPE_CHECKING:
+    from .examples import PromptExample
     from .inference import Engine
-    from .prompt_examples import PromptExample
     from .retrieval import ExampleStore
     from .training import Validation
     from .weights import TunedWeights
@@ -133,7 +133,7 @@ def labelled_examples(training: Examples, label_texts: Sequence[str]) -> list[Pr
 
     A text without a weight or without a word is not shown.
     """
-    from .prompt_examples import PromptExample
+    from .examples import PromptExample
 
     weights = np.ones(len(training.texts)) if training.weights is None else training.weights
     return [

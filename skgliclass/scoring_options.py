@@ -15,8 +15,8 @@ from .labels import LabelSet
 
 if TYPE_CHECKING:
     from .base import BaseGLiClass
+    from .examples import PromptExample
     from .inference import Engine
-    from .prompt_examples import PromptExample
     from .retrieval import ExampleStore
 
 _PASSED_ON = (
@@ -204,7 +204,7 @@ def read_examples(examples: Any, label_set: LabelSet) -> tuple[PromptExample, ..
 
 
 def _read_example(i: int, entry: Any, text_of: dict[Any, str]) -> PromptExample:
-    from .prompt_examples import PromptExample
+    from .examples import PromptExample
 
     text, labels = _text_and_labels(i, entry)
     if isinstance(labels, str) or not isinstance(labels, list | tuple | set | np.ndarray):

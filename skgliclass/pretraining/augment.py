@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..datasets import Example
-from ..prompt_examples import PromptExample
+from ..examples import PromptExample
 from .config import AugmentationConfig
 from .mixture import LabelledSet
 from .wordings import normalized

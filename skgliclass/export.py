@@ -24,11 +24,7 @@ _OPSET = 18  # the exporter's own; any other it would have to convert to
 
 
 def export_onnx(
-    model: str | LoadedModel,
-    folder: str | Path,
-    *,
-    revision: str | None = None,
-    quantize: str | None = None,
+    model: str | LoadedModel, folder: str | Path, *, revision: str | None = None
 ) -> Path:
     """Write a model as ONNX, with what is needed to run it without this package or torch.
 
@@ -42,9 +38,6 @@ def export_onnx(
         labels have one of their own), and ``prompt.json``, which says how to build the inputs.
     revision : str, optional
         The branch, tag or commit of a hub repository.
-    quantize : {"int8"}, optional
-        Store the matrices of the layers as 8-bit integers, which makes smaller files. Activations
-        and word embeddings stay in float32.
 
     Returns
     -------
@@ -54,16 +47,14 @@ def export_onnx(
     Raises
     ------
     ImportError
-        If what exports or quantises is not installed.
+        If ``onnx`` or ``onnxscript`` is not installed.
     ValueError
-        If the model is not in float32 on the CPU, or `quantize` is unknown.
+        If the model is not in float32 on the CPU.
     NotImplementedError
         If the model's architecture cannot be exported.
     UntrainedModelError
         If the model has no trained heads.
     """
-    if quantize not in (None, "int8"):
-        raise ValueError(f'quantize={quantize!r} is unknown; choose None or "int8".')
     _check_installed()
     if isinstance(model, str):
         model = load_model(model, revision=revision, device="cpu", dtype="float32")
@@ -77,10 +68,7 @@ def export_onnx(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, graph in graphs.items():
-        path = folder / f"{name}.onnx"
-        _write_graph(graph, path)
-        if quantize is not None:
-            _quantize_weights(path)
+        _write_graph(graph, folder / f"{name}.onnx")
     text = json.dumps(_description(model), indent=2, ensure_ascii=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
     model.tokenizer.save(str(folder / "tokenizer.json"))
@@ -92,11 +80,10 @@ def export_onnx(
 def _check_installed() -> None:
     try:
         import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "Exporting to ONNX needs onnx, onnxruntime and onnxscript. Install them with: "
+            "Exporting to ONNX needs onnx and onnxscript. Install them with: "
             'pip install "skgliclass[onnx]"'
         ) from error
 
@@ -130,25 +117,6 @@ def _write_graph(graph: Graph, path: Path) -> None:
     program.save(path)
 
 
-def _quantize_weights(path: Path) -> None:
-    """Store constant matrices as 8-bit integers, with a scale for each 32 numbers of a column.
-
-    Quantising the activations too, with one scale for a tensor, would change classes.
-    """
-    import onnx
-
-    with _quiet():
-        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-        quantizer = MatMulNBitsQuantizer(onnx.load(path), bits=8, block_size=32, is_symmetric=True)
-        quantizer.process()
-    # Weights of more than 2 GB are in a file beside the graph, to which saving would append.
-    beside = path.with_name(f"{path.name}.data")
-    is_large = beside.exists()
-    beside.unlink(missing_ok=True)
-    quantizer.model.save_model_to_file(str(path), use_external_data_format=is_large)
-
-
 def _forget_origin(model: Any) -> None:
     """Drop the stack traces that the exporter notes with every node: they hold paths."""
     for graph in (model.graph, *model.functions.values()):
@@ -158,21 +126,16 @@ def _forget_origin(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from the user's screen what exporter and quantiser say about themselves.
-
-    Importing the quantiser also sets up logging for the whole process, which is undone.
-    """
-    root, exporter = logging.getLogger(), logging.getLogger("torch.onnx")
-    handlers, levels = list(root.handlers), (root.level, exporter.level)
+    """Keep from the user's screen what the exporter says about itself."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
     exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        root.handlers[:] = handlers
-        root.setLevel(levels[0])
-        exporter.setLevel(levels[1])
+        exporter.setLevel(level)
 
 
 # How to build the inputs.

@@ -1,7 +1,6 @@
 """An exported folder gives the engine's logits in plain onnxruntime, as a user would run it."""
 
 import importlib.util
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -152,25 +151,6 @@ def test_a_long_text_is_cut_where_the_engine_cuts_it(uni, runner):
         expected = Engine(load_model(str(uni / "model"))).logits([long], LABELS[:3])
     got = runner.open_model(uni / "onnx").logits([long], LABELS[:3])
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_eight_bit_weights_change_little_in_smaller_files(uni, tmp_path, runner):
-    root = logging.getLogger()
-    before = root.level, list(root.handlers)
-    export_onnx(str(uni / "model"), tmp_path / "int8", quantize="int8")
-    assert (root.level, root.handlers) == before
-    sizes = [(folder / "model.onnx").stat().st_size for folder in (tmp_path / "int8", uni / "onnx")]
-    assert sizes[0] < sizes[1]
-    expected = runner.open_model(uni / "onnx").logits(TEXTS, LABELS)
-    got = runner.open_model(tmp_path / "int8").logits(TEXTS, LABELS)
-    assert np.abs(got - expected).max() > 0
-    assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.99
-
-
-def test_an_unknown_quantisation_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="quantize='int4' is unknown"):
-        export_onnx("mini", tmp_path / "onnx", quantize="int4")
 
 
 def test_a_model_in_another_precision_is_refused(uni, tmp_path):

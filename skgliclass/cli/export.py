@@ -11,7 +11,7 @@ from .train import check_folder
 
 _EPILOG = """examples:
   skgliclass export mini --output onnx
-  skgliclass export tuned --output onnx --quantize int8
+  skgliclass export tuned --output onnx --format onnx
 """
 
 
@@ -28,9 +28,6 @@ def add_export(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="mini, a folder or a hub id")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="a new or empty folder")
     parser.add_argument("--format", default="onnx", choices=["onnx"])
-    parser.add_argument(
-        "--quantize", choices=["int8"], help="store the layers' weights as 8-bit integers"
-    )
     parser.add_argument("--revision", help="of a hub repository")
     parser.set_defaults(run=run)
 
@@ -42,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from ..modeling.sources import find_source
     from ..persistence import FILE
 
-    folder = export_onnx(args.model, args.output, revision=args.revision, quantize=args.quantize)
+    folder = export_onnx(args.model, args.output, revision=args.revision)
     # What a classifier knows besides its model: classes, label texts, temperature, thresholds.
     saved = find_source(args.model, args.revision).folder / FILE
     if saved.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from .prompts import PieceTokenizer
 
 FILE = "prompt.json"
 _FORMAT = 1
-_OPSET = 18
+_OPSET = 18  # the exporter's own; any other it would have to convert to
 
 
 def export_onnx(
@@ -47,6 +48,8 @@ def export_onnx(
     ------
     ImportError
         If ``onnx`` or ``onnxscript`` is not installed.
+    ValueError
+        If the model is not in float32 on the CPU.
     NotImplementedError
         If the model's architecture cannot be exported.
     UntrainedModelError
@@ -55,6 +58,7 @@ def export_onnx(
     _check_installed()
     if isinstance(model, str):
         model = load_model(model, revision=revision, device="cpu", dtype="float32")
+    _check_exact(model)
     if not model.zero_shot:
         raise UntrainedModelError(
             f"model={model.name!r} is an encoder without trained classification heads, so its "
@@ -82,6 +86,15 @@ def _check_installed() -> None:
             "Exporting to ONNX needs onnx and onnxscript. Install them with: "
             'pip install "skgliclass[onnx]"'
         ) from error
+
+
+def _check_exact(loaded: LoadedModel) -> None:
+    model = loaded.model
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        raise ValueError(
+            f"The model is in {str(model.dtype).removeprefix('torch.')} on {model.device}; load "
+            'it with device="cpu" and dtype="float32" to export it.'
+        )
 
 
 # The graphs.
@@ -113,10 +126,16 @@ def _forget_origin(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # What the exporter has to say about its own and the backbone's code helps no user of a model.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep from the user's screen what the exporter says about itself."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)
 
 
 # How to build the inputs.

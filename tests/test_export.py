@@ -1,7 +1,6 @@
 """An exported folder gives the engine's logits in plain onnxruntime, as a user would run it."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
-from skgliclass import UntrainedModelError
+from skgliclass import TruncationWarning, UntrainedModelError
 from skgliclass.__main__ import main
 from skgliclass.export import export_onnx
 from skgliclass.inference import Engine
@@ -52,10 +51,6 @@ def check(model, folder, runner):
 
 
 UNI = {
-    "labels first": (
-        "bert",
-        {"prompt_first": True, "pooling_strategy": "avg", "scorer_type": "mlp"},
-    ),
     "text first, labels averaged": (
         "deberta-v2",
         {"pooling_strategy": "first", "class_token_pooling": "average", "normalize_features": True},
@@ -75,21 +70,38 @@ UNI = {
 }
 
 
+@pytest.fixture(scope="module")
+def uni(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uni")
+    reference_checkpoint(
+        folder / "model", prompt_first=True, pooling_strategy="avg", scorer_type="mlp"
+    )
+    export_onnx(str(folder / "model"), folder / "onnx")
+    return folder
+
+
+def test_uni_encoder(uni, runner):
+    check(str(uni / "model"), uni / "onnx", runner)
+
+
+# Each takes ten seconds, most of them torch's; that the graphs compute what the models do is
+# tested for all options in test_graphs.py.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNI)
-def test_uni_encoder(tmp_path, runner, name):
+def test_other_uni_encoders(tmp_path, runner, name):
     kind, fields = UNI[name]
     reference_checkpoint(tmp_path / "model", kind, **fields)
     export_onnx(str(tmp_path / "model"), tmp_path / "onnx")
     check(str(tmp_path / "model"), tmp_path / "onnx", runner)
 
 
-@pytest.mark.parametrize("scorer", ["simple", "mlp"])
-def test_bi_encoder(tmp_path, runner, scorer):
+@pytest.mark.slow
+def test_bi_encoder_whose_scorer_takes_pairs(tmp_path, runner):
     reference_checkpoint(
         tmp_path / "model",
         architecture_type="bi-encoder",
         pooling_strategy="avg",
-        scorer_type=scorer,
+        scorer_type="mlp",
     )
     export_onnx(str(tmp_path / "model"), tmp_path / "onnx")
     check(str(tmp_path / "model"), tmp_path / "onnx", runner)
@@ -128,18 +140,23 @@ def test_no_trace_of_the_machine_is_written(sentence_model):
         assert str(Path(__file__).parents[1]).encode() not in content
 
 
-def test_labels_that_fill_the_prompt_are_an_error_of_the_example(tmp_path, runner):
-    reference_checkpoint(tmp_path / "model", prompt_first=True)
-    export_onnx(str(tmp_path / "model"), tmp_path / "onnx")
-    exported = runner.open_model(tmp_path / "onnx")
-    assert json.loads((tmp_path / "onnx" / "prompt.json").read_text())["max_length"] == 512
+def test_labels_that_fill_the_prompt_are_an_error_of_the_example(uni, runner):
     with pytest.raises(ValueError, match="of 512 tokens"):
-        exported.logits(["music"], ["world news"] * 300)
-    # A text that is too long is cut where the engine cuts it.
+        runner.open_model(uni / "onnx").logits(["music"], ["world news"] * 300)
+
+
+def test_a_long_text_is_cut_where_the_engine_cuts_it(uni, runner):
     long = "music world " * 600
-    with pytest.warns(match="did not fit"):
-        expected = Engine(load_model(str(tmp_path / "model"))).logits([long], LABELS[:3])
-    np.testing.assert_allclose(exported.logits([long], LABELS[:3]), expected, rtol=0, atol=1e-4)
+    with pytest.warns(TruncationWarning):
+        expected = Engine(load_model(str(uni / "model"))).logits([long], LABELS[:3])
+    got = runner.open_model(uni / "onnx").logits([long], LABELS[:3])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+
+
+def test_a_model_in_another_precision_is_refused(uni, tmp_path):
+    loaded = load_model(str(uni / "model"), dtype="bfloat16")
+    with pytest.raises(ValueError, match="in bfloat16 on cpu"):
+        export_onnx(loaded, tmp_path / "onnx")
 
 
 def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):

@@ -146,6 +146,13 @@ def test_partial_fit_keeps_what_it_was_given_before(uni):
         clf.set_params(n_retrieved=10).predict(NEW)
 
 
+def test_partial_fit_forgets_texts_with_other_labels(uni):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, **TRAIN).partial_fit(TEXTS, Y)
+    clf.set_params(labels=["anger", "joy"]).partial_fit(NEW, ["joy", "anger", "joy", "joy"])
+    with pytest.raises(ValueError, match="n_retrieved=5 is more than the 4 distinct"):
+        clf.set_params(n_retrieved=5).predict(NEW)
+
+
 def test_texts_without_weight_or_words_are_not_kept(uni):
     weights = np.ones(9)
     weights[0] = 0

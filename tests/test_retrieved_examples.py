@@ -197,6 +197,30 @@ def test_a_bi_encoder_shows_tags_and_says_so(bi):
     assert np.abs(clf.predict_proba(NEW) - plain).max() > 1e-4
 
 
+def test_callbacks_predict_as_the_classifier_would(uni):
+    pytest.importorskip("sklearn.callback")
+
+    class Predicting:
+        def setup(self, estimator, context):
+            self.seen = []
+
+        def teardown(self, estimator, context):
+            pass
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            if context.task_name == "epoch":
+                self.seen.append(fitted_estimator.predict_proba(NEW))
+            return False
+
+    callback = Predicting()
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, **{**TRAIN, "max_epochs": 2})
+    clf.set_callbacks(callback).fit(TEXTS, Y)
+    np.testing.assert_allclose(callback.seen[-1], clf.predict_proba(NEW), atol=1e-5)
+
+
 def test_in_a_search(uni):
     clf = GLiClassClassifier(uni, LABELS, max_epochs=0)
     search = GridSearchCV(clf, {"n_retrieved": [0, 1]}, cv=3).fit(TEXTS, Y)

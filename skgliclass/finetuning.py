@@ -135,7 +135,8 @@ def fine_tune(
     before = last.weights if goes_on and last else None
     engine = classifier._make_engine(tuned=goes_on)
     options = training_options(classifier, len(problem.training.texts), one_epoch)
-    earlier = last.store if one_epoch and last else None
+    goes_on_keeping = one_epoch and last and last.label_set.texts == problem.label_set.texts
+    earlier = last.store if last and goes_on_keeping else None
     prompts = _Prompts.of(classifier, engine, problem, earlier)
     if options.max_epochs == 0:
         state = _finished_state(classifier, engine, problem, prompts, before)

@@ -146,6 +146,13 @@ def test_partial_fit_keeps_what_it_was_given_before(uni):
         clf.set_params(n_retrieved=10).predict(NEW)
 
 
+def test_partial_fit_forgets_texts_with_other_labels(uni):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, **TRAIN).partial_fit(TEXTS, Y)
+    clf.set_params(labels=["anger", "joy"]).partial_fit(NEW, ["joy", "anger", "joy", "joy"])
+    with pytest.raises(ValueError, match="n_retrieved=5 is more than the 4 distinct"):
+        clf.set_params(n_retrieved=5).predict(NEW)
+
+
 def test_texts_without_weight_or_words_are_not_kept(uni):
     weights = np.ones(9)
     weights[0] = 0
@@ -188,6 +195,30 @@ def test_a_bi_encoder_shows_tags_and_says_so(bi):
     clf.set_params(example_format="tags", max_length=256).fit(TEXTS, Y)
     plain = GLiClassClassifier(bi, LABELS, max_length=256).predict_proba(NEW)
     assert np.abs(clf.predict_proba(NEW) - plain).max() > 1e-4
+
+
+def test_callbacks_predict_as_the_classifier_would(uni):
+    pytest.importorskip("sklearn.callback")
+
+    class Predicting:
+        def setup(self, estimator, context):
+            self.seen = []
+
+        def teardown(self, estimator, context):
+            pass
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            if context.task_name == "epoch":
+                self.seen.append(fitted_estimator.predict_proba(NEW))
+            return False
+
+    callback = Predicting()
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, **{**TRAIN, "max_epochs": 2})
+    clf.set_callbacks(callback).fit(TEXTS, Y)
+    np.testing.assert_allclose(callback.seen[-1], clf.predict_proba(NEW), atol=1e-5)
 
 
 def test_in_a_search(uni):

@@ -1,0 +1,85 @@
+"""Measure what showing the nearest labelled texts does to quality, with no training.
+
+    python benchmarks/retrieval.py --data FOLDER
+
+Reads FOLDER/eval/*.jsonl.gz and, for the labelled texts to retrieve from, FOLDER/tune/*.jsonl.gz in
+the GLiClass format, of sets where every text has one label. Prints a Markdown table: macro-F1 with
+0, 1, 3 and 5 retrieved texts in the prompt. Texts that leave no room for all of them show fewer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import f1_score
+from zero_shot import print_markdown, read_set
+
+from skgliclass import GLiClassClassifier, TruncationWarning
+
+
+def read_labelled(path: Path, limit: int) -> tuple[pd.DataFrame, set[str]] | None:
+    """Give texts with their label, and the labels there are; None where a text has several."""
+    rows = read_set(path, None)
+    if (rows["true_labels"].str.len() != 1).any():
+        return None
+    labels = {label for names in rows["all_labels"] for label in names}
+    rows = rows.sample(min(limit, len(rows)), random_state=0)
+    return rows.assign(label=[names[0] for names in rows["true_labels"]]), labels
+
+
+def measure(
+    classifier: GLiClassClassifier, store: pd.DataFrame, rows: pd.DataFrame, n_retrieved: int
+) -> float:
+    """Give the macro-F1 over all labels that occur in the test texts."""
+    classifier.set_params(n_retrieved=n_retrieved).fit(store["text"].tolist(), store["label"])
+    predicted = classifier.predict(rows["text"].tolist())
+    present = np.unique(rows["label"])
+    return f1_score(rows["label"], predicted, average="macro", labels=present, zero_division=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--example-format", choices=["marker", "tags"], help="as it was trained")
+    parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
+    parser.add_argument("--sets", nargs="*", help="only these")
+    parser.add_argument("--limit", type=int, default=1000, help="so many test rows a set")
+    parser.add_argument("--store", type=int, default=200, help="so many labelled texts a set")
+    parser.add_argument("--n-retrieved", type=int, nargs="+", default=[0, 1, 3, 5])
+    args = parser.parse_args()
+    # The embedded model is a bi-encoder, whose input has no place for the marker.
+    default_format = "tags" if args.model == "mini" else "marker"
+    warnings.simplefilter("ignore", TruncationWarning)
+
+    table = []
+    for path in sorted((args.data / "eval").glob("*.jsonl.gz")):
+        name = path.name.removesuffix(".jsonl.gz")
+        if args.sets and name not in args.sets:
+            continue
+        test = read_labelled(path, args.limit)
+        kept = read_labelled(args.data / "tune" / path.name, args.store)
+        if test is None or kept is None:
+            continue
+        labels = sorted(test[1] | kept[1])
+        classifier = GLiClassClassifier(
+            args.model,
+            labels,
+            example_format=args.example_format or default_format,
+            max_length=args.max_length,
+            max_epochs=0,
+        )
+        scores = {f"{k} shown": measure(classifier, kept[0], test[0], k) for k in args.n_retrieved}
+        table.append({"set": name, "labels": len(labels), **scores})
+
+    frame = pd.DataFrame(table).set_index("set").astype(float)
+    frame.loc["average"] = frame.mean()
+    print_markdown(frame)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,29 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-WORDS = [
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "is",
-    "was",
-    "for",
-    "on",
-    "as",
-    "with",
-    "by",
-    "at",
-    "from",
-    "his",
-    "it",
-    "an",
-    "were",
-    "are",
-    "which",
-    "this",
-]
+WORDS = ("one", "two", "red", "blue", "cat", "dog", "house", "tree", "day", "night", "sun", "rain")
 STEPS = 5
 MIB = 2**20
 SIZES = {"fit": (5_000, 50_000), "predict": (1_000, 100_000)}

@@ -1,6 +1,7 @@
 """How batches are divided, and that every architecture learns from them."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -186,3 +187,19 @@ def test_two_processes_give_what_one_gives(tmp_path):
         together = torch.load(tmp_path / f"of.{rank}")
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
         torch.testing.assert_close(together["logits"], alone["logits"], rtol=1e-2, atol=1e-2)
+
+
+def test_a_training_set_holds_little_but_its_tokens(uni):
+    n = 20_000
+    texts = [f"the quick brown fox jumps over the lazy dog {i}" for i in range(n)]
+    rows = LabelledRows.shared(np.zeros((n, len(LABELS)), dtype=np.float32))
+    tracemalloc.start()
+    try:
+        data = make_training_set(uni, texts, LABELS, rows)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    own = data.texts.ids.nbytes + data.texts.offsets.nbytes + data.weights.nbytes
+    assert held < own + 2**18
+    # The tokens once more while they are put together, and some texts' as lists.
+    assert peak < 2 * own + 2**22

@@ -208,7 +208,7 @@ class AugmentationConfig:
     max_examples: int = _number(3, 1)
     sigmoid_probability: float = _share(0.2)
     no_true_probability: float = _share(0.1)
-    pool_size: int = _number(1000, 2)
+    pool_size: int = _number(500, 2)
     wordings: str = ""
 
 

@@ -256,6 +256,9 @@ def test_label_sets_vary_in_size_and_content(config):
     assert max(sizes) <= config.augmentation.max_labels + 3
     assert {2, 3, 4, 24} <= set(sizes)
     assert len({frozenset(row.labels) for row in drawn}) > 200
+    # The place of a label does not tell whether it holds.
+    pairs = [row.targets for row in drawn if len(row.labels) == 2 and sum(row.targets) == 1]
+    assert 0.25 < np.mean([targets[0] for targets in pairs]) < 0.75
 
 
 def test_hard_negatives_are_the_labels_nearest_by_the_embeddings(config, backbone):
@@ -396,9 +399,12 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_p
     config = with_fields(config, "training", trainable=trainable)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert pretrain(config, data, whole).finished
-    # Killed in the middle of a chunk, two steps after the last checkpoint; then once more.
+    # Killed before the first checkpoint of a step, then in the middle of a chunk, two steps after
+    # a checkpoint, then once more.
     with pytest.raises(Stop):
-        pretrain(config, data, parts, on_step=stop_after(6))
+        pretrain(config, data, parts, on_step=stop_after(2))
+    with pytest.raises(Stop):
+        pretrain(config, data, parts, resume=True, on_step=stop_after(6))
     with pytest.raises(Stop):
         pretrain(config, data, parts, resume=True, on_step=stop_after(9))
     assert pretrain(config, data, parts, resume=True).finished

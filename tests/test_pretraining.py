@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -22,7 +22,6 @@ from skgliclass.pretraining.chunks import Chunks
 from skgliclass.pretraining.config import (
     AugmentationConfig,
     MixtureConfig,
-    PretrainingConfig,
     config_from_table,
     read_config,
 )
@@ -257,6 +256,9 @@ def test_label_sets_vary_in_size_and_content(config):
     assert max(sizes) <= config.augmentation.max_labels + 3
     assert {2, 3, 4, 24} <= set(sizes)
     assert len({frozenset(row.labels) for row in drawn}) > 200
+    # The place of a label does not tell whether it holds.
+    pairs = [row.targets for row in drawn if len(row.labels) == 2 and sum(row.targets) == 1]
+    assert 0.25 < np.mean([targets[0] for targets in pairs]) < 0.75
 
 
 def test_hard_negatives_are_the_labels_nearest_by_the_embeddings(config, backbone):
@@ -320,12 +322,9 @@ def test_the_first_logits_are_scaled_cosines(config, backbone):
         hidden = loaded.backbone(ids, attention_mask=mask)[0][0]
     marker = prompt["input_ids"].index(loaded.config.class_token_index)
     end = prompt["input_ids"].index(loaded.config.text_token_index)
-    vectors = hidden.mean(dim=0), hidden[marker:end].mean(dim=0)
+    cosine = torch.cosine_similarity(hidden[end:].mean(dim=0), hidden[marker:end].mean(dim=0), 0)
     found = engine.logits(["fox"], ["joy"])[0, 0]
-    text, label = vectors
-    spans = [label, hidden[marker : len(hidden)].mean(dim=0)]
-    expected = [15 * torch.cosine_similarity(text, v, dim=0).item() - 3.75 for v in spans]
-    assert min(abs(found - value) for value in expected) < 1e-3
+    assert found == pytest.approx(15 * cosine.item() - 3.75, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["label", "separator"])
@@ -400,9 +399,12 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_p
     config = with_fields(config, "training", trainable=trainable)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert pretrain(config, data, whole).finished
-    # Killed in the middle of a chunk, two steps after the last checkpoint; then once more.
+    # Killed before the first checkpoint of a step, then in the middle of a chunk, two steps after
+    # a checkpoint, then once more.
     with pytest.raises(Stop):
-        pretrain(config, data, parts, on_step=stop_after(6))
+        pretrain(config, data, parts, on_step=stop_after(2))
+    with pytest.raises(Stop):
+        pretrain(config, data, parts, resume=True, on_step=stop_after(6))
     with pytest.raises(Stop):
         pretrain(config, data, parts, resume=True, on_step=stop_after(9))
     assert pretrain(config, data, parts, resume=True).finished
@@ -423,18 +425,19 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_p
 
 
 def test_the_loss_falls_and_the_model_predicts(config, data, tmp_path):
-    config = with_fields(config, "training", n_steps=60, batch_size=8, learning_rate=3e-3)
-    config = with_fields(config, "mixture", weights={"words": 0.0, "subjects": 0.0})
-    config = with_fields(config, "augmentation", wording_probability=0.0, no_true_probability=0.0)
+    rates = {"learning_rate": 3e-3, "head_learning_rate": 3e-3, "distillation": 0.0}
+    config = with_fields(config, "training", n_steps=150, batch_size=12, **rates)
+    config = with_fields(config, "mixture", weights={"words": 0, "subjects": 0, "moods.two": 0})
+    plain = {f.name: 0.0 for f in fields(AugmentationConfig) if f.name.endswith("probability")}
+    config = with_fields(config, "augmentation", **{**plain, "full_set_probability": 1.0})
     before = torch.random.get_rng_state()
-    outcome = pretrain(config, data, tmp_path / "run", evaluate=True)
+    outcome = pretrain(config, data, tmp_path / "run")
     assert torch.equal(before, torch.random.get_rng_state())
     losses = [e["loss"] for e in log_of(tmp_path / "run") if "loss" in e]
-    assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
     assert outcome.loss == pytest.approx(losses[-1], rel=1e-4)
     classifier = GLiClassClassifier(str(tmp_path / "run" / "model"), labels=list(MOODS))
-    texts = [f"{words} 7" for words in MOODS.values()]
-    assert classifier.score(texts, list(MOODS)) >= 2 / 3
+    assert classifier.score([f"{words} 7" for words in MOODS.values()], list(MOODS)) == 1.0
 
 
 def test_the_log_says_loss_speed_rate_and_scores(config, data, tmp_path):
@@ -487,6 +490,10 @@ def test_a_bi_encoder_trains_too(config, data, tmp_path):
         ({"model": {"prompt_first": 1}}, "model.prompt_first is 1; it must be true or false"),
         ({"model": 3}, r"model is 3; it must be a table \[model\]"),
         ({"model": {"prompt_first": False}}, "augmentation.task_probability must be 0"),
+        (
+            {"model": {"prompt_first": False}, "augmentation": {"task_probability": 0}},
+            "model.extract_text_features must be false",
+        ),
         ({"model": {"architecture": "bi-encoder"}}, "augmentation.example_probability must be 0"),
     ],
 )
@@ -586,7 +593,3 @@ def test_missing_and_damaged_sets_are_named(config, tmp_path):
         file.write('{"text": "a", "all_labels": ["b"], "true_labels": ["c"]}\n')
     with pytest.raises(ValueError, match=r"a\.jsonl\.gz, line 1: true_labels names 'c'"):
         pretrain(config, tmp_path, tmp_path / "run")
-
-
-def test_importing_the_command_imports_no_torch():
-    assert PretrainingConfig().training.n_steps > 0

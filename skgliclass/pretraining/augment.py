@@ -126,10 +126,14 @@ class Augmenter:
         words = self._words(own, chosen or true, true, rng)
         foreign = self._foreign_labels(own, words.values(), row, rng)
         task = self._pick(own.wordings.tasks, rng) if self._happens("task", rng) else ""
+        labels = [*words.values(), *foreign]
+        targets = [*(target.get(label, 0.0) for label in words), *(0.0 for _ in foreign)]
+        # Training shuffles labels too, but not where the backbone is frozen.
+        order = rng.permutation(len(labels)).tolist()
         return DrawnRow(
             row.text,
-            [*words.values(), *foreign],
-            [*(target.get(label, 0.0) for label in words), *(0.0 for _ in foreign)],
+            [labels[i] for i in order],
+            [targets[i] for i in order],
             multi_label,
             row.weight * (self._multi_label_weight if multi_label else 1.0),
             task,

@@ -48,6 +48,10 @@ class ModelConfig:
         of what the backbone gives; the others start from random weights.
     prompt_first : bool
         Whether the labels come before the text.
+    extract_text_features : bool
+        Whether a uni-encoder pools the text without the labels before it, and the labels without
+        the text after them; otherwise the text's vector is that of the whole prompt, and the last
+        label's runs on over the text.
     normalize_features : bool
         Compare vectors of length one, times `logit_scale`.
     logit_scale, logit_bias : float
@@ -69,6 +73,7 @@ class ModelConfig:
     class_token_pooling: str = _choice("average", "first")
     scorer: str = _choice("simple", "weighted-dot", "mlp", "hopfield")
     prompt_first: bool = True
+    extract_text_features: bool = True
     normalize_features: bool = True
     logit_scale: float = _number(15.0, 0.01)
     logit_bias: float = _number(-3.75, -100.0)
@@ -203,7 +208,7 @@ class AugmentationConfig:
     max_examples: int = _number(3, 1)
     sigmoid_probability: float = _share(0.2)
     no_true_probability: float = _share(0.1)
-    pool_size: int = _number(1000, 2)
+    pool_size: int = _number(500, 2)
     wordings: str = ""
 
 
@@ -254,6 +259,11 @@ class PretrainingConfig:
                 "directly precede the text (here model.architecture = "
                 f"{architecture!r}, model.prompt_first = {str(self.model.prompt_first).lower()}), "
                 "all rows of a batch would have to share it."
+            )
+        if self.model.extract_text_features and not self.model.prompt_first:
+            raise ValueError(
+                "model.extract_text_features must be false with model.prompt_first = false: it "
+                "takes what follows the labels for the text."
             )
 
 

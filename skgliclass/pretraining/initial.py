@@ -56,6 +56,7 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     settings.pooling_strategy = config.pooling
     settings.class_token_pooling = config.class_token_pooling
     settings.prompt_first = config.prompt_first
+    settings.extract_text_features = config.extract_text_features
     settings.normalize_features = config.normalize_features
     settings.logit_scale_init_value = config.logit_scale
     settings.logit_bias = config.logit_bias
@@ -64,7 +65,7 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         cast("Tensor", heads.logit_scale).fill_(config.logit_scale)
-        heads.scorer = make_scorer(settings).to(model.device)
+        heads.scorer = make_scorer(settings).to(model.device).eval()
         for module in heads.scorer.modules():
             model._init_weights(module)
     projectors = [module for module in model.modules() if isinstance(module, FeaturesProjector)]

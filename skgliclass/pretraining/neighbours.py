@@ -65,8 +65,10 @@ class Neighbours:
             For each row the nearest first; never one with the row's own text, and only ones whose
             true labels the row has among its labels.
         """
+        if not rows:
+            return []
         pool, vectors = self._pool(own)
-        if not pool or not rows:
+        if not pool:
             return [[] for _ in rows]
         queries = unit_vectors(self._engine.text_vectors([row.text for row in rows]))
         texts = [normalized(example.text) for example in pool]

@@ -18,7 +18,7 @@ from ..inference import Engine
 from ..modeling.checkpoints import LoadedModel, load_model, save_checkpoint
 from ..training import Run, TrainingOptions
 from ..training_data import LabelledRows, make_training_set
-from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from .checkpoint import NAME, Checkpoint, read_checkpoint, write_checkpoint
 from .chunks import Chunks, needs_teacher
 from .config import PretrainingConfig
 from .initial import initial_model
@@ -170,7 +170,9 @@ class _Pretraining:
         record, n_steps = self.config.record, self.config.training.n_steps
         clock = _Clock(max_minutes, record.checkpoint_minutes)
         meter = _Meter(self.run)
-        if not (self.output / LOG).exists():
+        if not (self.output / NAME).exists():
+            # Whatever happens next, the run can be resumed.
+            self._write_checkpoint()
             self._score()
         while self.step < n_steps and not clock.is_over():
             loss = self._make_step()
@@ -216,7 +218,8 @@ class _Pretraining:
                 scores = score_sets(engine, sets)
                 entry[f"{name}_mean"] = float(np.mean(list(scores.values())))
                 entry[name] = scores
-        self._log(entry)
+        if len(entry) > 1:
+            self._log(entry)
 
     def _write_checkpoint(self) -> None:
         write_checkpoint(self.output, self.run, self.step, self.config, self.sizes)

@@ -82,7 +82,7 @@ def fit(folder: str, texts: list[str]) -> int:
     """Fit for a few steps, and count the bytes above model and optimizer."""
     from skgliclass import training
 
-    original = training._Run._step
+    original = training.Run.step
 
     def step(run, rows):
         run.steps_made = getattr(run, "steps_made", 0) + 1
@@ -90,7 +90,7 @@ def fit(folder: str, texts: list[str]) -> int:
             raise KeyboardInterrupt
         return original(run, rows)
 
-    training._Run._step = step
+    training.Run.step = step
     classes = ["a", "b", "c"] * (len(texts) // 3 + 1)
     # Kept, so that the memory of its model and optimizer is not used again by the next.
     small = make_classifier(folder).fit(texts[:100], classes[:100])

@@ -91,7 +91,7 @@ def test_every_form_of_examples_is_the_same(uni, examples):
     [
         ([("a dog", "b"), ("a dog", "sport")], r"examples\[1\] has the unknown class 'sport'"),
         ([("a dog", ["b", "z"])], r"examples\[0\] has the unknown class 'z'; the classes are 'a'"),
-        ([(" ", "b")], r"examples\[0\].*empty text"),
+        ([(" ", "b")], r"examples\[0\].*text is empty"),
         ([(None, "b")], r"examples\[0\].*text is None"),
         ([{"labels": ["b"]}], r"examples\[0\] has no 'text'"),
         ([{"text": "a dog"}], r"examples\[0\] has no 'labels'"),

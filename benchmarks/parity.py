@@ -4,9 +4,9 @@
 
 Writes tiny random checkpoints with the reference, loads them with this package, and prints Markdown
 tables of the largest differences between the logits for the same token ids: in float32, and divided
-by the largest logit where that is above one. The reference scores each row alone and unpadded,
-because much of what it computes depends on padding; this package scores the rows in one padded
-batch. Needs no data and no network, and ends with an error where a difference is too large.
+by the largest logit where that is above one. Both score each row alone and unpadded, because much
+of what the reference computes depends on padding; how far each depends on it stands in the second
+list. Needs no data and no network, and ends with an error where a difference is too large.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def difference(backbone: str, **fields: Any) -> float:
     rows = some_rows(ours)
     # On its own the reference does not ask the backbone for the layer that it needs.
     asked = {"output_hidden_states": True} if "encoder_layer_id" in fields else {}
-    return largest_difference(scores(ours, rows), reference_scores(reference, rows, **asked))
+    alone = [scores(ours, [row])[0] for row in rows]
+    return largest_difference(alone, reference_scores(reference, rows, **asked))
 
 
 def pair(backbone: str, **fields: Any) -> tuple[Any, Any]:

@@ -174,6 +174,10 @@ class Run:
         self.rng = np.random.default_rng(options.seed)
         model = copy.deepcopy(engine.loaded.model).float()
         self.trainable: Trainable = make_trainable(model, options.trainable, options.lora_rank)
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                # A micro-batch reads few of the rows: adding them up costs less than whole tables.
+                module.sparse = True
         if options.gradient_checkpointing:
             for encoder in self.trainable.encoders():
                 _checkpoint_activations(encoder)
@@ -275,6 +279,9 @@ class Run:
             loss.backward()
             total += loss.detach()
         self.steps.finish()
+        for parameter in self.trainable.parameters():
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.to_dense()
         self.workers.sum_gradients(self.trainable.parameters())
         return self.workers.sum(total).item()
 

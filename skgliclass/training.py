@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .apart_steps import ApartSteps
 from .inference import Engine
 from .parallel import Workers
+from .prompt_steps import FusedSteps, JointSteps
 from .trainable import Trainable, make_trainable
 from .training_data import TrainingSet, batches
-from .training_steps import MicroBatch, make_steps
+from .training_steps import MicroBatch, Steps
 from .weights import TunedWeights
 
 
@@ -346,6 +348,14 @@ class Run:
         if not self.options.decay:
             return 1.0
         return max(0.0, (self.n_steps - step) / max(1, self.n_steps - warmup))
+
+
+def make_steps(
+    engine: Engine, data: TrainingSet, options: TrainingOptions, rng: np.random.Generator
+) -> Steps:
+    """Give what trains the engine's architecture."""
+    kinds: dict[str, type[Steps]] = {"bi-encoder": ApartSteps, "bi-encoder-fused": FusedSteps}
+    return kinds.get(engine.architecture, JointSteps)(engine, data, options, rng)
 
 
 def _is_better(new: Validation, old: Validation, margin: float = 0.0) -> bool:

@@ -300,7 +300,7 @@ def test_training_with_more_labels_than_fit(tmp_path):
 
 
 def test_many_labels_of_a_bi_encoder_are_compared_in_part(tmp_path, monkeypatch):
-    monkeypatch.setattr("skgliclass.training_steps.MAX_LABELS_A_STEP", 8)
+    monkeypatch.setattr("skgliclass.apart_steps.MAX_LABELS_A_STEP", 8)
     engine = Engine(load_model(str(sentence_transformer(tmp_path))))
     labels = [*LABELS, *(f"label number {i}" for i in range(40))]
     texts, targets = toy(12)

@@ -14,9 +14,8 @@ from skgliclass.batching import group_by_length
 from skgliclass.inference import Engine, PromptExample
 from skgliclass.modeling.checkpoints import load_model
 from skgliclass.modeling.uni_encoder import UniEncoder
-from skgliclass.training import Run, train
+from skgliclass.training import Run, make_steps, train
 from skgliclass.training_data import LabelledRows, make_training_set
-from skgliclass.training_steps import make_steps
 
 ARCHITECTURES = {
     "bi-encoder-fused": ("bert", {"pooling_strategy": "avg"}),

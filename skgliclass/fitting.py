@@ -268,15 +268,31 @@ def best_temperature(
     Returns
     -------
     float
-        Between 1/20 and 20.
+        Between 1/20 and 20; 1 where the data do not tell.
+
+    Warns
+    -----
+    UserWarning
+        If the cross-entropy has no lowest point, as where every prediction is right already: the
+        more certain the better then, whatever the frequencies of other texts.
     """
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(logits / np.exp(log_t), matrix, multi_label),
-        bounds=(-np.log(20), np.log(20)),
-        method="bounded",
-    )
+    limit = np.log(20)
+
+    def loss(log_t: float) -> float:
+        return negative_log_likelihood(logits / np.exp(log_t), matrix, multi_label)
+
+    found = minimize_scalar(loss, bounds=(-limit, limit), method="bounded")
+    if min(loss(-limit), loss(limit)) <= found.fun + 1e-6:
+        warnings.warn(
+            f"calibrate=True: the {len(logits)} validation texts do not tell how certain the model "
+            "may be, for instance because all are classified right, so the temperature stays 1. "
+            "Give more of them: X_val and y_val, or a larger validation_fraction.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return 1.0
     return float(np.exp(found.x))
 
 

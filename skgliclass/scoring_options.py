@@ -72,6 +72,11 @@ class ScoringOptions:
         # Examples name classes as `labels` does, whatever integers stand for them in `y`.
         named = estimator._given_label_set() or label_set
         nests = estimator.hierarchy == "path"
+        if nests and estimator.shortlist is not None:
+            raise ValueError(
+                f'shortlist={estimator.shortlist} does not go with hierarchy="path", which needs '
+                'the score of every branch. Set shortlist=None or hierarchy="leaves".'
+            )
         return cls(
             label_set,
             estimator._multi_label,

@@ -131,3 +131,9 @@ def test_hierarchies_survive_fitting_and_storing(model, cls, hierarchy, tmp_path
 def test_an_empty_branch_is_named(model):
     with pytest.raises(ValueError, match=r"the branch 'topic\.art' of the hierarchy is empty"):
         GLiClassClassifier(model, {"topic": {"art": []}}).predict_nested(TEXTS)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_a_shortlist_leaves_no_scores_of_branches_and_is_refused(model, cls):
+    with pytest.raises(ValueError, match='shortlist=2 does not go with hierarchy="path"'):
+        cls(model, TREE, hierarchy="path", shortlist=2).predict_proba(TEXTS)

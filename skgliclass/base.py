@@ -192,7 +192,9 @@ class BaseGLiClass(BaseEstimator):
     def _text_vectors(self, X: Any) -> NDArray[np.float32]:
         self._validate_params()
         texts = self._texts(X)
-        return self._engine().text_vectors(texts, task_description=self.task_description or "")
+        return self._engine().text_vectors(
+            texts, task_description=self.task_description or "", warn_truncated=True
+        )
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

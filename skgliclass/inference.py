@@ -175,6 +175,7 @@ class Engine:
         *,
         label_texts: Sequence[str] = (),
         task_description: str = "",
+        warn_truncated: bool = False,
     ) -> NDArray[np.float32]:
         """Give each text's pooled and projected vector, which the model compares with labels.
 
@@ -188,6 +189,8 @@ class Engine:
             default the prompt has no labels, which makes vectors comparable whatever the labels.
         task_description : str, default=""
             A sentence put before each text.
+        warn_truncated : bool, default=False
+            Whether to warn, with a count, of texts that had to be cut.
 
         Returns
         -------
@@ -196,7 +199,9 @@ class Engine:
             text, the mean of the tokens' projected vectors.
         """
         request = Request(texts, PerRow([tuple(label_texts)]), None)
-        return Scoring(self, self.composer(), task_description=task_description).vectors(request)
+        return Scoring(self, self.composer(), task_description=task_description).vectors(
+            request, warn=warn_truncated
+        )
 
     def label_vectors(self, label_texts: Sequence[str]) -> NDArray[np.float32]:
         """Give vectors of labels that compare with :meth:`text_vectors` by their cosine.

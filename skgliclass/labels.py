@@ -139,6 +139,12 @@ def _class_text_pairs(labels: Any) -> list[tuple[Any, str]]:
 
 
 def _pairs_of_mapping(labels: Mapping[Any, Any]) -> list[tuple[Any, str]]:
+    for name, value in labels.items():
+        if value is None or isinstance(value, bytes) or not isinstance(value, Iterable):
+            raise TypeError(
+                f"labels[{name!r}] is {value!r} ({type(value).__name__}); it must be the text that "
+                "the model reads for the label, or a list or dict of labels."
+            )
     is_text = [isinstance(value, str) for value in labels.values()]
     if all(is_text):
         return list(labels.items())

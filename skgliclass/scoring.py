@@ -99,16 +99,21 @@ class Scoring:
         self._warn(n_cut, n_dropped, n_texts)
         return scores
 
-    def vectors(self, request: Request) -> NDArray[np.float32]:
+    def vectors(self, request: Request, *, warn: bool = False) -> NDArray[np.float32]:
         """Give the texts' vectors; see :meth:`Engine.text_vectors`."""
         vectors: NDArray[np.float32] | None = None
+        n_cut = 0
         with worker_pool(self._engine.n_jobs) as run_all:
             for window in self._windows(request.texts, 1):
                 rows, inverse = request.distinct(window)
-                found = self._encode(self._work(request, rows), run_all)
+                work = self._work(request, rows)
+                found = self._encode(work, run_all)
+                n_cut += int(work.cut[inverse].sum())
                 if vectors is None:
                     vectors = np.empty((len(request.texts), found.shape[1]), dtype=np.float32)
                 vectors[window] = found[inverse]
+        if warn:
+            self._warn(n_cut, 0, len(request.texts))
         if vectors is None:
             width = self._model.config.encoder_config.hidden_size
             return np.empty((0, width), dtype=np.float32)

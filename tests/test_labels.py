@@ -83,3 +83,9 @@ def test_classes_of_mixed_types_keep_their_values():
 def test_classes_from_a_target():
     label_set = LabelSet.from_target(np.array(["b", "a", "b"]))
     assert label_set.classes.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", [None, 3, b"x"])
+def test_a_label_text_that_is_no_text_is_named(value):
+    with pytest.raises(TypeError, match=r"labels\['a'\] is .*must be the text"):
+        LabelSet.from_labels({"a": value, "b": "x"}, sort=False)

@@ -145,3 +145,13 @@ def test_pickles_are_small_and_transform_the_same(model):
     content = pickle.dumps(transformer)
     assert len(content) < 3000
     np.testing.assert_array_equal(pickle.loads(content).transform(TEXTS), expected)
+
+
+def test_embeddings_warn_of_texts_that_were_cut(tmp_path):
+    from tiny import sentence_transformer
+
+    from skgliclass import TruncationWarning
+
+    transformer = GLiClassTransformer(str(sentence_transformer(tmp_path)), output="embeddings")
+    with pytest.warns(TruncationWarning, match="1 of 2 texts did not fit"):
+        transformer.fit_transform(["the dog", "the dog " * 200])

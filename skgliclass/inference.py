@@ -227,8 +227,8 @@ class Engine:
         return self.composer().encode_texts(texts, task_description)
 
     def label_ids(self, label_texts: Sequence[str]) -> list[TokenIds]:
-        """Tokenise label texts; where the prompt holds them, with their markers."""
-        if not self.encodes_labels_apart:
+        """Tokenise label texts; with their markers where there is no label encoder."""
+        if not self.has_label_encoder:
             return self.composer().encode_labels(label_texts)
         return self.label_tokenizer.encode(label_texts, after_marker=False)
 

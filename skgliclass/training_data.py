@@ -228,7 +228,7 @@ def make_training_set(
         weights = np.ones(len(texts), dtype=np.float32)
     return TrainingSet(
         TokenTable.of(encoded),
-        TokenTable.of(iter([_label_ids(engine, label_texts)])),
+        TokenTable.of(iter([engine.label_ids(label_texts)])),
         rows,
         np.asarray(weights, dtype=np.float32),
         label_weights,
@@ -236,12 +236,6 @@ def make_training_set(
         table,
         multi_label,
     )
-
-
-def _label_ids(engine: Engine, label_texts: Sequence[str]) -> list[TokenIds]:
-    if engine.has_label_encoder:
-        return engine.label_tokenizer.encode(label_texts, after_marker=False)
-    return engine.composer().encode_labels(label_texts)
 
 
 def _example_table(

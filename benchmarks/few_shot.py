@@ -125,6 +125,8 @@ def setfit(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace)
     model = SetFitModel.from_pretrained(
         str(find_source("mini").folder),
         multi_target_strategy="one-vs-rest" if task.multi_label else None,
+        # As for TF-IDF: without it, a rare label of many is never predicted.
+        head_params={"class_weight": "balanced"} if task.multi_label else {},
         device="cpu",
     )
     values = target.tolist() if task.multi_label else [column[label] for label in target]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from threading import Event
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-RunAll = Callable[[Callable[..., None], Iterable[tuple[Any, ...]]], None]
+T = TypeVar("T")
+RunAll = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 
 
 def plan_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.intp]]:
@@ -102,36 +105,88 @@ def plan_windows(texts: Sequence[str], max_texts: int, max_characters: int) -> I
 
 
 @contextmanager
-def worker_pool(n_jobs: int) -> Iterator[RunAll]:
-    """Give a function that runs jobs on `n_jobs` threads sharing the processor's."""
-    if n_jobs == 1:
+def worker_pool(n_workers: int) -> Iterator[RunAll]:
+    """Give a function that runs jobs on some workers, which share torch's threads.
+
+    Workers with a thread each waste less than one pass at a time on all threads: nothing waits
+    inside a pass, and the processor's caches are not shared.
+
+    Parameters
+    ----------
+    n_workers : int
+        How many jobs run at a time. A single job is run on all threads.
+
+    Yields
+    ------
+    callable
+        Takes a function and its arguments, job by job, and gives the results as they come, in the
+        calling thread. The thread counts that the caller sees do not change.
+    """
+    if n_workers == 1:
         yield _run_in_order
         return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // n_jobs))
+    n_threads = torch.get_num_threads()
+    # Torch keeps the count for each thread, and a common one for threads that are still to start.
+    share = max(1, n_threads // n_workers)
     try:
-        with ThreadPoolExecutor(n_jobs) as pool:
-            yield lambda run, jobs: _drain(pool, n_jobs, run, jobs)
+        with ThreadPoolExecutor(
+            n_workers, initializer=torch.set_num_threads, initargs=(share,)
+        ) as pool:
+            yield partial(_run_at_once, pool)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(n_threads)
 
 
-def _run_in_order(run: Callable[..., None], jobs: Iterable[tuple[Any, ...]]) -> None:
+def _run_in_order(run: Callable[..., T], jobs: Iterable[tuple[Any, ...]]) -> Iterator[T]:
     for job in jobs:
-        run(*job)
+        yield run(*job)
 
 
-def _drain(
-    pool: ThreadPoolExecutor,
-    n_jobs: int,
-    run: Callable[..., None],
-    jobs: Iterable[tuple[Any, ...]],
-) -> None:
-    pending = [pool.submit(_run_in_order, run, part) for part in _deal(list(jobs), n_jobs)]
-    for future in pending:
-        future.result()
+def _run_at_once(
+    pool: ThreadPoolExecutor, run: Callable[..., T], jobs: Iterable[tuple[Any, ...]]
+) -> Iterator[T]:
+    waiting = list(jobs)
+    if len(waiting) < 2:
+        yield from _run_in_order(run, waiting)
+        return
+    stopped = Event()
+
+    def run_unless_stopped(*job: Any) -> tuple[T] | None:
+        if stopped.is_set():
+            return None
+        try:
+            return (run(*job),)
+        except BaseException:
+            stopped.set()
+            raise
+
+    pending = [pool.submit(run_unless_stopped, *job) for job in waiting]
+    try:
+        for future in as_completed(pending):
+            result = future.result()
+            if result is not None:
+                yield result[0]
+    finally:
+        # After an error or an interruption, no more than what has begun is finished.
+        stopped.set()
 
 
-def _deal(jobs: list[tuple[Any, ...]], n_hands: int) -> list[list[tuple[Any, ...]]]:
-    """Deal like cards: the jobs are sorted by length, so each worker gets a like share."""
-    return [jobs[i::n_hands] for i in range(n_hands)]
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Prepare the next item in another thread while one is used.
+
+    Parameters
+    ----------
+    items : iterable
+        Whose next item takes time to make.
+
+    Yields
+    ------
+    object
+        The items, in their order.
+    """
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        pending: Future[Any] = pool.submit(next, iterator, end)
+        while (item := pending.result()) is not end:
+            pending = pool.submit(next, iterator, end)
+            yield item

@@ -166,7 +166,8 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "n_jobs": Parameter(
         "int",
-        "How many micro-batches are scored at a time, sharing the threads. None means 1.",
+        "How many micro-batches are scored at a time, sharing torch's threads. None means as many "
+        "as there are threads, up to 8, which is fastest, but one on a GPU.",
         [Integral, None],
     ),
     "verbose": Parameter("int", "Show a progress bar.", ["verbose"]),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .batching import RunAll, plan_batches, plan_windows, worker_pool
+from .batching import RunAll, ahead, plan_batches, plan_windows, worker_pool
 from .exceptions import TruncationWarning
 from .items import Work, plan_work
 from .label_plan import LabelPart, LabelPlan
@@ -23,6 +23,9 @@ from .tensors import to_numpy
 if TYPE_CHECKING:
     from .inference import Engine
     from .modeling.bi_encoder import BiEncoder
+
+Prepared: TypeAlias = tuple[slice, NDArray[np.intp], NDArray[np.intp], Work]
+"""A window, its distinct rows, which of them each of its rows is like, and the work they make."""
 
 WINDOW = 8192
 """How many texts are tokenised, sorted by length and scored before the next are read."""
@@ -87,10 +90,8 @@ class Scoring:
         n_texts, n_columns = len(request.texts), request.n_columns
         scores = np.full((n_texts, n_columns), -np.inf, dtype=np.float32)
         n_cut = n_dropped = 0
-        with worker_pool(self._engine.n_jobs) as run_all:
-            for window in self._windows(request.texts, n_columns):
-                rows, inverse = request.distinct(window)
-                work = self._work(request, rows)
+        with worker_pool(self._engine.n_workers) as run_all:
+            for window, rows, inverse, work in self._prepared(request, n_columns):
                 found = self._score(work, run_all, advance)
                 scores[window, : found.shape[1]] = found[inverse]
                 n_cut += int(work.cut[inverse].sum())
@@ -103,10 +104,8 @@ class Scoring:
         """Give the texts' vectors; see :meth:`Engine.text_vectors`."""
         vectors: NDArray[np.float32] | None = None
         n_cut = 0
-        with worker_pool(self._engine.n_jobs) as run_all:
-            for window in self._windows(request.texts, 1):
-                rows, inverse = request.distinct(window)
-                work = self._work(request, rows)
+        with worker_pool(self._engine.n_workers) as run_all:
+            for window, _, inverse, work in self._prepared(request, 1):
                 found = self._encode(work, run_all)
                 n_cut += int(work.cut[inverse].sum())
                 if vectors is None:
@@ -118,6 +117,16 @@ class Scoring:
             width = self._model.config.encoder_config.hidden_size
             return np.empty((0, width), dtype=np.float32)
         return vectors
+
+    def _prepared(self, request: Request, n_columns: int) -> Iterator[Prepared]:
+        """Tokenise and plan window by window; the next while one is scored."""
+        windows = list(self._windows(request.texts, n_columns))
+        prepared = (self._prepare(request, window) for window in windows)
+        return ahead(prepared) if len(windows) > 1 else prepared
+
+    def _prepare(self, request: Request, window: slice) -> Prepared:
+        rows, inverse = request.distinct(window)
+        return window, rows, inverse, self._work(request, rows)
 
     def _windows(self, texts: Sequence[str], n_columns: int) -> Iterator[slice]:
         n_rows = max(1, WINDOW_SCORES // max(1, n_columns * self._n_orders))
@@ -161,27 +170,32 @@ class Scoring:
         labels = self._label_vectors(work.plan)
         scores = work.empty_scores()
 
-        def run(items: NDArray[np.intp]) -> None:
+        def run(items: NDArray[np.intp]) -> float:
             parts = [work.plan.parts[k] for k in work.part[items]]
             work.put(scores, items, to_numpy(self._forward(work.compose(items), parts, labels)))
-            advance(float(work.progress[items].sum()))
+            return float(work.progress[items].sum())
 
-        run_all(run, ((items,) for items in plan_batches(work.lengths, self._engine.batch_tokens)))
+        for n_done in run_all(run, self._jobs(work)):
+            advance(n_done)
         return work.combine(scores)
 
     def _encode(self, work: Work, run_all: RunAll) -> NDArray[np.float32]:
         labels = None if self._engine.encodes_labels_apart else self._label_vectors(work.plan)
         found: dict[int, NDArray[np.float32]] = {}
 
-        def run(items: NDArray[np.intp]) -> None:
+        def run(items: NDArray[np.intp]) -> zip[tuple[int, NDArray[np.float32]]]:
             parts = [work.plan.parts[k] for k in work.part[items]]
             vectors = to_numpy(self._text_vectors(work.compose(items), parts, labels))
-            found.update(zip(items.tolist(), vectors, strict=True))
+            return zip(items.tolist(), vectors, strict=True)
 
-        run_all(run, ((items,) for items in plan_batches(work.lengths, self._engine.batch_tokens)))
+        for some in run_all(run, self._jobs(work)):
+            found.update(some)
         by_item = np.stack([found[i] for i in range(len(work.cell))])
         # Every text has as many items as its labels fill prompts.
         return by_item.reshape(len(work.cells), -1, by_item.shape[1]).mean(axis=1)
+
+    def _jobs(self, work: Work) -> Iterator[tuple[NDArray[np.intp]]]:
+        return ((items,) for items in plan_batches(work.lengths, self._engine.batch_tokens))
 
     def _label_vectors(self, plan: LabelPlan) -> torch.Tensor | None:
         if not (self._engine.encodes_labels_apart or self._is_fused):

@@ -135,11 +135,73 @@ def test_max_length_beyond_the_positions_is_an_error(uni):
         Engine(uni, max_length=600)
 
 
-def test_threads_and_seeds_are_left_alone(uni):
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    Engine(uni, n_jobs=2).logits(random_texts(30), LABELS)
-    assert torch.get_num_threads() == threads
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_of_a_new_thread():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2])
+@pytest.mark.usefixtures("four_threads")
+def test_threads_and_seeds_are_left_alone(uni, n_jobs):
+    state = torch.get_rng_state()
+    Engine(uni, n_jobs=n_jobs, batch_tokens=64).logits(random_texts(30), LABELS)
+    assert torch.get_num_threads() == threads_of_a_new_thread() == 4
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "n_texts", "expected"),
+    [(None, 30, {1}), (2, 30, {2}), (1, 30, {4}), (None, 1, {4})],
+)
+@pytest.mark.usefixtures("four_threads")
+def test_workers_share_the_threads(uni, n_jobs, n_texts, expected, monkeypatch):
+    seen = set()
+    real = type(uni.model).forward
+
+    def forward(*args, **kwargs):
+        seen.add(torch.get_num_threads())
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(type(uni.model), "forward", forward)
+    Engine(uni, n_jobs=n_jobs, batch_tokens=64).logits(random_texts(n_texts), LABELS)
+    assert seen == expected
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_an_error_in_a_worker_is_the_callers(uni, monkeypatch):
+    calls = []
+
+    def fail(*args, **kwargs):
+        calls.append(args)
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(type(uni.model), "forward", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        Engine(uni, batch_tokens=64).logits(random_texts(500), LABELS)
+    # What had not begun was not begun any more.
+    assert len(calls) <= 4
+    assert torch.get_num_threads() == threads_of_a_new_thread() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_progress_is_told_in_the_callers_thread(uni):
+    told = []
+    Engine(uni, batch_tokens=64).logits(
+        random_texts(30), LABELS, on_progress=lambda n: told.append((n, threading.get_ident()))
+    )
+    assert sum(n for n, _ in told) == pytest.approx(30)
+    assert {thread for _, thread in told} == {threading.get_ident()}
 
 
 def test_engines_may_be_used_from_several_threads(bi):

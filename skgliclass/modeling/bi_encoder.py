@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from .config import GLiClassConfig
 from .features import Scores
 from .joint import make_projector
+from .lean import run_encoder
 from .pooling import pool
 from .scorers import make_scorer
 from .uni_encoder import make_encoder
@@ -139,7 +140,7 @@ class BiEncoder(nn.Module):
         return logits
 
     def _pooled(self, encoder: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> Tensor:
-        hidden = encoder(input_ids=input_ids, attention_mask=mask)[0]
+        hidden = run_encoder(encoder, input_ids, mask)
         return pool(hidden, mask, self.config.pooling_strategy)
 
     def _finish(self, vectors: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from .config import GLiClassConfig
 from .features import Features, Markers, class_features
 from .heads import LayerwiseAttention
 from .joint import JointModel
+from .lean import run_encoder
 
 _ENCODER_HALVES = {"t5": T5EncoderModel, "mt5": T5EncoderModel, "umt5": UMT5EncoderModel}
 
@@ -61,6 +62,8 @@ class UniEncoder(JointModel):
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Give the token vectors that heads work on, of shape (batch, length, width)."""
         layer, squeeze = self.config.encoder_layer_id, self.config.squeeze_layers
+        if layer == -1 and not squeeze and not self.config.use_segment_embeddings:
+            return run_encoder(self.encoder_model, input_ids, attention_mask)
         output = self._run(input_ids, attention_mask, all_layers=squeeze or layer != -1)
         if layer != -1:
             chosen: Tensor = output.hidden_states[layer]

@@ -1,14 +1,23 @@
-"""Compare the speed of classifying with the pipeline of the ``gliclass`` package.
+"""Compare the speed of classifying with the alternatives, on real texts.
 
-    pip install -c constraints.txt ".[mini,dev]"
-    python benchmarks/inference.py --data FOLDER
+    pip install -c constraints.txt ".[mini,dev,benchmarks]"
+    python benchmarks/inference.py --data FOLDER --compare uni-encoder
+    python benchmarks/inference.py --data FOLDER --compare bi-encoder
+    python benchmarks/inference.py --data FOLDER --compare cross-encoder --texts 24
 
-Both score the same texts against the same K labels with the same new uni-encoder around MiniLM, in
-float32 and in turns (A B A B ...), in one process and on the same threads. The texts are a mixture
-of the sets of FOLDER/eval, short and long, as they are; the labels are intents of real length.
-``--labels`` lists the K. Prints, for each K, texts a second and how many times faster ours is than
-the pipeline at each of its batch sizes; then the share of the arithmetic that these cores can do:
-the model's multiplications over what one large matrix product reaches in the same run.
+All methods score the same texts against the same K labels in float32, in turns (A B A B ...), in
+one process and on the same threads. The texts are a mixture of the sets of FOLDER/eval, short and
+long, as they are; the labels are intents of real length. ``--labels`` lists the K.
+
+- ``uni-encoder``: a new uni-encoder around MiniLM; the pipeline of the ``gliclass`` package.
+- ``bi-encoder``: MiniLM as a bi-encoder; the pipeline of ``gliclass``, and sentence-transformers
+  (encode the texts and the labels, cosine).
+- ``cross-encoder``: the same uni-encoder; the zero-shot pipeline of transformers on a MiniLM with a
+  new entailment head, which reads every pair of text and label.
+
+Prints, for each K, texts a second and how many times faster ours is than each alternative at each
+of its batch sizes; then the share of the arithmetic that these cores can do: the multiplications of
+our model over what one large matrix product reaches in the same run.
 """
 
 from __future__ import annotations
@@ -20,14 +29,22 @@ import json
 import random
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 SETS = ["ag_news", "banking77", "financial_phrasebank", "imdb", "sst2", "yahoo_answers"]
-Method = Callable[[list[str], list[str]], np.ndarray]
+LABELS = {
+    "uni-encoder": [2, 4, 10, 25, 77, 150],
+    "bi-encoder": [2, 4, 10, 25, 77, 150],
+    "cross-encoder": [2, 4, 10, 25],
+}
+Method = Callable[[list[str], list[str]], Any]
 
 
 def read_texts(data: Path, sets: list[str], n: int, seed: int) -> list[str]:
@@ -47,29 +64,28 @@ def read_labels(data: Path, name: str) -> list[str]:
         return sorted(json.loads(file.readline())["all_labels"])
 
 
-def make_checkpoint(folder: Path) -> None:
-    """Write a uni-encoder around MiniLM; its heads have random weights, which cost the same."""
+def make_checkpoint(folder: Path, architecture: str = "uni-encoder") -> None:
+    """Write a GLiClass around MiniLM; a uni-encoder's heads are random, which costs the same."""
     from skgliclass.modeling.checkpoints import load_model, save_checkpoint
     from skgliclass.modeling.sources import find_source
 
-    loaded = load_model(str(find_source("mini").folder), architecture="uni-encoder")
+    loaded = load_model(str(find_source("mini").folder), architecture=architecture)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in loaded.model.named_parameters():
-            if "projector" in name and parameter.ndim > 1:
+            if "projector" in name and parameter.ndim > 1 and architecture == "uni-encoder":
                 parameter.normal_(0, parameter.shape[1] ** -0.5)
     save_checkpoint(folder, loaded)
 
 
-def make_ours(folder: Path) -> Method:
+def make_engine(folder: Path) -> Any:
     from skgliclass.inference import Engine
     from skgliclass.modeling.checkpoints import load_model
 
-    engine = Engine(load_model(str(folder), dtype="float32"))
-    return engine.logits
+    return Engine(load_model(str(folder), dtype="float32"))
 
 
-def make_reference(folder: Path, batch_size: int) -> Method:
+def make_gliclass(folder: Path, batch_size: int) -> Method:
     from gliclass import GLiClassModel, ZeroShotClassificationPipeline
     from transformers import AutoTokenizer
 
@@ -81,16 +97,60 @@ def make_reference(folder: Path, batch_size: int) -> Method:
         progress_bar=False,
         max_length=512,
     )
+    return lambda texts, labels: pipeline(texts, labels, threshold=0.0, batch_size=batch_size)
+
+
+def make_sentence_transformers(batch_size: int) -> Method:
+    from sentence_transformers import SentenceTransformer
+
+    from skgliclass.modeling.sources import find_source
+
+    model = SentenceTransformer(str(find_source("mini").folder), device="cpu")
 
     def scores(texts: list[str], labels: list[str]) -> np.ndarray:
-        results = pipeline(texts, labels, threshold=0.0, batch_size=batch_size)
-        found = [{r["label"]: r["score"] for r in own} for own in results]
-        return np.asarray([[own[label] for label in labels] for own in found])
+        own, theirs = (
+            model.encode(
+                some, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+            )
+            for some in (texts, labels)
+        )
+        return own @ theirs.T
 
     return scores
 
 
-def measured_peak(threads: int) -> float:
+def make_cross_encoder(batch_size: int) -> Method:
+    from transformers import AutoTokenizer, BertForSequenceClassification, pipeline
+
+    from skgliclass.modeling.sources import find_source
+
+    folder = find_source("mini").folder
+    label2id = {"contradiction": 0, "neutral": 1, "entailment": 2}
+    model = BertForSequenceClassification.from_pretrained(
+        folder, num_labels=3, label2id=label2id, id2label={i: n for n, i in label2id.items()}
+    )
+    classify = pipeline(
+        "zero-shot-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder)
+    )
+    return lambda texts, labels: classify(texts, labels, batch_size=batch_size)
+
+
+def make_methods(args: argparse.Namespace, folder: Path) -> dict[str, Method]:
+    """Give ours and its alternatives."""
+    is_bi = args.compare == "bi-encoder"
+    make_checkpoint(folder, "bi-encoder" if is_bi else "uni-encoder")
+    methods: dict[str, Method] = {"ours": make_engine(folder).logits}
+    for size in args.batch_sizes:
+        if args.compare == "cross-encoder":
+            methods[f"cross-encoder, batch {size}"] = make_cross_encoder(size)
+        else:
+            methods[f"gliclass, batch {size}"] = make_gliclass(folder, size)
+    if is_bi:
+        methods["sentence-transformers, batch 32"] = make_sentence_transformers(32)
+    return methods
+
+
+def measured_peak() -> float:
     """Give the floating-point operations a second of a matrix product that fits the caches."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     seconds = []
@@ -102,16 +162,15 @@ def measured_peak(threads: int) -> float:
 
 
 def count_operations(folder: Path, texts: list[str], labels: list[str]) -> float:
-    """Count the floating-point operations that the prompts need without padding.
+    """Count the floating-point operations that the sequences need without padding.
 
     Matrix products and attention of every layer for every token; nothing is saved on the last.
     """
-    from skgliclass.inference import Engine
-    from skgliclass.modeling.checkpoints import load_model
-
-    engine = Engine(load_model(str(folder)))
+    engine = make_engine(folder)
     config = engine.loaded.model.config.encoder_config
-    beside = sum(map(len, engine.label_ids(labels))) + 3
+    beside = 2
+    if not engine.encodes_labels_apart:
+        beside += 1 + sum(map(len, engine.label_ids(labels)))
     own = np.asarray([len(ids) for ids in engine.text_ids(texts)])
     lengths = np.minimum(own + beside, engine.max_length).astype(float)
     width, inner = config.hidden_size, config.intermediate_size
@@ -123,9 +182,10 @@ def count_operations(folder: Path, texts: list[str], labels: list[str]) -> float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--compare", choices=list(LABELS), default="uni-encoder")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--texts", type=int, default=240)
-    parser.add_argument("--labels", nargs="*", type=int, default=[2, 4, 10, 25, 77, 150])
+    parser.add_argument("--labels", nargs="*", type=int)
     parser.add_argument("--label-set", default="clinc150")
     parser.add_argument("--batch-sizes", nargs="*", type=int, default=[8, 32])
     parser.add_argument("--threads", type=int, default=2)
@@ -133,24 +193,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore")
 
     texts = read_texts(args.data, args.sets, args.texts, args.seed)
-    all_labels = read_labels(args.data, args.label_set)
+    labels = read_labels(args.data, args.label_set)
+    numbers = args.labels or LABELS[args.compare]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_checkpoint(folder)
-        methods: dict[str, Method] = {"ours": make_ours(folder)}
-        for size in args.batch_sizes:
-            methods[f"pipeline, batch {size}"] = make_reference(folder, size)
-        results = {k: measure(methods, texts, all_labels[:k], args) for k in args.labels}
-        work = {k: count_operations(folder, texts, all_labels[:k]) for k in args.labels}
+        methods = make_methods(args, folder)
+        results = {k: measure(methods, texts, labels[:k], args) for k in numbers}
+        work = {k: count_operations(folder, texts, labels[:k]) for k in numbers}
     print_table(results, work, methods, len(texts), args)
 
 
 def measure(
     methods: dict[str, Method], texts: list[str], labels: list[str], args: argparse.Namespace
 ) -> dict[str, list[float]]:
-    """Time each method in turns; the first of each, which warms it up, does not count."""
+    """Time each method in turns, after some texts that warm it up."""
     seconds: dict[str, list[float]] = {name: [] for name in (*methods, "peak")}
     for method in methods.values():
         method(texts[:16], labels)
@@ -159,7 +218,7 @@ def measure(
             start = time.perf_counter()
             method(texts, labels)
             seconds[name].append(time.perf_counter() - start)
-        seconds["peak"].append(measured_peak(args.threads))
+        seconds["peak"].append(measured_peak())
     print(len(labels), {name: np.round(own, 3).tolist() for name, own in seconds.items()})
     return seconds
 
@@ -171,8 +230,6 @@ def print_table(
     n_texts: int,
     args: argparse.Namespace,
 ) -> None:
-    import transformers
-
     others = [name for name in methods if name != "ours"]
     titles = ["labels", "ours, texts/s", *(f"x {name}" for name in others), "share of the peak"]
     print(f"\ntorch {torch.__version__}, transformers {transformers.__version__}, ", end="")

@@ -211,7 +211,11 @@ PARAMETERS: dict[str, Parameter] = {
         "The highest learning rate of the heads; None means `learning_rate`.",
         [_POSITIVE, None],
     ),
-    "weight_decay": Parameter("float", "How much AdamW shrinks matrices.", [_at_least(Real, 0)]),
+    "weight_decay": Parameter(
+        "float",
+        "How much AdamW shrinks matrices other than embedding tables.",
+        [_at_least(Real, 0)],
+    ),
     "warmup_fraction": Parameter(
         "float",
         "The share of steps in which the learning rate rises; it falls in the rest.",

@@ -16,12 +16,16 @@ from torch import Tensor, nn
 
 from .apart_steps import ApartSteps
 from .inference import Engine
+from .optimizer import RowwiseAdamW, clip_gradients
 from .parallel import Workers
 from .prompt_steps import FusedSteps, JointSteps
 from .trainable import Trainable, make_trainable
 from .training_data import TrainingSet, batches
 from .training_steps import MicroBatch, Steps
 from .weights import TunedWeights
+
+MANY_ROWS = 4096
+"""From how many rows on the gradients of an embedding table are kept sparse."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +182,8 @@ class Run:
         self.trainable: Trainable = make_trainable(model, options.trainable, options.lora_rank)
         for module in model.modules():
             if isinstance(module, nn.Embedding):
-                # A micro-batch reads few of the rows: adding them up costs less than whole tables.
-                module.sparse = True
+                # A batch reads few of the rows: they cost less than whole tables.
+                module.sparse = module.num_embeddings >= MANY_ROWS
         if options.gradient_checkpointing:
             for encoder in self.trainable.encoders():
                 _checkpoint_activations(encoder)
@@ -263,7 +267,7 @@ class Run:
         self.n_tokens += sum(map(self.steps.n_tokens, micro_batches))
         if micro_batches:
             loss = self._back_propagate(micro_batches)
-            nn.utils.clip_grad_norm_(self.trainable.parameters(), self.options.max_grad_norm)
+            clip_gradients(self.trainable.parameters(), self.options.max_grad_norm)
             self.optimizer.step()
         else:
             loss = 0.0
@@ -281,9 +285,12 @@ class Run:
             loss.backward()
             total += loss.detach()
         self.steps.finish()
+        # Elsewhere than on one CPU whole tables are added up faster than rows are found.
+        keep_sparse = self.workers.size == 1 and self.model.device.type == "cpu"
         for parameter in self.trainable.parameters():
             if parameter.grad is not None and parameter.grad.is_sparse:
-                parameter.grad = parameter.grad.to_dense()
+                own = parameter.grad
+                parameter.grad = own.coalesce() if keep_sparse else own.to_dense()
         self.workers.sum_gradients(self.trainable.parameters())
         return self.workers.sum(total).item()
 
@@ -321,21 +328,24 @@ class Run:
             on_epoch(Progress(epoch, loss, validation, self.engine, self.trainable.snapshot))
         )
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
+    def _make_optimizer(self) -> RowwiseAdamW:
         options = self.options
         rates = {True: options.head_learning_rate, False: options.learning_rate}
+        # Biases and normalisation gains are not shrunk towards zero, and neither are the vectors
+        # of words, most of which no training text has.
+        tables = {id(m.weight) for m in self.model.modules() if isinstance(m, nn.Embedding)}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for parameter, is_head in self.trainable.with_role():
-            groups.setdefault((is_head, parameter.ndim > 1), []).append(parameter)
-        return torch.optim.AdamW(
+            shrinks = parameter.ndim > 1 and id(parameter) not in tables
+            groups.setdefault((is_head, shrinks), []).append(parameter)
+        return RowwiseAdamW(
             [
                 {
                     "params": parameters,
                     "lr": rates[is_head],
-                    # Biases and normalisation gains are not shrunk towards zero.
-                    "weight_decay": options.weight_decay if is_matrix else 0.0,
+                    "weight_decay": options.weight_decay if shrinks else 0.0,
                 }
-                for (is_head, is_matrix), parameters in groups.items()
+                for (is_head, shrinks), parameters in groups.items()
             ],
             fused=self.model.device.type in ("cpu", "cuda"),
         )

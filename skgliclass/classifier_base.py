@@ -152,7 +152,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     # Fitting.
 
-    def _targets(self, y: Any, labels: Any) -> Targets:
+    def _targets(self, y: Any, labels: Any, name: str = "y") -> Targets:
         raise NotImplementedError
 
     def _wants_thresholds(self) -> bool:

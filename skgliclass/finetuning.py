@@ -214,7 +214,7 @@ def _given_validation(
     if X_val is None:
         return None
     texts = classifier._texts(X_val, name="X_val")
-    targets = classifier._targets(y_val, label_set.as_labels())
+    targets = classifier._targets(y_val, label_set.as_labels(), "y_val")
     _check_same_length(texts, targets, "X_val", "y_val")
     return Examples(texts, targets.matrix)
 

@@ -235,6 +235,22 @@ def test_a_failing_fit_leaves_the_estimator_as_it_was(model, cls, parameters, ar
     np.testing.assert_array_equal(clf.predict_proba(TEXTS), expected)
 
 
+@pytest.mark.parametrize(
+    ("cls", "X_val", "y_val", "message"),
+    [
+        (GLiClassClassifier, TEXTS, [*Y[:-1], "cooking"], r"^y_val\[17\] has the unknown class"),
+        (GLiClassClassifier, TEXTS, [None, *Y[1:]], r"^y_val\[0\] is missing"),
+        (GLiClassClassifier, [None], Y[:1], r"^X_val\[0\] is missing"),
+        (GLiClassMultiLabelClassifier, MANY_TEXTS, MATRIX * 2, r"^y_val\[0\] has 2.0"),
+        (GLiClassMultiLabelClassifier, ["a"], [["cooking"]], r"^y_val\[0\] has the unknown class"),
+        (GLiClassMultiLabelClassifier, MANY_TEXTS, MATRIX[:, :2], "^y_val has 2 columns"),
+    ],
+)
+def test_errors_of_validation_data_name_them(model, cls, X_val, y_val, message):
+    with pytest.raises(ValueError, match=message):
+        make(cls, model).fit(*data(cls), X_val=X_val, y_val=y_val)
+
+
 def test_a_failing_first_fit_leaves_nothing(model):
     clf = GLiClassClassifier(model)
     with pytest.raises(ValueError, match="missing"):

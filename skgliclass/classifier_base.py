@@ -19,7 +19,7 @@ from .finetuning import FitOutcome, fine_tune, prepare
 from .hierarchy import Hierarchy, nest
 from .labels import LabelSet
 from .persistence import load_estimator, save_estimator
-from .targets import Targets
+from .targets import Targets, check_classes
 from .texts import row_index
 
 
@@ -204,7 +204,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             The labels, as in :meth:`fit`.
         classes : array-like, default=None
             All classes that any call will bring. Needed in the first call unless ``labels=`` was
-            given; may be left out afterwards.
+            given, which has to name all of them; may be left out afterwards.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
 
@@ -216,7 +216,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         labels = self.labels
         if self._fit_state is not None:
             known = self._require_label_set()
-            _check_same_classes(classes, known)
+            if self.labels is None:
+                _check_same_classes(classes, known)
             labels = known.as_labels()
         elif labels is None:
             if classes is None:
@@ -225,6 +226,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                     "given."
                 )
             labels = np.unique(classes) if not self._multi_label else classes
+        if classes is not None:
+            check_classes(classes, labels, multi_label=self._multi_label)
         return self._fit(X, y, sample_weight, None, None, labels=labels, one_epoch=True)
 
     def _fit(

@@ -105,6 +105,30 @@ def multi_label_targets(y: Any, labels: Any, *, name: str = "y") -> Targets:
     return _matrix_targets(np.asarray(rows), given, name)
 
 
+def check_classes(classes: Sequence[Any], labels: Any, *, multi_label: bool) -> None:
+    """Refuse classes that are not among the labels, as a `y` with them would be.
+
+    Parameters
+    ----------
+    classes : sequence
+        What ``partial_fit`` was given.
+    labels : Any
+        The classifier's `labels` parameter.
+    multi_label : bool
+        Whether a text may have any number of classes.
+
+    Raises
+    ------
+    ValueError
+        If a class is unknown, or integers could be read in two ways.
+    """
+    if multi_label:
+        label_set = LabelSet.from_labels(labels, sort=False)
+    else:
+        label_set = _single_label_set(np.asarray(classes), labels, "classes")
+    _positions(classes, label_set, "classes")
+
+
 def _single_label_set(y: NDArray[Any], labels: Any, name: str) -> LabelSet:
     if labels is None:
         if y.dtype.kind in "iuf":

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .texts import check_unicode
+
 SEPARATOR = "."
 """What joins the names on the way from a hierarchy's root to one of its leaves."""
 
@@ -64,8 +66,8 @@ class LabelSet:
         Raises
         ------
         ValueError
-            If there is no label, a label or a label text repeats or is empty, or a branch of a
-            hierarchy has no leaf.
+            If there is no label, a label or a label text repeats, is empty or no valid Unicode,
+            or a branch of a hierarchy has no leaf.
         TypeError
             If `labels` is a single string or of another unsupported type.
         """
@@ -189,6 +191,9 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]]) -> None:
                 f"labels[{i}] is {value!r} ({type(value).__name__}); a class must be a string, "
                 "a number or another single value."
             )
+        for part in (text, value):
+            if isinstance(part, str):
+                check_unicode(part, f"labels[{i}]")
         if not text.strip():
             raise ValueError(
                 f"labels[{i}] has an empty label text, so the model has nothing to read for it. "

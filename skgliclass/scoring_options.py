@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from .hierarchy import Hierarchy
 from .labels import LabelSet
+from .texts import check_unicode
 
 if TYPE_CHECKING:
     from .base import BaseGLiClass
@@ -67,6 +68,7 @@ class ScoringOptions:
         """
         arguments = {name: getattr(estimator, name) for name in _PASSED_ON}
         arguments["task_description"] = estimator.task_description or ""
+        check_unicode(arguments["task_description"], "task_description")
         if estimator.shortlist is not None:
             arguments["embedder"] = estimator._embedder()
         # Examples name classes as `labels` does, whatever integers stand for them in `y`.

@@ -159,6 +159,7 @@ def test_without_labels_and_fit(model, cls):
     [
         ("a text", TypeError, "single string"),
         (["a", None], ValueError, r"X\[1\]"),
+        (["a", "\ud800"], ValueError, r"X\[1\] is not valid Unicode"),
         ([], ValueError, "0 sample"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), ValueError, "2 columns"),
     ],
@@ -176,6 +177,7 @@ def test_bad_input(model, cls, X, error, message):
         ({"labels": ["a", "a"]}, ValueError, r"labels\[1\] repeats labels\[0\]"),
         ({"labels": LABELS, "dtype": "int4"}, ValueError, "'dtype' parameter"),
         ({"labels": LABELS, "device": "nowhere"}, ValueError, "device='nowhere'"),
+        ({"labels": LABELS, "task_description": "\ud800"}, ValueError, "^task_description is not"),
         ({"labels": LABELS, "max_length": 2}, ValueError, "'max_length' parameter"),
         ({"labels": LABELS, "architecture": "bi-encoder"}, ValueError, "is a uni-encoder"),
     ],

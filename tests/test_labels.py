@@ -59,6 +59,8 @@ def test_hierarchy_of_any_depth():
         ({0: "news", 1: "news"}, ValueError, r"labels\[1\] and labels\[0\].*'news'"),
         ([1, "1"], ValueError, r"same label text '1'"),
         (["a", " "], ValueError, r"labels\[1\] has an empty label text"),
+        (["a", "b\ud800"], ValueError, r"^labels\[1\] is not valid Unicode: its character 1 "),
+        ({"topic": ["a", "\ud800"]}, ValueError, r"^labels\[1\] is not valid Unicode"),
         (["a", None], ValueError, r"labels\[1\] is missing"),
         (["a", float("nan")], ValueError, r"labels\[1\] is missing"),
         (["a", ["b"]], TypeError, r"labels\[1\]"),

@@ -160,7 +160,13 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
     ) -> Self:
         """Fine-tune the model on labelled texts.
 
@@ -169,8 +175,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
         y : array-like
-            One class a text, or for the multi-label classifier an indicator matrix, a sparse
-            matrix, a frame whose columns are the classes, or a list of label sets. Numbers
+            Needed. One class a text, or for the multi-label classifier an indicator matrix, a
+            sparse matrix, a frame whose columns are the classes, or a list of label sets. Numbers
             between 0 and 1 in a matrix are soft targets.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
@@ -193,7 +199,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._validate_params()
         return self._fit(X, y, sample_weight, X_val, y_val, labels=self.labels)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
         """Train one epoch on more labelled texts, from where the last call stopped.
 
         Parameters

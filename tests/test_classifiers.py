@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from tiny import encoder_checkpoint, reference_checkpoint
+from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass import (
     GLiClassClassifier,
@@ -193,6 +193,21 @@ def test_untrained_heads_are_refused(tmp_path):
         clf = GLiClassClassifier(folder, LABELS, architecture=architecture)
         with pytest.raises(UntrainedModelError, match=r"without trained .* fit"):
             clf.predict(TEXTS)
+
+
+def test_an_architecture_that_a_sentence_encoder_is_not_made_for_is_named(tmp_path):
+    clf = GLiClassClassifier(str(sentence_transformer(tmp_path)), LABELS)
+    clf.set_params(architecture="uni-encoder")
+    message = r"architecture='uni-encoder' is an encoder without trained .*architecture=\"auto\""
+    with pytest.raises(UntrainedModelError, match=message):
+        clf.predict(TEXTS)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_fitting_without_y_says_what_to_do(model, cls):
+    for fit in (cls(model, LABELS).fit, cls(model, LABELS).partial_fit):
+        with pytest.raises(ValueError, match=r"requires y.*labels=\[...\] and call predict"):
+            fit(TEXTS)
 
 
 @pytest.mark.parametrize("cls", BOTH)

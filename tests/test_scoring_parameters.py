@@ -197,6 +197,14 @@ def test_a_shortlist_by_another_model(uni, bi, engine):
     assert clf.predict(TEXTS).tolist() == [LABELS[k] for k in nearest]
 
 
+def test_errors_of_the_model_for_a_shortlist_name_it(uni, tmp_path):
+    clf = GLiClassClassifier(uni, LABELS, shortlist=2)
+    with pytest.raises(OSError, match=r"^shortlist_model='/no/such': there is no such folder"):
+        clf.set_params(shortlist_model="/no/such").predict(TEXTS)
+    with pytest.raises(ValueError, match=r"^shortlist_model='.*' has no config.json"):
+        clf.set_params(shortlist_model=str(tmp_path)).predict(TEXTS)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -283,6 +283,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         ----------
         folder : str or path
             Where to; made if missing.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file of this name.
         """
         self._validate_params()
         label_set = self._current_label_set()

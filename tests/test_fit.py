@@ -118,6 +118,14 @@ def test_pretrained_weights_that_won_are_not_stored(model):
     assert len(pickle.dumps(worse)) < 4000
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(model, tmp_path):
+    file = tmp_path / "clf.json"
+    file.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"clf.json' is a file, .*Give the name of a folder"):
+        make(GLiClassClassifier, model).save_pretrained(file)
+    assert file.read_text() == "mine"
+
+
 def test_weights_are_stored_for_any_device(model):
     """Tensors rest on the CPU and the device is looked up again where the estimator is loaded."""
     clf = fitted(GLiClassClassifier, model)

@@ -113,7 +113,9 @@ PARAMETERS: dict[str, Parameter] = {
         [StrOptions({"truncate", "chunk"})],
     ),
     "chunk_overlap": Parameter(
-        "int", "The tokens that neighbouring chunks share.", [_at_least(Integral, 0)]
+        "int",
+        "The tokens that neighbouring chunks share, at most half of what labels leave room for.",
+        [_at_least(Integral, 0)],
     ),
     "chunk_pooling": Parameter(
         '{"max", "mean"}',

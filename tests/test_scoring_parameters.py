@@ -1,6 +1,7 @@
 """What the estimators' parameters make of the engine's options, each against the engine itself."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -172,10 +173,14 @@ def test_chunks(uni, pooling):
     assert np.abs(found - cut).max() > 1e-4
 
 
-def test_an_overlap_that_is_no_smaller_than_a_chunk_is_named(uni):
+def test_an_overlap_of_more_than_half_of_a_chunk_is_refused(uni):
     clf = GLiClassClassifier(uni, LABELS, max_length=48, long_texts="chunk", chunk_overlap=64)
-    with pytest.raises(ValueError, match="chunk_overlap=64 is not smaller than a chunk"):
+    with pytest.raises(ValueError, match="chunk_overlap=64 is more than half of a chunk") as raised:
         clf.predict([LONG])
+    most = int(re.search(r"to at most (\d+)", str(raised.value))[1])
+    clf.set_params(chunk_overlap=most).predict([LONG])
+    with pytest.raises(ValueError, match="more than half"):
+        clf.set_params(chunk_overlap=most + 1).predict([LONG])
 
 
 def test_orders_of_the_labels_are_averaged_and_the_same_in_every_call(uni, engine):

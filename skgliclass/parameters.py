@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .architectures import SUPPORTED_ARCHITECTURES
@@ -40,13 +41,18 @@ class Parameter:
     constraints: list[Any]
 
 
-def _at_least(kind: type, lowest: float) -> Interval:
-    return Interval(kind, lowest, None, closed="left")
+class _Numbers(Interval):
+    """Numbers alone: True is 1 to Python, but a mistake where a number is asked for."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool | np.bool_) and bool(super().is_satisfied_by(val))
 
 
-# As the model layer lists them, which needs torch to be imported.
+def _at_least(kind: type, lowest: float) -> _Numbers:
+    return _Numbers(kind, lowest, None, closed="left")
 
-_POSITIVE = Interval(Real, 0, None, closed="neither")
+
+_POSITIVE = _Numbers(Real, 0, None, closed="neither")
 
 PARAMETERS: dict[str, Parameter] = {
     # What is classified, by which model, and how it runs.
@@ -126,7 +132,8 @@ PARAMETERS: dict[str, Parameter] = {
     "n_permutations": Parameter(
         "int",
         "Over how many orders of the labels logits are averaged: that of ``classes_``, and others "
-        "that are the same in every call. A bi-encoder's scores do not depend on the order.",
+        "that are the same in every call. Without effect on a bi-encoder, whose scores do not "
+        "depend on the order.",
         [_at_least(Integral, 1)],
     ),
     "shortlist": Parameter(
@@ -143,7 +150,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "hierarchy": Parameter(
         '{"leaves", "path"}',
-        'With nested `labels`: ``"leaves"`` scores the classes alone. ``"path"`` scores branches '
+        '``"leaves"`` scores the classes alone. ``"path"``, for nested `labels`, scores branches '
         "too: a class's probability is the product of those of the nodes on the way to it, each "
         "the softmax over the children of its parent, or the sigmoid where a text may have any "
         "number of classes. ``fit`` trains the classes' scores.",
@@ -168,8 +175,9 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "n_jobs": Parameter(
         "int",
-        "How many micro-batches are scored at a time, sharing the threads. None means 1.",
-        [Integral, None],
+        "How many micro-batches are scored at a time, sharing the threads. None means 1, -1 one "
+        "for each processor, -2 all but one, and so on.",
+        [_at_least(Integral, 1), _Numbers(Integral, None, -1, closed="right"), None],
     ),
     "verbose": Parameter("int", "Show a progress bar.", ["verbose"]),
     # What becomes of the scores.
@@ -178,7 +186,7 @@ PARAMETERS: dict[str, Parameter] = {
         "The probability from which on a class is chosen: one for all, or one for each class. "
         '``"auto"`` tunes one for each class on validation data in ``fit``, for the highest F1; '
         "without fitting it is one half.",
-        [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"}), "array-like", dict],
+        [_Numbers(Real, 0, 1, closed="both"), StrOptions({"auto"}), "array-like", dict],
     ),
     "output": Parameter(
         '{"probabilities", "logits", "embeddings"}',
@@ -216,7 +224,7 @@ PARAMETERS: dict[str, Parameter] = {
     "warmup_fraction": Parameter(
         "float",
         "The share of steps in which the learning rate rises; it falls in the rest.",
-        [Interval(Real, 0, 1, closed="both")],
+        [_Numbers(Real, 0, 1, closed="both")],
     ),
     "max_grad_norm": Parameter(
         "float", "The norm to which larger gradients are clipped.", [_POSITIVE]
@@ -231,12 +239,12 @@ PARAMETERS: dict[str, Parameter] = {
         "float",
         "The weight of true text-label pairs, against one minus it of false ones, where a text "
         "may have any number of classes; unused where it has one.",
-        [Interval(Real, 0, 1, closed="both"), None],
+        [_Numbers(Real, 0, 1, closed="both"), None],
     ),
     "label_smoothing": Parameter(
         "float",
         "The share of a target that is spread over the other outcomes.",
-        [Interval(Real, 0, 1, closed="left")],
+        [_Numbers(Real, 0, 1, closed="left")],
     ),
     "class_weight": Parameter(
         'dict of class to float, "balanced" or None',
@@ -255,7 +263,7 @@ PARAMETERS: dict[str, Parameter] = {
     "validation_fraction": Parameter(
         "float",
         "The part set aside where there is no ``X_val``.",
-        [Interval(Real, 0, 1, closed="neither")],
+        [_Numbers(Real, 0, 1, closed="neither")],
     ),
     "n_iter_no_change": Parameter(
         "int",

@@ -64,7 +64,7 @@ class ScoringOptions:
         Raises
         ------
         ValueError, TypeError
-            If an example is at fault; the message names it.
+            If an example is at fault, or parameters do not go together; the message names it.
         """
         arguments = {name: getattr(estimator, name) for name in _PASSED_ON}
         arguments["task_description"] = estimator.task_description or ""
@@ -74,6 +74,12 @@ class ScoringOptions:
         # Examples name classes as `labels` does, whatever integers stand for them in `y`.
         named = estimator._given_label_set() or label_set
         nests = estimator.hierarchy == "path"
+        tree = Hierarchy.of(estimator.labels, label_set.texts) if nests else None
+        if nests and tree is None:
+            raise ValueError(
+                'hierarchy="path" needs labels with branches: a dict of lists or dicts, such as '
+                'labels={"topic": ["sport", "travel"]}. Give them, or set hierarchy="leaves".'
+            )
         if nests and estimator.shortlist is not None:
             raise ValueError(
                 f'shortlist={estimator.shortlist} does not go with hierarchy="path", which needs '
@@ -85,7 +91,7 @@ class ScoringOptions:
             read_examples(estimator.examples, named),
             estimator.n_retrieved,
             arguments,
-            Hierarchy.of(estimator.labels, label_set.texts) if nests else None,
+            tree,
         )
 
     def logits(

@@ -218,6 +218,10 @@ def test_errors_of_the_model_for_a_shortlist_name_it(uni, tmp_path):
         ("chunk_overlap", -1),
         ("chunk_pooling", "sum"),
         ("n_permutations", 0),
+        ("n_permutations", True),
+        ("n_jobs", 0),
+        ("n_jobs", True),
+        ("max_length", np.True_),
         ("shortlist", 0),
         ("shortlist_model", 3),
         ("hierarchy", "sum"),
@@ -228,6 +232,18 @@ def test_bad_values_are_named(uni, name, value):
     for cls in [*BOTH, GLiClassTransformer]:
         with pytest.raises(ValueError, match=f"'{name}' parameter of {cls.__name__}"):
             cls(uni, LABELS, **{name: value}).fit(TEXTS, Y)
+
+
+@pytest.mark.parametrize("name", ["n_retrieved", "max_epochs", "learning_rate", "threshold"])
+def test_true_is_no_number(uni, name):
+    clf = GLiClassMultiLabelClassifier(uni, LABELS, **{name: True})
+    with pytest.raises(ValueError, match=f"'{name}' parameter .* Got True instead"):
+        clf.fit(TEXTS, [[value] for value in Y])
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2, -1, np.int64(1)])
+def test_numbers_of_jobs(uni, n_jobs):
+    assert GLiClassClassifier(uni, LABELS, n_jobs=n_jobs).predict(TEXTS).shape == (6,)
 
 
 def test_every_architecture_is_a_value():

@@ -103,7 +103,8 @@ PARAMETERS: dict[str, Parameter] = {
         "int",
         "How many labelled texts each prompt shows, of those that ``fit`` was given: the nearest "
         "by the model's own text vectors, before `examples`. ``fit`` keeps the texts; in training "
-        "none is shown with a text that is the same.",
+        "none is shown with a text that is the same, so that one more is needed. Where "
+        "``partial_fit`` has seen fewer, all of them are shown.",
         [_at_least(Integral, 0)],
     ),
     "retrieval_backend": Parameter(

@@ -155,14 +155,12 @@ class ScoringOptions:
         -------
         list of list of PromptExample, or None
             The retrieved ones, the nearest first, before those that all share; None where no text
-            has examples of its own.
+            has examples of its own. Where the store has fewer than are wanted, all of it.
 
         Raises
         ------
         NotFittedError
             If examples are to be retrieved and there is no store.
-        ValueError
-            If the store has too few.
         """
         if self.n_retrieved == 0:
             if not (exclude_self and self.examples):
@@ -174,9 +172,10 @@ class ScoringOptions:
                 "are kept. Call fit(X, y) with this n_retrieved first (max_epochs=0 trains "
                 "nothing), or set n_retrieved=0."
             )
-        found = store.query(
-            texts, engine.text_vectors(texts), self.n_retrieved, exclude_self=exclude_self
-        )
+        k = min(self.n_retrieved, len(store) - exclude_self)
+        found: list[list[PromptExample]] = [[] for _ in texts]
+        if k:
+            found = store.query(texts, engine.text_vectors(texts), k, exclude_self=exclude_self)
         if not self.examples:
             return found
         rest = self._others if exclude_self else lambda _: list(self.examples)

@@ -195,6 +195,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             If a parameter, a text or a label is at fault; the message names it.
         FloatingPointError
             If the loss becomes infinite or not a number.
+
+        Warns
+        -----
+        TruncationWarning
+            Once, with a count, if texts do not fit, so that training reads the beginning of each.
         """
         self._validate_params()
         return self._fit(X, y, sample_weight, X_val, y_val, labels=self.labels)

@@ -298,6 +298,7 @@ def _train(
 
     label_set, training, validation = problem.label_set, problem.training, problem.validation
     data = _training_set(classifier, engine, problem, prompts)
+    fitting.warn_of_cut_texts(engine, data)
     validate = None
     if validation is not None:
         # Neighbours are those by the vectors before training, as in the training prompts.

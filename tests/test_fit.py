@@ -1,6 +1,7 @@
 """What fit promises: what it leaves behind, what it leaves alone, and what can be stored."""
 
 import pickle
+import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
@@ -16,7 +17,12 @@ from sklearn.exceptions import NotFittedError
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 from toy import CONTAINERS, LABELS, toy, toy_indicator
 
-from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClassTransformer
+from skgliclass import (
+    GLiClassClassifier,
+    GLiClassMultiLabelClassifier,
+    GLiClassTransformer,
+    TruncationWarning,
+)
 from skgliclass import callbacks as progress
 from skgliclass.modeling import checkpoints
 from skgliclass.trainable import is_head
@@ -213,6 +219,29 @@ def test_two_threads_predict_at_once(uni, cls):
 
 def clone_of_state(clf):
     return pickle.loads(pickle.dumps(clf))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"architecture_type": "uni-encoder", "prompt_first": True},
+        {"architecture_type": "bi-encoder", "pooling_strategy": "avg"},
+        {"architecture_type": "bi-encoder-fused", "prompt_first": True},
+    ],
+)
+@pytest.mark.parametrize("task_description", [None, "What is it about? "])
+def test_texts_that_training_cuts_are_counted_once(tmp_path, fields, task_description):
+    reference_checkpoint(tmp_path, **fields)
+    clf = make(GLiClassClassifier, str(tmp_path), max_length=48, task_description=task_description)
+    texts = ["fox " * n for n in range(20, 60)]
+    with pytest.warns(TruncationWarning) as predicted:
+        clf.predict(texts)
+    (count,) = re.findall(r"^(\d+) of 40 texts did not fit", str(predicted[0].message))
+    assert 0 < int(count) < 40
+    with pytest.warns(TruncationWarning) as fitted:
+        clf.fit(texts, [*Y, *Y, *Y[:4]])
+    message = rf"^{count} of 40 texts to learn from did not fit .*max_length=48"
+    assert [bool(re.search(message, str(w.message))) for w in fitted] == [True]
 
 
 # When something goes wrong.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -110,9 +112,10 @@ class BaseGLiClass(BaseEstimator):
             engine = self._make_engine()
             if not engine.loaded.zero_shot:
                 raise UntrainedModelError(
-                    f"model={self.model!r} is an encoder without trained classification heads, so "
-                    "its predictions would be arbitrary. Call fit(X, y) first, or choose a "
-                    'GLiClass checkpoint, a sentence-transformers model or model="mini".'
+                    f"model={self.model!r} with architecture={self.architecture!r} is an encoder "
+                    "without trained classification heads, so its predictions would be arbitrary. "
+                    "Call fit(X, y) first, or choose a GLiClass checkpoint or, with "
+                    'architecture="auto", a sentence-transformers model or model="mini".'
                 )
             kept = (key, engine)
             _ENGINES[self] = kept
@@ -149,7 +152,8 @@ class BaseGLiClass(BaseEstimator):
             from .inference import Engine
             from .modeling.checkpoints import load_model
 
-            loaded = load_model(self.shortlist_model, device=self.device, dtype=self.dtype)
+            with _errors_naming("shortlist_model"):
+                loaded = load_model(self.shortlist_model, device=self.device, dtype=self.dtype)
             kept = (key, Engine(loaded, n_jobs=self.n_jobs))
             _EMBEDDERS[self] = kept
         return kept[1]
@@ -202,6 +206,16 @@ class BaseGLiClass(BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.requires_fit = self.labels is None
         return tags
+
+
+@contextmanager
+def _errors_naming(parameter: str) -> Iterator[None]:
+    """Call the parameter by its name in errors about what the model layer knows as `model`."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(re.sub(r"\bmodel=", f"{parameter}=", str(error))) from error
 
 
 def whole_steps(update: Callable[[int], object]) -> Callable[[float], None]:

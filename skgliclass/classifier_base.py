@@ -19,7 +19,7 @@ from .finetuning import FitOutcome, fine_tune, prepare
 from .hierarchy import Hierarchy, nest
 from .labels import LabelSet
 from .persistence import load_estimator, save_estimator
-from .targets import Targets
+from .targets import Targets, check_classes
 from .texts import row_index
 
 
@@ -152,7 +152,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     # Fitting.
 
-    def _targets(self, y: Any, labels: Any) -> Targets:
+    def _targets(self, y: Any, labels: Any, name: str = "y") -> Targets:
         raise NotImplementedError
 
     def _wants_thresholds(self) -> bool:
@@ -160,7 +160,13 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
     ) -> Self:
         """Fine-tune the model on labelled texts.
 
@@ -169,8 +175,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
         y : array-like
-            One class a text, or for the multi-label classifier an indicator matrix, a sparse
-            matrix, a frame whose columns are the classes, or a list of label sets. Numbers
+            Needed. One class a text, or for the multi-label classifier an indicator matrix, a
+            sparse matrix, a frame whose columns are the classes, or a list of label sets. Numbers
             between 0 and 1 in a matrix are soft targets.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
@@ -189,11 +195,18 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             If a parameter, a text or a label is at fault; the message names it.
         FloatingPointError
             If the loss becomes infinite or not a number.
+
+        Warns
+        -----
+        TruncationWarning
+            Once, with a count, if texts do not fit, so that training reads the beginning of each.
         """
         self._validate_params()
         return self._fit(X, y, sample_weight, X_val, y_val, labels=self.labels)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
         """Train one epoch on more labelled texts, from where the last call stopped.
 
         Parameters
@@ -204,7 +217,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             The labels, as in :meth:`fit`.
         classes : array-like, default=None
             All classes that any call will bring. Needed in the first call unless ``labels=`` was
-            given; may be left out afterwards.
+            given, which has to name all of them; may be left out afterwards.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
 
@@ -216,7 +229,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         labels = self.labels
         if self._fit_state is not None:
             known = self._require_label_set()
-            _check_same_classes(classes, known)
+            if self.labels is None:
+                _check_same_classes(classes, known)
             labels = known.as_labels()
         elif labels is None:
             if classes is None:
@@ -225,6 +239,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                     "given."
                 )
             labels = np.unique(classes) if not self._multi_label else classes
+        if classes is not None:
+            check_classes(classes, labels, multi_label=self._multi_label)
         return self._fit(X, y, sample_weight, None, None, labels=labels, one_epoch=True)
 
     def _fit(
@@ -272,6 +288,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         ----------
         folder : str or path
             Where to; made if missing.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file of this name.
         """
         self._validate_params()
         label_set = self._current_label_set()

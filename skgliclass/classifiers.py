@@ -107,8 +107,8 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     def _multi_label(self) -> bool:
         return False
 
-    def _targets(self, y: Any, labels: Any) -> Targets:
-        return single_label_targets(y, labels)
+    def _targets(self, y: Any, labels: Any, name: str = "y") -> Targets:
+        return single_label_targets(y, labels, name=name)
 
     def decision_function(self, X: Any) -> NDArray[np.float32]:
         """Give the logits.
@@ -338,8 +338,8 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
             raise AttributeError("There are no thresholds_ without classes.")
         return self._thresholds(label_set)
 
-    def _targets(self, y: Any, labels: Any) -> Targets:
-        return multi_label_targets(y, labels)
+    def _targets(self, y: Any, labels: Any, name: str = "y") -> Targets:
+        return multi_label_targets(y, labels, name=name)
 
     def _wants_thresholds(self) -> bool:
         return isinstance(self.threshold, str)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .texts import check_unicode
+
 FIELDS = ("text", "all_labels", "true_labels", "prompt", "examples", "weight")
 """The fields of a row that mean something here."""
 
@@ -109,10 +111,7 @@ class Example:
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise ValueError(f"{name} is {shown(value)}; it must be a text.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is not valid Unicode: {error}.") from error
+    check_unicode(value, name)
 
 
 def _check_number(name: str, value: Any, highest: float) -> None:

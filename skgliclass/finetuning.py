@@ -40,12 +40,15 @@ class Problem:
         What to judge by.
     label_weights : ndarray of shape (n_classes,) or None
         How much each class's text-label pairs weigh.
+    n_set_aside : int
+        How many of the texts to learn from became validation data.
     """
 
     label_set: LabelSet
     training: Examples
     validation: Examples | None
     label_weights: NDArray[np.float32] | None
+    n_set_aside: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,8 @@ def prepare(
             classifier._multi_label,
             check_random_state(classifier.random_state),
         )
-    return Problem(targets.label_set, training, validation, label_weights)
+    n_set_aside = len(texts) - len(training.texts)
+    return Problem(targets.label_set, training, validation, label_weights, n_set_aside)
 
 
 def fine_tune(
@@ -138,6 +142,8 @@ def fine_tune(
     goes_on_keeping = one_epoch and last and last.label_set.texts == problem.label_set.texts
     earlier = last.store if last and goes_on_keeping else None
     prompts = _Prompts.of(classifier, engine, problem, earlier)
+    if prompts.store is not None and not one_epoch:
+        _check_enough(prompts, problem, trains=options.max_epochs > 0)
     if options.max_epochs == 0:
         state = _finished_state(classifier, engine, problem, prompts, before)
         return FitOutcome(state, 0, [], None, False)
@@ -178,7 +184,6 @@ class _Prompts:
         kept = [] if earlier is None else earlier.examples
         new = fitting.labelled_examples(problem.training, problem.label_set.texts)
         store = ExampleStore.embed(engine, [*kept, *new], backend=classifier.retrieval_backend)
-        store.check_size(options.n_retrieved)
         return cls(options, store)
 
     def encoded_by(self, engine: Engine) -> _Prompts:
@@ -191,6 +196,21 @@ class _Prompts:
     def logits(self, engine: Engine, texts: Sequence[str]) -> NDArray[np.float32]:
         """Score texts as the fitted classifier would; the engine is of the store's model."""
         return self.options.logits(engine, texts, self.options.shown(engine, texts, self.store))
+
+
+def _check_enough(prompts: _Prompts, problem: Problem, *, trains: bool) -> None:
+    """Refuse fewer texts than are to be retrieved; where it trains, besides the text itself."""
+    assert prompts.store is not None
+    store, k = prompts.store, prompts.options.n_retrieved
+    try:
+        store.check_size(k, exclude_self=trains)
+    except ValueError as error:
+        if k > len(store) - trains + problem.n_set_aside:
+            raise
+        raise ValueError(
+            f"{error} {problem.n_set_aside} texts were set aside for validation "
+            "(validation_fraction); with X_val and y_val none are."
+        ) from error
 
 
 def _what_changed(result: TrainingResult, engine: Engine, problem: Problem) -> TunedWeights | None:
@@ -214,7 +234,7 @@ def _given_validation(
     if X_val is None:
         return None
     texts = classifier._texts(X_val, name="X_val")
-    targets = classifier._targets(y_val, label_set.as_labels())
+    targets = classifier._targets(y_val, label_set.as_labels(), "y_val")
     _check_same_length(texts, targets, "X_val", "y_val")
     return Examples(texts, targets.matrix)
 
@@ -278,6 +298,7 @@ def _train(
 
     label_set, training, validation = problem.label_set, problem.training, problem.validation
     data = _training_set(classifier, engine, problem, prompts)
+    fitting.warn_of_cut_texts(engine, data)
     validate = None
     if validation is not None:
         # Neighbours are those by the vectors before training, as in the training prompts.

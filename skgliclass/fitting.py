@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
+from .exceptions import TruncationWarning
 from .labels import LabelSet
 from .targets import Targets
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .inference import Engine
     from .retrieval import ExampleStore
     from .training import Validation
+    from .training_data import TrainingSet
     from .weights import TunedWeights
 
 
@@ -210,6 +212,30 @@ def _weights_of_classes(
     if unknown:
         raise ValueError(f"class_weight names unknown classes: {unknown[:5]}.")
     return np.asarray([class_weight.get(value, 1.0) for value in classes], dtype=np.float32)
+
+
+def warn_of_cut_texts(engine: Engine, data: TrainingSet) -> None:
+    """Warn, with a count, of texts of which training reads the beginning alone."""
+    composer, n_task = engine.composer(), len(data.task)
+    # Labels that have an encoder of their own take a marker in the prompt, or nothing.
+    of_label = data.labels.lengths
+    if engine.has_label_encoder:
+        of_label = np.full(len(data.labels), 0 if engine.encodes_labels_apart else 1)
+    taken = np.full(len(data), of_label.sum())
+    if data.rows.labels is not None:
+        taken = np.add.reduceat(of_label[data.rows.labels], data.rows.offsets[:-1])
+    taken = np.minimum(taken, composer.label_room(n_task))
+    room_of = {n: composer.text_budget([[0] * n], n_task) for n in np.unique(taken).tolist()}
+    rooms = np.asarray([room_of[n] for n in taken.tolist()])
+    n_cut = int((data.texts.lengths > rooms).sum())
+    if n_cut:
+        warnings.warn(
+            f"{n_cut} of {len(data)} texts to learn from did not fit beside the labels in "
+            f"max_length={engine.max_length} tokens; training reads only the beginning of each. "
+            "Raise max_length if the model allows it.",
+            TruncationWarning,
+            stacklevel=3,
+        )
 
 
 def make_validator(

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .texts import check_unicode
+
 SEPARATOR = "."
 """What joins the names on the way from a hierarchy's root to one of its leaves."""
 
@@ -64,13 +66,13 @@ class LabelSet:
         Raises
         ------
         ValueError
-            If there is no label, a label or a label text repeats or is empty, or a branch of a
-            hierarchy has no leaf.
+            If there is no label, a label or a label text repeats, is empty or no valid Unicode,
+            or a branch of a hierarchy has no leaf.
         TypeError
             If `labels` is a single string or of another unsupported type.
         """
         pairs = _class_text_pairs(labels)
-        _check_pairs(pairs)
+        _check_pairs(pairs, named=isinstance(labels, Mapping))
         classes = as_class_array([value for value, _ in pairs])
         order = _sorted_order(classes) if sort else np.arange(len(pairs))
         return cls(classes[order], tuple(pairs[i][1] for i in order))
@@ -176,38 +178,43 @@ def _join(prefix: str, name: Any) -> str:
     return f"{prefix}{SEPARATOR}{name}" if prefix else name
 
 
-def _check_pairs(pairs: Sequence[tuple[Any, str]]) -> None:
+def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool) -> None:
+    """Refuse what is no label set; a dict's labels are called by their keys."""
     if not pairs:
         raise ValueError("labels is empty; give at least one label, or labels=None before a fit.")
-    seen_classes: dict[Any, int] = {}
-    seen_texts: dict[str, int] = {}
+    seen_classes: dict[Any, str] = {}
+    seen_texts: dict[str, str] = {}
     for i, (value, text) in enumerate(pairs):
+        place = f"labels[{(value if named else i)!r}]"
         if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):
-            raise ValueError(f"labels[{i}] is missing ({value!r}); a class must be a value.")
+            raise ValueError(f"{place} is missing ({value!r}); a class must be a value.")
         if not isinstance(value, str) and not pd.api.types.is_scalar(value):
             raise TypeError(
-                f"labels[{i}] is {value!r} ({type(value).__name__}); a class must be a string, "
+                f"{place} is {value!r} ({type(value).__name__}); a class must be a string, "
                 "a number or another single value."
             )
+        for part in (text, value):
+            if isinstance(part, str):
+                check_unicode(part, place)
         if not text.strip():
             raise ValueError(
-                f"labels[{i}] has an empty label text, so the model has nothing to read for it. "
+                f"{place} has an empty label text, so the model has nothing to read for it. "
                 "Name the label, for instance with a dict: labels={class: 'what it means'}."
             )
-        _check_new(value, i, seen_classes, "labels[{i}] repeats labels[{j}]: {value!r}.")
+        _check_new(value, place, seen_classes, "{place} repeats {other}: {value!r}.")
         _check_new(
             text,
-            i,
+            place,
             seen_texts,
-            "labels[{i}] and labels[{j}] have the same label text {value!r}, so that the model "
+            "{place} and {other} have the same label text {value!r}, so that the model "
             "could not tell them apart. Give each class a text of its own.",
         )
 
 
-def _check_new(value: Any, i: int, seen: dict[Any, int], message: str) -> None:
+def _check_new(value: Any, place: str, seen: dict[Any, str], message: str) -> None:
     if value in seen:
-        raise ValueError(message.format(i=i, j=seen[value], value=value))
-    seen[value] = i
+        raise ValueError(message.format(place=place, other=seen[value], value=value))
+    seen[value] = place
 
 
 def _sorted_order(classes: NDArray[Any]) -> NDArray[np.intp]:

@@ -48,23 +48,24 @@ class LongTexts:
 
 
 def check_overlap(plan: LabelPlan, long_texts: LongTexts, with_examples: bool) -> None:
-    """Refuse an overlap that no chunk could move on with.
+    """Refuse an overlap by which most tokens would be read more than twice.
 
     Raises
     ------
     ValueError
-        If the overlap is not smaller than the smallest chunk that the labels leave room for.
+        If the overlap is more than half of the smallest chunk that the labels leave room for.
     """
     if not long_texts.chunks:
         return
     smallest = int(plan.rooms.min())
     if with_examples:
         smallest -= smallest // 2
-    if long_texts.overlap >= smallest:
+    if long_texts.overlap > smallest // 2:
+        beside = "labels and examples" if with_examples else "labels"
         raise ValueError(
-            f"chunk_overlap={long_texts.overlap} is not smaller than a chunk: beside the labels "
-            f"a chunk has {smallest} tokens" + (" and examples" if with_examples else "") + ". "
-            "Lower chunk_overlap, or raise max_length if the model allows it."
+            f"chunk_overlap={long_texts.overlap} is more than half of a chunk: beside the {beside} "
+            f"a chunk has {smallest} tokens. Lower chunk_overlap to at most {smallest // 2}, or "
+            "raise max_length if the model allows it."
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .architectures import SUPPORTED_ARCHITECTURES
@@ -40,13 +41,18 @@ class Parameter:
     constraints: list[Any]
 
 
-def _at_least(kind: type, lowest: float) -> Interval:
-    return Interval(kind, lowest, None, closed="left")
+class _Numbers(Interval):
+    """Numbers alone: True is 1 to Python, but a mistake where a number is asked for."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool | np.bool_) and bool(super().is_satisfied_by(val))
 
 
-# As the model layer lists them, which needs torch to be imported.
+def _at_least(kind: type, lowest: float) -> _Numbers:
+    return _Numbers(kind, lowest, None, closed="left")
 
-_POSITIVE = Interval(Real, 0, None, closed="neither")
+
+_POSITIVE = _Numbers(Real, 0, None, closed="neither")
 
 PARAMETERS: dict[str, Parameter] = {
     # What is classified, by which model, and how it runs.
@@ -97,7 +103,8 @@ PARAMETERS: dict[str, Parameter] = {
         "int",
         "How many labelled texts each prompt shows, of those that ``fit`` was given: the nearest "
         "by the model's own text vectors, before `examples`. ``fit`` keeps the texts; in training "
-        "none is shown with a text that is the same.",
+        "none is shown with a text that is the same, so that one more is needed. Where "
+        "``partial_fit`` has seen fewer, all of them are shown.",
         [_at_least(Integral, 0)],
     ),
     "retrieval_backend": Parameter(
@@ -113,7 +120,9 @@ PARAMETERS: dict[str, Parameter] = {
         [StrOptions({"truncate", "chunk"})],
     ),
     "chunk_overlap": Parameter(
-        "int", "The tokens that neighbouring chunks share.", [_at_least(Integral, 0)]
+        "int",
+        "The tokens that neighbouring chunks share, at most half of what labels leave room for.",
+        [_at_least(Integral, 0)],
     ),
     "chunk_pooling": Parameter(
         '{"max", "mean"}',
@@ -124,7 +133,8 @@ PARAMETERS: dict[str, Parameter] = {
     "n_permutations": Parameter(
         "int",
         "Over how many orders of the labels logits are averaged: that of ``classes_``, and others "
-        "that are the same in every call. A bi-encoder's scores do not depend on the order.",
+        "that are the same in every call. Without effect on a bi-encoder, whose scores do not "
+        "depend on the order.",
         [_at_least(Integral, 1)],
     ),
     "shortlist": Parameter(
@@ -141,7 +151,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "hierarchy": Parameter(
         '{"leaves", "path"}',
-        'With nested `labels`: ``"leaves"`` scores the classes alone. ``"path"`` scores branches '
+        '``"leaves"`` scores the classes alone. ``"path"``, for nested `labels`, scores branches '
         "too: a class's probability is the product of those of the nodes on the way to it, each "
         "the softmax over the children of its parent, or the sigmoid where a text may have any "
         "number of classes. ``fit`` trains the classes' scores.",
@@ -167,8 +177,9 @@ PARAMETERS: dict[str, Parameter] = {
     "n_jobs": Parameter(
         "int",
         "How many micro-batches are scored at a time, sharing torch's threads. None means as many "
-        "as there are threads, up to 8, which is fastest, but one on a GPU.",
-        [Integral, None],
+        "as there are threads, up to 8, which is fastest, but one on a GPU; -1 means one for each "
+        "processor, -2 all but one, and so on.",
+        [_at_least(Integral, 1), _Numbers(Integral, None, -1, closed="right"), None],
     ),
     "verbose": Parameter("int", "Show a progress bar.", ["verbose"]),
     # What becomes of the scores.
@@ -177,7 +188,7 @@ PARAMETERS: dict[str, Parameter] = {
         "The probability from which on a class is chosen: one for all, or one for each class. "
         '``"auto"`` tunes one for each class on validation data in ``fit``, for the highest F1; '
         "without fitting it is one half.",
-        [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"}), "array-like", dict],
+        [_Numbers(Real, 0, 1, closed="both"), StrOptions({"auto"}), "array-like", dict],
     ),
     "output": Parameter(
         '{"probabilities", "logits", "embeddings"}',
@@ -219,7 +230,7 @@ PARAMETERS: dict[str, Parameter] = {
     "warmup_fraction": Parameter(
         "float",
         "The share of steps in which the learning rate rises; it falls in the rest.",
-        [Interval(Real, 0, 1, closed="both")],
+        [_Numbers(Real, 0, 1, closed="both")],
     ),
     "max_grad_norm": Parameter(
         "float", "The norm to which larger gradients are clipped.", [_POSITIVE]
@@ -234,12 +245,12 @@ PARAMETERS: dict[str, Parameter] = {
         "float",
         "The weight of true text-label pairs, against one minus it of false ones, where a text "
         "may have any number of classes; unused where it has one.",
-        [Interval(Real, 0, 1, closed="both"), None],
+        [_Numbers(Real, 0, 1, closed="both"), None],
     ),
     "label_smoothing": Parameter(
         "float",
         "The share of a target that is spread over the other outcomes.",
-        [Interval(Real, 0, 1, closed="left")],
+        [_Numbers(Real, 0, 1, closed="left")],
     ),
     "class_weight": Parameter(
         'dict of class to float, "balanced" or None',
@@ -258,7 +269,7 @@ PARAMETERS: dict[str, Parameter] = {
     "validation_fraction": Parameter(
         "float",
         "The part set aside where there is no ``X_val``.",
-        [Interval(Real, 0, 1, closed="neither")],
+        [_Numbers(Real, 0, 1, closed="neither")],
     ),
     "n_iter_no_change": Parameter(
         "int",

@@ -42,9 +42,16 @@ def save_estimator(
 
     Raises
     ------
+    FileExistsError
+        If there is a file of this name.
     TypeError
         If a class is of a type that JSON cannot hold.
     """
+    if Path(folder).is_file():
+        raise FileExistsError(
+            f"{str(folder)!r} is a file, but a classifier is saved as a folder of files. Give the "
+            "name of a folder, which is made if missing, or remove the file."
+        )
     from . import __version__
     from .modeling.checkpoints import save_checkpoint
 

@@ -52,13 +52,15 @@ class ExampleEncoder:
         self.closing: TokenIds = [] if self.follows_text else [composer.text_id]
         if not self.follows_text and not composer.has_place_for_examples:
             raise ValueError(
-                "examples: a bi-encoder's input has no place for them. Use a model of another "
-                'architecture, or example_format="tags", which makes them a part of the text.'
+                "Labelled texts in the prompt (examples=, n_retrieved=): a bi-encoder's input has "
+                'no place for them. Set example_format="tags", which makes them a part of the '
+                "text, or use a model of another architecture."
             )
         if not self.follows_text and self._marker is None:
             raise ValueError(
-                f"examples: the model's tokenizer has no {EXAMPLE_MARKER}, so the model was not "
-                'made for them. example_format="tags" writes them without it.'
+                "Labelled texts in the prompt (examples=, n_retrieved=): the model's tokenizer has "
+                f"no {EXAMPLE_MARKER}, so the model was not made for them. "
+                'example_format="tags" writes them without it.'
             )
 
     def encode(

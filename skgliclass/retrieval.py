@@ -190,7 +190,8 @@ def _make_index(vectors: NDArray[np.float32], backend: str) -> Any:
         import faiss
     except ImportError as error:
         raise ImportError(
-            'backend="faiss" needs faiss. Install it with: pip install "skgliclass[faiss]"'
+            'retrieval_backend="faiss" needs faiss. Install it with: '
+            'pip install "skgliclass[faiss]"'
         ) from error
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)

@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from .hierarchy import Hierarchy
 from .labels import LabelSet
+from .texts import check_unicode
 
 if TYPE_CHECKING:
     from .base import BaseGLiClass
@@ -63,15 +64,22 @@ class ScoringOptions:
         Raises
         ------
         ValueError, TypeError
-            If an example is at fault; the message names it.
+            If an example is at fault, or parameters do not go together; the message names it.
         """
         arguments = {name: getattr(estimator, name) for name in _PASSED_ON}
         arguments["task_description"] = estimator.task_description or ""
+        check_unicode(arguments["task_description"], "task_description")
         if estimator.shortlist is not None:
             arguments["embedder"] = estimator._embedder()
         # Examples name classes as `labels` does, whatever integers stand for them in `y`.
         named = estimator._given_label_set() or label_set
         nests = estimator.hierarchy == "path"
+        tree = Hierarchy.of(estimator.labels, label_set.texts) if nests else None
+        if nests and tree is None:
+            raise ValueError(
+                'hierarchy="path" needs labels with branches: a dict of lists or dicts, such as '
+                'labels={"topic": ["sport", "travel"]}. Give them, or set hierarchy="leaves".'
+            )
         if nests and estimator.shortlist is not None:
             raise ValueError(
                 f'shortlist={estimator.shortlist} does not go with hierarchy="path", which needs '
@@ -83,7 +91,7 @@ class ScoringOptions:
             read_examples(estimator.examples, named),
             estimator.n_retrieved,
             arguments,
-            Hierarchy.of(estimator.labels, label_set.texts) if nests else None,
+            tree,
         )
 
     def logits(
@@ -147,14 +155,12 @@ class ScoringOptions:
         -------
         list of list of PromptExample, or None
             The retrieved ones, the nearest first, before those that all share; None where no text
-            has examples of its own.
+            has examples of its own. Where the store has fewer than are wanted, all of it.
 
         Raises
         ------
         NotFittedError
             If examples are to be retrieved and there is no store.
-        ValueError
-            If the store has too few.
         """
         if self.n_retrieved == 0:
             if not (exclude_self and self.examples):
@@ -166,9 +172,10 @@ class ScoringOptions:
                 "are kept. Call fit(X, y) with this n_retrieved first (max_epochs=0 trains "
                 "nothing), or set n_retrieved=0."
             )
-        found = store.query(
-            texts, engine.text_vectors(texts), self.n_retrieved, exclude_self=exclude_self
-        )
+        k = min(self.n_retrieved, len(store) - exclude_self)
+        found: list[list[PromptExample]] = [[] for _ in texts]
+        if k:
+            found = store.query(texts, engine.text_vectors(texts), k, exclude_self=exclude_self)
         if not self.examples:
             return found
         rest = self._others if exclude_self else lambda _: list(self.examples)

@@ -38,7 +38,7 @@ class Targets:
     matrix: NDArray[np.float32]
 
 
-def single_label_targets(y: Any, labels: Any) -> Targets:
+def single_label_targets(y: Any, labels: Any, *, name: str = "y") -> Targets:
     """Read a vector with one class a text.
 
     Parameters
@@ -47,6 +47,8 @@ def single_label_targets(y: Any, labels: Any) -> Targets:
         The class of each text.
     labels : Any
         The classifier's `labels` parameter.
+    name : str, default="y"
+        What to call `y` in an error.
 
     Returns
     -------
@@ -60,16 +62,16 @@ def single_label_targets(y: Any, labels: Any) -> Targets:
     """
     _check_given(y)
     vector = column_or_1d(y, warn=True)
-    _check_none_missing(vector)
+    _check_none_missing(vector, name)
     check_classification_targets(vector)
-    label_set = _single_label_set(vector, labels)
-    positions = _positions(vector, label_set)
+    label_set = _single_label_set(vector, labels, name)
+    positions = _positions(vector, label_set, name)
     matrix = np.zeros((len(vector), len(label_set)), dtype=np.float32)
     matrix[np.arange(len(vector)), positions] = 1
     return Targets(label_set, matrix)
 
 
-def multi_label_targets(y: Any, labels: Any) -> Targets:
+def multi_label_targets(y: Any, labels: Any, *, name: str = "y") -> Targets:
     """Read the labels of texts that may have any number of them.
 
     Parameters
@@ -78,6 +80,8 @@ def multi_label_targets(y: Any, labels: Any) -> Targets:
         For each text, which classes hold. Numbers between 0 and 1 are soft targets.
     labels : Any
         The classifier's `labels` parameter.
+    name : str, default="y"
+        What to call `y` in an error.
 
     Returns
     -------
@@ -91,17 +95,41 @@ def multi_label_targets(y: Any, labels: Any) -> Targets:
     _check_given(y)
     given = None if labels is None else LabelSet.from_labels(labels, sort=False)
     if sparse.issparse(y):
-        return _matrix_targets(sparse.csr_array(y).toarray(), given)
+        return _matrix_targets(sparse.csr_array(y).toarray(), given, name)
     frame = nw.from_native(y, eager_only=True, pass_through=True)
     if isinstance(frame, nw.DataFrame):
-        return _frame_targets(frame, given)
+        return _frame_targets(frame, given, name)
     rows = list(y) if isinstance(y, list | tuple | pd.Series) or _is_object_vector(y) else y
     if isinstance(rows, list) and not _is_numeric_table(rows):
-        return _label_set_targets(rows, given)
-    return _matrix_targets(np.asarray(rows), given)
+        return _label_set_targets(rows, given, name)
+    return _matrix_targets(np.asarray(rows), given, name)
 
 
-def _single_label_set(y: NDArray[Any], labels: Any) -> LabelSet:
+def check_classes(classes: Sequence[Any], labels: Any, *, multi_label: bool) -> None:
+    """Refuse classes that are not among the labels, as a `y` with them would be.
+
+    Parameters
+    ----------
+    classes : sequence
+        What ``partial_fit`` was given.
+    labels : Any
+        The classifier's `labels` parameter.
+    multi_label : bool
+        Whether a text may have any number of classes.
+
+    Raises
+    ------
+    ValueError
+        If a class is unknown, or integers could be read in two ways.
+    """
+    if multi_label:
+        label_set = LabelSet.from_labels(labels, sort=False)
+    else:
+        label_set = _single_label_set(np.asarray(classes), labels, "classes")
+    _positions(classes, label_set, "classes")
+
+
+def _single_label_set(y: NDArray[Any], labels: Any, name: str) -> LabelSet:
     if labels is None:
         if y.dtype.kind in "iuf":
             warnings.warn(
@@ -114,32 +142,32 @@ def _single_label_set(y: NDArray[Any], labels: Any) -> LabelSet:
         return LabelSet.from_target(y)
     label_set = LabelSet.from_labels(labels, sort=True)
     if y.dtype.kind in "iu" and not np.isin(y, label_set.classes).all():
-        return _read_as_positions(y, labels, label_set)
+        return _read_as_positions(y, labels, label_set, name)
     return label_set
 
 
-def _read_as_positions(y: NDArray[Any], labels: Any, label_set: LabelSet) -> LabelSet:
+def _read_as_positions(y: NDArray[Any], labels: Any, label_set: LabelSet, name: str) -> LabelSet:
     """Undo the encoding by which scikit-learn's meta-estimators replace classes by 0..n-1."""
     given = LabelSet.from_labels(labels, sort=False)
     if given.texts != label_set.texts:
         raise ValueError(
-            "y holds integers while labels holds other classes that are not sorted, so an integer "
-            "may mean the position in labels as given or in the sorted classes. Either sort "
-            f"labels (labels={label_set.classes.tolist()[:4]!r}...), or name the integers with a "
-            "dict (labels={0: 'first label', ...})."
+            f"{name} holds integers while labels holds other classes that are not sorted, so an "
+            "integer may mean the position in labels as given or in the sorted classes. Either "
+            f"sort labels (labels={label_set.classes.tolist()[:4]!r}...), or name the integers "
+            "with a dict (labels={0: 'first label', ...})."
         )
     outside = (y < 0) | (y >= len(label_set))
     if outside.any():
         i = int(np.flatnonzero(outside)[0])
         raise ValueError(
-            f"y[{i}] is {y[i]}, which is neither one of the labels nor a position among the "
+            f"{name}[{i}] is {y[i]}, which is neither one of the labels nor a position among the "
             f"{len(label_set)} sorted labels."
         )
     if len(np.unique(y)) < len(label_set):
         warnings.warn(
-            f"y holds the integers {np.unique(y).tolist()[:8]}, which are read as positions in the "
-            f"{len(label_set)} sorted labels, but not all of them occur. If they mean something "
-            "else, such as one class against the rest, name them with a dict: "
+            f"{name} holds the integers {np.unique(y).tolist()[:8]}, which are read as positions "
+            f"in the {len(label_set)} sorted labels, but not all of them occur. If they mean "
+            "something else, such as one class against the rest, name them with a dict: "
             "labels={0: 'anything else', 1: 'sport'}.",
             UserWarning,
             stacklevel=2,
@@ -147,24 +175,24 @@ def _read_as_positions(y: NDArray[Any], labels: Any, label_set: LabelSet) -> Lab
     return LabelSet(np.arange(len(label_set)), label_set.texts)
 
 
-def _positions(values: Iterable[Any], label_set: LabelSet) -> list[int]:
+def _positions(values: Iterable[Any], label_set: LabelSet, name: str) -> list[int]:
     index = {value: i for i, value in enumerate(label_set.classes.tolist())}
     positions = []
     for i, value in enumerate(values):
         value = value.item() if isinstance(value, np.generic) else value
         if value not in index:
-            raise ValueError(_unknown_class(i, value, label_set))
+            raise ValueError(_unknown_class(f"{name}[{i}]", value, label_set))
         positions.append(index[value])
     return positions
 
 
-def _unknown_class(i: int, value: Any, label_set: LabelSet) -> str:
+def _unknown_class(where: str, value: Any, label_set: LabelSet) -> str:
     known = label_set.classes.tolist()
     shown = ", ".join(map(repr, known[:8])) + (", ..." if len(known) > 8 else "")
-    return f"y[{i}] has the unknown class {value!r}; the labels are {shown}."
+    return f"{where} has the unknown class {value!r}; the labels are {shown}."
 
 
-def _frame_targets(frame: Any, given: LabelSet | None) -> Targets:
+def _frame_targets(frame: Any, given: LabelSet | None, name: str) -> Targets:
     columns = list(frame.columns)
     if given is None:
         given = LabelSet.from_labels(columns, sort=False)
@@ -173,20 +201,20 @@ def _frame_targets(frame: Any, given: LabelSet | None) -> Targets:
         missing = [value for value in wanted if value not in columns]
         unknown = [column for column in columns if column not in wanted]
         raise ValueError(
-            "The columns of y must be the labels"
+            f"The columns of {name} must be the labels"
             + (f"; missing: {missing[:8]}" if missing else "")
             + (f"; not among the labels: {unknown[:8]}" if unknown else "")
             + "."
         )
     array = frame.to_numpy()
-    return _matrix_targets(array[:, [columns.index(value) for value in wanted]], given)
+    return _matrix_targets(array[:, [columns.index(value) for value in wanted]], given, name)
 
 
-def _matrix_targets(y: NDArray[Any], given: LabelSet | None) -> Targets:
+def _matrix_targets(y: NDArray[Any], given: LabelSet | None, name: str) -> Targets:
     if y.ndim != 2:
         raise ValueError(
-            "y must be an indicator matrix of shape (n_samples, n_classes), a frame whose columns "
-            f"are the labels, or a list of label sets; got shape {y.shape}. "
+            f"{name} must be an indicator matrix of shape (n_samples, n_classes), a frame whose "
+            f"columns are the labels, or a list of label sets; got shape {y.shape}. "
             "For one class a text use GLiClassClassifier."
         )
     if given is None:
@@ -198,26 +226,26 @@ def _matrix_targets(y: NDArray[Any], given: LabelSet | None) -> Targets:
         )
         given = LabelSet.from_labels(list(range(y.shape[1])), sort=False)
     if y.shape[1] != len(given):
-        raise ValueError(f"y has {y.shape[1]} columns, but there are {len(given)} labels.")
+        raise ValueError(f"{name} has {y.shape[1]} columns, but there are {len(given)} labels.")
     try:
         matrix = y.astype(np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"y must hold numbers between 0 and 1 ({error}).") from error
+        raise ValueError(f"{name} must hold numbers between 0 and 1 ({error}).") from error
     outside = ~((matrix >= 0) & (matrix <= 1))
     if outside.any():
         i, j = (int(k[0]) for k in np.nonzero(outside))
         raise ValueError(
-            f"y[{i}] has {matrix[i, j]} for class {given.classes.tolist()[j]!r}; a target is 0, 1, "
-            "or a soft target between."
+            f"{name}[{i}] has {matrix[i, j]} for class {given.classes.tolist()[j]!r}; a target is "
+            "0, 1, or a soft target between."
         )
     return Targets(given, matrix)
 
 
-def _label_set_targets(rows: Sequence[Any], given: LabelSet | None) -> Targets:
+def _label_set_targets(rows: Sequence[Any], given: LabelSet | None, name: str) -> Targets:
     for i, row in enumerate(rows):
         if isinstance(row, str | bytes) or not isinstance(row, Iterable):
             raise ValueError(
-                f"y[{i}] is {row!r}; in a list of label sets every row is a list or set of "
+                f"{name}[{i}] is {row!r}; in a list of label sets every row is a list or set of "
                 "classes, [] where none holds. For one class a text use GLiClassClassifier."
             )
     if given is None:
@@ -228,7 +256,7 @@ def _label_set_targets(rows: Sequence[Any], given: LabelSet | None) -> Targets:
     for i, row in enumerate(rows):
         for value in row:
             if value not in index:
-                raise ValueError(_unknown_class(i, value, given))
+                raise ValueError(_unknown_class(f"{name}[{i}]", value, given))
             matrix[i, index[value]] = 1
     return Targets(given, matrix)
 
@@ -262,14 +290,14 @@ def _check_given(y: Any) -> None:
         )
 
 
-def _check_none_missing(y: NDArray[Any]) -> None:
+def _check_none_missing(y: NDArray[Any], name: str) -> None:
     missing = pd.isna(y)
     if missing.any():
         i = int(np.flatnonzero(missing)[0])
         raise ValueError(
-            f"y[{i}] is missing ({y[i]!r}, NaN or None); every row needs a class. Drop such rows "
-            "before fitting."
+            f"{name}[{i}] is missing ({y[i]!r}, NaN or None); every row needs a class. Drop "
+            "such rows before fitting."
         )
     if y.dtype.kind == "f" and np.isinf(y).any():
         i = int(np.flatnonzero(np.isinf(y))[0])
-        raise ValueError(f"y[{i}] is infinite (inf); a class must be a value.")
+        raise ValueError(f"{name}[{i}] is infinite (inf); a class must be a value.")

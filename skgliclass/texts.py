@@ -30,7 +30,8 @@ def as_texts(X: Any, *, name: str = "X") -> list[str]:
     TypeError
         If `X` is a single string or no column of texts, or a row is not a string.
     ValueError
-        If a row is missing (None, NaN, NA), there is more than one column, or there are no rows.
+        If a row is missing (None, NaN, NA) or no valid Unicode, there is more than one column, or
+        there are no rows.
     """
     rows = _rows(X, name)
     if not rows:
@@ -40,7 +41,34 @@ def as_texts(X: Any, *, name: str = "X") -> list[str]:
     for i, row in enumerate(rows):
         if not isinstance(row, str):
             _raise_bad_row(row, i, name)
+        if not row.isascii():
+            check_unicode(row, f"{name}[{i}]")
     return rows
+
+
+def check_unicode(text: str, where: str) -> None:
+    """Refuse a text that holds half of a surrogate pair, as no tokenizer reads it.
+
+    Parameters
+    ----------
+    text : str
+        What to check.
+    where : str
+        How the caller calls it, for the error.
+
+    Raises
+    ------
+    ValueError
+        If the text cannot be encoded.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where} is not valid Unicode: its character {error.start} is the lone surrogate "
+            f"{text[error.start]!r}. Read the data in the encoding that it has, or replace such "
+            "characters: text.encode('utf-8', 'replace').decode()."
+        ) from error
 
 
 def row_index(X: Any) -> pd.Index | None:

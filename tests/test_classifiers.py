@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from tiny import encoder_checkpoint, reference_checkpoint
+from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass import (
     GLiClassClassifier,
@@ -159,6 +159,7 @@ def test_without_labels_and_fit(model, cls):
     [
         ("a text", TypeError, "single string"),
         (["a", None], ValueError, r"X\[1\]"),
+        (["a", "\ud800"], ValueError, r"X\[1\] is not valid Unicode"),
         ([], ValueError, "0 sample"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), ValueError, "2 columns"),
     ],
@@ -176,6 +177,7 @@ def test_bad_input(model, cls, X, error, message):
         ({"labels": ["a", "a"]}, ValueError, r"labels\[1\] repeats labels\[0\]"),
         ({"labels": LABELS, "dtype": "int4"}, ValueError, "'dtype' parameter"),
         ({"labels": LABELS, "device": "nowhere"}, ValueError, "device='nowhere'"),
+        ({"labels": LABELS, "task_description": "\ud800"}, ValueError, "^task_description is not"),
         ({"labels": LABELS, "max_length": 2}, ValueError, "'max_length' parameter"),
         ({"labels": LABELS, "architecture": "bi-encoder"}, ValueError, "is a uni-encoder"),
     ],
@@ -191,6 +193,21 @@ def test_untrained_heads_are_refused(tmp_path):
         clf = GLiClassClassifier(folder, LABELS, architecture=architecture)
         with pytest.raises(UntrainedModelError, match=r"without trained .* fit"):
             clf.predict(TEXTS)
+
+
+def test_an_architecture_that_a_sentence_encoder_is_not_made_for_is_named(tmp_path):
+    clf = GLiClassClassifier(str(sentence_transformer(tmp_path)), LABELS)
+    clf.set_params(architecture="uni-encoder")
+    message = r"architecture='uni-encoder' is an encoder without trained .*architecture=\"auto\""
+    with pytest.raises(UntrainedModelError, match=message):
+        clf.predict(TEXTS)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_fitting_without_y_says_what_to_do(model, cls):
+    for fit in (cls(model, LABELS).fit, cls(model, LABELS).partial_fit):
+        with pytest.raises(ValueError, match=r"requires y.*labels=\[...\] and call predict"):
+            fit(TEXTS)
 
 
 @pytest.mark.parametrize("cls", BOTH)

@@ -82,6 +82,42 @@ def test_many_labels_and_scores(model, tmp_path):
     assert scores == pytest.approx(clf.predict_proba(TEXTS), abs=1e-4)
 
 
+@pytest.mark.parametrize("cls", [GLiClassClassifier, GLiClassMultiLabelClassifier])
+def test_a_saved_classifier_has_its_own_labels_kind_and_thresholds(model, tmp_path, capsys, cls):
+    many = cls is GLiClassMultiLabelClassifier
+    y = [["travel"], ["sport"], ["dreams", "sport"]] if many else LABELS
+    own = {"threshold": [0.2, 0.9, 0.5]} if many else {}
+    clf = cls(model, {name: f"about {name}" for name in LABELS}, **own, trainable="head")
+    folder = str(tmp_path / "saved")
+    clf.fit(TEXTS, y).save_pretrained(folder)
+    assert main(["classify", *TEXTS, "--model", folder, "--output", str(tmp_path / "out.csv")]) == 0
+    result = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
+    if many:
+        assert result["labels"].tolist() == ["; ".join(k) for k in clf.predict_labels(TEXTS)]
+        options = ["--threshold", "0.1", "--output", str(tmp_path / "low.csv")]
+        assert main(["classify", *TEXTS, "--model", folder, *options]) == 0
+        clf.set_params(threshold=0.1)
+        low = pd.read_csv(tmp_path / "low.csv", keep_default_na=False)
+        assert low["labels"].tolist() == ["; ".join(k) for k in clf.predict_labels(TEXTS)]
+    else:
+        assert result["label"].tolist() == clf.predict(TEXTS).tolist()
+        assert main(["classify", *TEXTS, "--model", folder, "--multi-label"]) == 2
+        assert "holds a GLiClassClassifier, which is for the other" in capsys.readouterr().err
+
+
+def test_blank_lines_of_stdin_are_named(model, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n\nb\n \n"))
+    assert classify(model, "-") == 2
+    captured = capsys.readouterr()
+    assert "stdin: line 2 is blank (2 such lines); remove them" in captured.err
+    assert captured.out == ""
+
+
+def test_labels_are_asked_for_where_none_are_saved(model, capsys):
+    assert main(["classify", "a", "--model", model]) == 2
+    assert "give --labels or --labels-file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["lines", "dict"])
 def test_labels_from_a_file(model, tmp_path, capsys, kind):
     if kind == "lines":
@@ -114,6 +150,7 @@ def test_a_bar_on_long_work(model, tmp_path, capsys):
         (["{xlsx}"], "unknown extension"),
         (["text", "--output", "out.docx"], "unknown extension"),
         (["text", "--output", "no/such/folder/out.csv"], "there is no folder"),
+        (["text", "--threshold", "0.4"], "--threshold is for many labels a text"),
         (["text", "--max-length", "100000"], "max_length=100000"),
         (["text", "--model", "nobody/nothing"], "neither a folder"),
         (["{taken}", "--text-column", "text"], "the column 'label', which the file has"),

@@ -49,6 +49,17 @@ def toy_sets(n=30, seed=0):
     return texts, Y
 
 
+@pytest.mark.filterwarnings("default:.*texts to learn from")
+def test_texts_that_training_cuts_are_counted(tmp_path, capsys):
+    rows = [replace(row, text="fox " * (30 * i)) for i, row in enumerate(ragged_rows(4)) if i]
+    write_examples(tmp_path / "data.json", rows)
+    model = str(encoder_checkpoint(tmp_path / "model"))
+    arguments = ["--model", model, "--max-length", "48", "--trainable", "head"]
+    output = str(tmp_path / "tuned")
+    assert main(["train", str(tmp_path / "data.json"), *arguments, "--output", output]) == 0
+    assert "2 of 3 texts to learn from did not fit" in capsys.readouterr().err
+
+
 def ragged_rows(n=36, soft=False):
     """Every text with two or three labels to choose from, in an order of its own."""
     rows = []

@@ -1,6 +1,7 @@
 """What fit promises: what it leaves behind, what it leaves alone, and what can be stored."""
 
 import pickle
+import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
@@ -16,7 +17,12 @@ from sklearn.exceptions import NotFittedError
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 from toy import CONTAINERS, LABELS, toy, toy_indicator
 
-from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClassTransformer
+from skgliclass import (
+    GLiClassClassifier,
+    GLiClassMultiLabelClassifier,
+    GLiClassTransformer,
+    TruncationWarning,
+)
 from skgliclass import callbacks as progress
 from skgliclass.modeling import checkpoints
 from skgliclass.trainable import is_head
@@ -118,6 +124,14 @@ def test_pretrained_weights_that_won_are_not_stored(model):
     assert len(pickle.dumps(worse)) < 4000
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(model, tmp_path):
+    file = tmp_path / "clf.json"
+    file.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"clf.json' is a file, .*Give the name of a folder"):
+        make(GLiClassClassifier, model).save_pretrained(file)
+    assert file.read_text() == "mine"
+
+
 def test_weights_are_stored_for_any_device(model):
     """Tensors rest on the CPU and the device is looked up again where the estimator is loaded."""
     clf = fitted(GLiClassClassifier, model)
@@ -207,6 +221,29 @@ def clone_of_state(clf):
     return pickle.loads(pickle.dumps(clf))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"architecture_type": "uni-encoder", "prompt_first": True},
+        {"architecture_type": "bi-encoder", "pooling_strategy": "avg"},
+        {"architecture_type": "bi-encoder-fused", "prompt_first": True},
+    ],
+)
+@pytest.mark.parametrize("task_description", [None, "What is it about? "])
+def test_texts_that_training_cuts_are_counted_once(tmp_path, fields, task_description):
+    reference_checkpoint(tmp_path, **fields)
+    clf = make(GLiClassClassifier, str(tmp_path), max_length=48, task_description=task_description)
+    texts = ["fox " * n for n in range(20, 60)]
+    with pytest.warns(TruncationWarning) as predicted:
+        clf.predict(texts)
+    (count,) = re.findall(r"^(\d+) of 40 texts did not fit", str(predicted[0].message))
+    assert 0 < int(count) < 40
+    with pytest.warns(TruncationWarning) as fitted:
+        clf.fit(texts, [*Y, *Y, *Y[:4]])
+    message = rf"^{count} of 40 texts to learn from did not fit .*max_length=48"
+    assert [bool(re.search(message, str(w.message))) for w in fitted] == [True]
+
+
 # When something goes wrong.
 
 
@@ -233,6 +270,22 @@ def test_a_failing_fit_leaves_the_estimator_as_it_was(model, cls, parameters, ar
     clf.set_params(**given)
     assert vars(clf) == before
     np.testing.assert_array_equal(clf.predict_proba(TEXTS), expected)
+
+
+@pytest.mark.parametrize(
+    ("cls", "X_val", "y_val", "message"),
+    [
+        (GLiClassClassifier, TEXTS, [*Y[:-1], "cooking"], r"^y_val\[17\] has the unknown class"),
+        (GLiClassClassifier, TEXTS, [None, *Y[1:]], r"^y_val\[0\] is missing"),
+        (GLiClassClassifier, [None], Y[:1], r"^X_val\[0\] is missing"),
+        (GLiClassMultiLabelClassifier, MANY_TEXTS, MATRIX * 2, r"^y_val\[0\] has 2.0"),
+        (GLiClassMultiLabelClassifier, ["a"], [["cooking"]], r"^y_val\[0\] has the unknown class"),
+        (GLiClassMultiLabelClassifier, MANY_TEXTS, MATRIX[:, :2], "^y_val has 2 columns"),
+    ],
+)
+def test_errors_of_validation_data_name_them(model, cls, X_val, y_val, message):
+    with pytest.raises(ValueError, match=message):
+        make(cls, model).fit(*data(cls), X_val=X_val, y_val=y_val)
 
 
 def test_a_failing_first_fit_leaves_nothing(model):

@@ -105,13 +105,17 @@ def test_extreme_logits_stay_finite():
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_labels_that_are_flat_have_one_level(model, cls):
+def test_labels_that_are_flat_have_no_branches(model, cls):
     clf = cls(model, ["joy", "anger"])
     for method in (clf.predict_nested, clf.predict_branches):
         with pytest.raises(ValueError, match="labels is no hierarchy"):
             method(TEXTS)
-    expected = clf.predict_proba(TEXTS)
-    np.testing.assert_array_equal(clf.set_params(hierarchy="path").predict_proba(TEXTS), expected)
+    clf.set_params(hierarchy="path")
+    with pytest.raises(ValueError, match=r'hierarchy="path" needs labels with branches.*"leaves"'):
+        clf.predict_proba(TEXTS)
+    y = ["joy", "anger", "joy"]
+    with pytest.raises(ValueError, match='hierarchy="path" needs labels with branches'):
+        clf.fit(TEXTS, y if cls is GLiClassClassifier else [[name] for name in y])
 
 
 @pytest.mark.parametrize("cls", BOTH)

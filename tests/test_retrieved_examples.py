@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import NearestNeighbors
@@ -44,9 +43,9 @@ def labels_of_row(cls, i):
     return [Y[i]] if cls is GLiClassClassifier else [LABELS[k] for k in np.flatnonzero(MATRIX[i])]
 
 
-def neighbours(engine, cls, texts, k):
+def neighbours(engine, cls, texts, k, kept=None):
     """Find them by hand."""
-    kept = data(cls)[0]
+    kept = data(cls)[0] if kept is None else kept
     index = NearestNeighbors(n_neighbors=k, metric="cosine").fit(engine.text_vectors(kept))
     nearest = index.kneighbors(engine.text_vectors(texts), return_distance=False)
     return [[PromptExample(kept[i], labels_of_row(cls, i)) for i in row] for row in nearest]
@@ -137,20 +136,29 @@ def test_early_stopping_calibration_and_thresholds_see_what_prediction_sees(uni)
 
 
 def test_partial_fit_keeps_what_it_was_given_before(uni):
-    clf = GLiClassClassifier(uni, LABELS, n_retrieved=6, **TRAIN)
-    with pytest.raises(ValueError, match="n_retrieved=6 is more than the 5 distinct"):
-        clone(clf).partial_fit(TEXTS[:5], Y[:5])
-    clf.set_params(n_retrieved=3).partial_fit(TEXTS[:5], Y[:5]).partial_fit(TEXTS[5:], Y[5:])
-    clf.set_params(n_retrieved=9).predict(NEW)
-    with pytest.raises(ValueError, match="n_retrieved=10 is more than the 9 distinct"):
-        clf.set_params(n_retrieved=10).predict(NEW)
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=3, **TRAIN)
+    clf.partial_fit(TEXTS[:5], Y[:5]).partial_fit(TEXTS[5:], Y[5:])
+    assert {example.text for example in clf._fit_state.store.examples} == set(TEXTS)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_partial_fit_shows_as_many_as_there_are_so_far(uni, cls):
+    texts, y = data(cls)
+    clf = cls(uni, LABELS, n_retrieved=6, **TRAIN)
+    for stop in (1, 3, 9):
+        clf.partial_fit(texts[:stop], y[:stop])
+        found = clf.decision_function(NEW)
+        shown = neighbours(clf._engine(), cls, NEW, min(6, stop), kept=texts[:stop])
+        expected = clf._engine().logits(NEW, LABELS, examples=shown)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    wanted = clf.set_params(n_retrieved=9).decision_function(NEW)
+    np.testing.assert_array_equal(clf.set_params(n_retrieved=10).decision_function(NEW), wanted)
 
 
 def test_partial_fit_forgets_texts_with_other_labels(uni):
     clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, **TRAIN).partial_fit(TEXTS, Y)
     clf.set_params(labels=["anger", "joy"]).partial_fit(NEW, ["joy", "anger", "joy", "joy"])
-    with pytest.raises(ValueError, match="n_retrieved=5 is more than the 4 distinct"):
-        clf.set_params(n_retrieved=5).predict(NEW)
+    assert [example.text for example in clf._fit_state.store.examples] == NEW
 
 
 def test_texts_without_weight_or_words_are_not_kept(uni):
@@ -168,6 +176,12 @@ def test_more_than_there_are_is_named_before_any_training(uni):
     clf = GLiClassClassifier(uni, LABELS, n_retrieved=9, **TRAIN)
     with pytest.raises(ValueError, match=r"n_retrieved=9 is more than the 8 .* besides the text"):
         clf.fit(TEXTS, Y)
+    clf.set_params(n_retrieved=7, early_stopping=True, validation_fraction=0.2)
+    message = r"than the 6 distinct .* 2 texts were set aside for validation .*X_val and y_val"
+    with pytest.raises(ValueError, match=message):
+        clf.fit(TEXTS, Y)
+    with pytest.raises(ValueError, match=r"than the 6 distinct .* more texts.$"):
+        clf.set_params(n_retrieved=9).fit(TEXTS, Y)
     with pytest.raises(ValueError, match="'n_retrieved' parameter"):
         clf.set_params(n_retrieved=-1).fit(TEXTS, Y)
 
@@ -190,7 +204,7 @@ def test_other_labels_after_fitting_are_refused(uni):
 
 def test_a_bi_encoder_shows_tags_and_says_so(bi):
     clf = GLiClassClassifier(bi, LABELS, n_retrieved=1, max_epochs=0)
-    with pytest.raises(ValueError, match=r'no place for them.*example_format="tags"'):
+    with pytest.raises(ValueError, match=r'n_retrieved=.*no place for them.*example_format="tags"'):
         clf.fit(TEXTS, Y)
     clf.set_params(example_format="tags", max_length=256).fit(TEXTS, Y)
     plain = GLiClassClassifier(bi, LABELS, max_length=256).predict_proba(NEW)
@@ -231,7 +245,7 @@ def test_in_a_search(uni):
 def test_the_backend_is_chosen(uni, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     clf = GLiClassClassifier(uni, LABELS, n_retrieved=1, max_epochs=0, retrieval_backend="faiss")
-    with pytest.raises(ImportError, match=r"skgliclass\[faiss\]"):
+    with pytest.raises(ImportError, match=r'retrieval_backend="faiss" .*skgliclass\[faiss\]'):
         clf.fit(TEXTS, Y)
     with pytest.raises(ValueError, match="'retrieval_backend' parameter"):
         clf.set_params(retrieval_backend="annoy").fit(TEXTS, Y)

@@ -259,6 +259,17 @@ def test_partial_fit_in_a_loop(clf, X):
     assert losses[-1] < losses[1] < losses[0]
 
 
+@pytest.mark.parametrize("cls", [GLiClassClassifier, GLiClassMultiLabelClassifier])
+def test_partial_fit_wants_a_label_text_for_every_class(model, cls):
+    clf = cls(model, LABELS, trainable="head")
+    y = Y if cls is GLiClassClassifier else [[value] for value in Y]
+    message = r"^classes\[3\] has the unknown class 'cooking'; the labels are 'music'"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            clf.partial_fit(TEXTS, y, classes=[*LABELS, "cooking"])
+        clf.partial_fit(TEXTS, y, classes=LABELS[:2] if cls is GLiClassClassifier else LABELS)
+
+
 def test_partial_fit_learns_of_classes_to_come(model):
     clf = make_classifier(model, labels=None)
     with pytest.raises(ValueError, match="classes must be passed on the first call"):

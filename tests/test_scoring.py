@@ -400,7 +400,7 @@ def test_no_examples_are_no_examples(engine):
         ({"chunk_overlap": -1}, "chunk_overlap=-1 is negative"),
         (
             {"long_texts": "chunk", "chunk_overlap": 120},
-            "chunk_overlap=120 is not smaller than a chunk",
+            "chunk_overlap=120 is more than half of a chunk",
         ),
         ({"n_permutations": 0}, "n_permutations=0"),
         ({"shortlist": 0}, "shortlist=0"),

@@ -1,6 +1,7 @@
 """What the estimators' parameters make of the engine's options, each against the engine itself."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -172,10 +173,14 @@ def test_chunks(uni, pooling):
     assert np.abs(found - cut).max() > 1e-4
 
 
-def test_an_overlap_that_is_no_smaller_than_a_chunk_is_named(uni):
+def test_an_overlap_of_more_than_half_of_a_chunk_is_refused(uni):
     clf = GLiClassClassifier(uni, LABELS, max_length=48, long_texts="chunk", chunk_overlap=64)
-    with pytest.raises(ValueError, match="chunk_overlap=64 is not smaller than a chunk"):
+    with pytest.raises(ValueError, match="chunk_overlap=64 is more than half of a chunk") as raised:
         clf.predict([LONG])
+    most = int(re.search(r"to at most (\d+)", str(raised.value))[1])
+    clf.set_params(chunk_overlap=most).predict([LONG])
+    with pytest.raises(ValueError, match="more than half"):
+        clf.set_params(chunk_overlap=most + 1).predict([LONG])
 
 
 def test_orders_of_the_labels_are_averaged_and_the_same_in_every_call(uni, engine):
@@ -197,6 +202,14 @@ def test_a_shortlist_by_another_model(uni, bi, engine):
     assert clf.predict(TEXTS).tolist() == [LABELS[k] for k in nearest]
 
 
+def test_errors_of_the_model_for_a_shortlist_name_it(uni, tmp_path):
+    clf = GLiClassClassifier(uni, LABELS, shortlist=2)
+    with pytest.raises(OSError, match=r"^shortlist_model='/no/such': there is no such folder"):
+        clf.set_params(shortlist_model="/no/such").predict(TEXTS)
+    with pytest.raises(ValueError, match=r"^shortlist_model='.*' has no config.json"):
+        clf.set_params(shortlist_model=str(tmp_path)).predict(TEXTS)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -205,6 +218,10 @@ def test_a_shortlist_by_another_model(uni, bi, engine):
         ("chunk_overlap", -1),
         ("chunk_pooling", "sum"),
         ("n_permutations", 0),
+        ("n_permutations", True),
+        ("n_jobs", 0),
+        ("n_jobs", True),
+        ("max_length", np.True_),
         ("shortlist", 0),
         ("shortlist_model", 3),
         ("hierarchy", "sum"),
@@ -215,6 +232,18 @@ def test_bad_values_are_named(uni, name, value):
     for cls in [*BOTH, GLiClassTransformer]:
         with pytest.raises(ValueError, match=f"'{name}' parameter of {cls.__name__}"):
             cls(uni, LABELS, **{name: value}).fit(TEXTS, Y)
+
+
+@pytest.mark.parametrize("name", ["n_retrieved", "max_epochs", "learning_rate", "threshold"])
+def test_true_is_no_number(uni, name):
+    clf = GLiClassMultiLabelClassifier(uni, LABELS, **{name: True})
+    with pytest.raises(ValueError, match=f"'{name}' parameter .* Got True instead"):
+        clf.fit(TEXTS, [[value] for value in Y])
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2, -1, np.int64(1)])
+def test_numbers_of_jobs(uni, n_jobs):
+    assert GLiClassClassifier(uni, LABELS, n_jobs=n_jobs).predict(TEXTS).shape == (6,)
 
 
 def test_every_architecture_is_a_value():

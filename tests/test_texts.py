@@ -45,6 +45,12 @@ def test_every_container_gives_the_same_texts(make):
         (["a", "b", float("nan")], ValueError, r"X\[2\] is missing.*NaN"),
         (pd.Series(["a", pd.NA], dtype="string"), ValueError, r"X\[1\] is missing"),
         (pl.Series(["a", None]), ValueError, r"X\[1\] is missing"),
+        (
+            ["a", "b \ud83d c"],
+            ValueError,
+            r"^X\[1\] .*character 2 .*ud83d'.*replace",
+        ),
+        (np.array(["\udcff"]), ValueError, r"^X\[0\] is not valid Unicode"),
         (["a", 3], TypeError, r"X\[1\] is 3 \(int\), not a text"),
         (["a", b"b"], TypeError, "Decode"),
         (np.zeros((3, 2)), ValueError, r"shape \(3, 2\)"),

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
 from .errors import CommandError
 from .tables import check_output, is_table, read_table, text_column, write_table
-
-if TYPE_CHECKING:
-    from ..classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
 
 # Below this many texts the work is over before a bar would help.
 _SHOW_PROGRESS_FROM = 500
@@ -23,7 +21,12 @@ _EPILOG = """examples:
   skgliclass classify "One day I will see the world!" --labels travel dreams sport
   skgliclass classify reviews.csv --text-column review --labels good bad --output out.csv
   cat lines.txt | skgliclass classify - --labels travel dreams sport --multi-label
+  skgliclass classify reviews.csv --text-column review --model tuned
 """
+
+# Options that are parameters of the classifiers; where one is not given, their default holds, or
+# what a saved classifier has.
+_PARAMETERS = ("revision", "threshold", "task_description", "max_length", "device", "dtype")
 
 
 def add_classify(commands: Any) -> None:
@@ -32,19 +35,27 @@ def add_classify(commands: Any) -> None:
         "classify",
         help="classify texts, or a column of a table",
         description="Classify texts given as arguments, or a column of a CSV, TSV, JSON, JSONL or "
-        "Parquet file, or the lines of stdin (-).",
+        "Parquet file, or the lines of stdin (-), none of which may be blank. The model may be the "
+        "folder of a saved classifier, which has its own labels, kind and thresholds.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="TEXT", help="texts, one file, or -")
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--labels", nargs="+", metavar="LABEL", help="what to choose from")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="LABEL",
+        help="what to choose from (default: the classes of a saved classifier)",
+    )
     group.add_argument(
         "--labels-file", metavar="FILE", help="one label a line, or JSON as in the labels parameter"
     )
     parser.add_argument("--multi-label", action="store_true", help="any number of labels a text")
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="for --multi-label (default: 0.5)"
+        "--threshold",
+        type=float,
+        help="for --multi-label (default: 0.5, or those of a saved classifier)",
     )
     parser.add_argument("--text-column", metavar="NAME", help="the column with the texts")
     parser.add_argument("--output", metavar="FILE", help="where to write (default: stdout)")
@@ -53,10 +64,8 @@ def add_classify(commands: Any) -> None:
     parser.add_argument("--revision", help="of a hub repository")
     parser.add_argument("--task-description", help="a sentence put before each text")
     parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"]
-    )
+    parser.add_argument("--device", help="default: auto")
+    parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"])
     parser.set_defaults(run=run)
 
 
@@ -70,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         table = read_table(args.inputs[0])
         texts = text_column(table, args.text_column, args.inputs[0]).tolist()
         classifier.set_params(verbose=int(len(texts) >= _SHOW_PROGRESS_FROM))
-        result = _columns(classifier, classifier.predict_proba(texts), args)
+        result = _columns(classifier, classifier.predict_proba(texts), args.scores)
         taken = [name for name in result.columns if name in table.columns]
         if taken:
             raise CommandError(
@@ -79,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
             )
         write_table(pd.concat([table.reset_index(drop=True), result], axis=1), args.output)
     elif args.output is not None or args.scores:
-        result = _columns(classifier, classifier.predict_proba(args.inputs), args)
+        result = _columns(classifier, classifier.predict_proba(args.inputs), args.scores)
         result.insert(0, "text", args.inputs)
         write_table(result, args.output)
     else:
@@ -90,21 +99,35 @@ def make_classifier(
     args: argparse.Namespace,
 ) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
     """Build the classifier that the options describe."""
-    from .. import GLiClassClassifier, GLiClassMultiLabelClassifier
+    labels = args.labels
+    if args.labels_file is not None:
+        labels = read_labels(args.labels_file)
+    multi_label = _is_saved_multi_label(args) if labels is None else args.multi_label
+    if args.threshold is not None and not multi_label:
+        raise CommandError("--threshold is for many labels a text (see --multi-label)")
+    given = {name: getattr(args, name) for name in _PARAMETERS if getattr(args, name) is not None}
+    kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
+    if labels is None:
+        return kind.from_pretrained(args.model, **given)
+    return kind(args.model, labels, **given)
 
-    labels = args.labels if args.labels is not None else read_labels(args.labels_file)
-    common: dict[str, Any] = {
-        "model": args.model,
-        "labels": labels,
-        "revision": args.revision,
-        "task_description": args.task_description,
-        "max_length": args.max_length,
-        "device": args.device,
-        "dtype": args.dtype,
-    }
-    if args.multi_label:
-        return GLiClassMultiLabelClassifier(threshold=args.threshold, **common)
-    return GLiClassClassifier(**common)
+
+def _is_saved_multi_label(args: argparse.Namespace) -> bool:
+    """Tell the kind of the saved classifier whose labels are to be used."""
+    from ..modeling.sources import find_source
+    from ..persistence import FILE
+
+    saved = find_source(args.model, args.revision).read_json(FILE) or {}
+    if not saved.get("classes"):
+        raise CommandError(
+            f"give --labels or --labels-file: {args.model} is no saved classifier with labels"
+        )
+    is_multi_label = bool(saved["estimator"] == "GLiClassMultiLabelClassifier")
+    if args.multi_label and not is_multi_label:
+        raise CommandError(
+            f"--multi-label: {args.model} holds a {saved['estimator']}, which is for the other kind"
+        )
+    return is_multi_label
 
 
 def read_labels(name: str) -> Any:
@@ -130,17 +153,18 @@ def read_labels(name: str) -> Any:
 def _columns(
     classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
     scores: np.ndarray,
-    args: argparse.Namespace,
+    with_scores: bool,
 ) -> pd.DataFrame:
     classes = classifier.classes_
-    if args.multi_label:
-        chosen = ["; ".join(map(str, classes[row >= args.threshold])) for row in scores]
+    if isinstance(classifier, GLiClassMultiLabelClassifier):
+        thresholds = classifier.thresholds_
+        chosen = ["; ".join(map(str, classes[row >= thresholds])) for row in scores]
         result = pd.DataFrame({"labels": chosen})
     else:
         result = pd.DataFrame(
             {"label": classes[scores.argmax(axis=1)], "score": scores.max(axis=1).round(4)}
         )
-    if args.scores:
+    if with_scores:
         columns = pd.DataFrame(scores.round(4), columns=[f"score: {name}" for name in classes])
         result = pd.concat([result, columns], axis=1)
     return result

@@ -48,10 +48,11 @@ def read_table(name: str) -> pd.DataFrame:
     Raises
     ------
     CommandError
-        If there is no such file, it cannot be read, or its extension is unknown.
+        If there is no such file, it cannot be read, or its extension is unknown; or a line of
+        stdin is blank.
     """
     if name == "-":
-        return pd.DataFrame({"text": [line.rstrip("\r\n") for line in sys.stdin]})
+        return pd.DataFrame({"text": _lines_of_stdin()})
     path = Path(name)
     if not path.is_file():
         raise CommandError(f"{name}: there is no such file")
@@ -62,6 +63,18 @@ def read_table(name: str) -> pd.DataFrame:
     except (ValueError, ImportError, OSError) as error:
         needs = " (pip install 'skgliclass[parquet]')" if isinstance(error, ImportError) else ""
         raise CommandError(f"{name}: cannot be read: {error}{needs}") from error
+
+
+def _lines_of_stdin() -> list[str]:
+    lines = [line.rstrip("\r\n") for line in sys.stdin]
+    blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
+    if blank:
+        # Leaving them out would put every later row of the output beside another line.
+        raise CommandError(
+            f"stdin: line {blank[0]} is blank ({len(blank)} such lines); remove them, for "
+            "instance with grep '[^[:space:]]'"
+        )
+    return lines
 
 
 def check_output(name: str | None) -> None:

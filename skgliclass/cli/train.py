@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..architectures import SUPPORTED_ARCHITECTURES
 from ..datasets import Example
 from ..finetuning import training_options
+from ..fitting import warn_of_cut_texts
 from .data import add_data_options, chosen_kind, read_data, told_kind
 from .errors import CommandError
 from .scoring import check_examples, make_validator
@@ -120,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
     task = args.task_description or ""
     check_examples(engine, examples, args.data)
     data, shared_task = make_data(engine, training, task)
+    warn_of_cut_texts(engine, data)
     options = training_options(classifier, len(training), one_epoch=False)
     validate = None if validation is None else make_validator(validation, multi_label, task)
     result = _train(engine, data, options, validate)

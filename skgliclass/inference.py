@@ -124,7 +124,7 @@ class Engine:
         long_texts : {"truncate", "chunk"}, default="truncate"
             Whether the beginning of a text that does not fit is read, or all of it in chunks.
         chunk_overlap : int, default=32
-            The tokens that neighbouring chunks share.
+            The tokens that neighbouring chunks share, but never more than half of a chunk.
         chunk_pooling : {"max", "mean"}, default="max"
             Whether a label's logit is the largest of the chunks', or their mean, weighted by the
             tokens that each adds to those before it.

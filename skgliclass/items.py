@@ -293,7 +293,7 @@ def _cut_into_chunks(
     rows = np.arange(len(lengths))
     if not long_texts.chunks:
         return Cells(rows, np.zeros_like(lengths), lengths)
-    step = np.maximum(available - long_texts.overlap, 1)
+    step = np.maximum(available - np.minimum(long_texts.overlap, available // 2), 1)
     n_chunks = 1 + np.maximum(0, -(-(lengths - available) // step))
     row = np.repeat(rows, n_chunks)
     rank = np.arange(len(row)) - np.repeat(np.cumsum(n_chunks) - n_chunks, n_chunks)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .label_plan import LabelPlan
-
 LONG_TEXTS = ("truncate", "chunk")
 POOLINGS = ("max", "mean")
 
@@ -20,7 +18,8 @@ class LongTexts:
     mode : {"truncate", "chunk"}
         Read its beginning, or cut it into chunks that are scored one by one.
     overlap : int
-        The tokens that neighbouring chunks share.
+        The tokens that neighbouring chunks share, though never more than half of a chunk: most of
+        the text would be read again and again.
     pooling : {"max", "mean"}
         Take the largest logit over chunks, or the mean, weighted by the tokens that each adds to
         those before it.
@@ -45,28 +44,6 @@ class LongTexts:
     def chunks(self) -> bool:
         """Whether long texts are cut into chunks."""
         return self.mode == "chunk"
-
-
-def check_overlap(plan: LabelPlan, long_texts: LongTexts, with_examples: bool) -> None:
-    """Refuse an overlap by which most tokens would be read more than twice.
-
-    Raises
-    ------
-    ValueError
-        If the overlap is more than half of the smallest chunk that the labels leave room for.
-    """
-    if not long_texts.chunks:
-        return
-    smallest = int(plan.rooms.min())
-    if with_examples:
-        smallest -= smallest // 2
-    if long_texts.overlap > smallest // 2:
-        beside = "labels and examples" if with_examples else "labels"
-        raise ValueError(
-            f"chunk_overlap={long_texts.overlap} is more than half of a chunk: beside the {beside} "
-            f"a chunk has {smallest} tokens. Lower chunk_overlap to at most {smallest // 2}, or "
-            "raise max_length if the model allows it."
-        )
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -121,7 +121,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "chunk_overlap": Parameter(
         "int",
-        "The tokens that neighbouring chunks share, at most half of what labels leave room for.",
+        "The tokens that neighbouring chunks share, but never more than half of a chunk.",
         [_at_least(Integral, 0)],
     ),
     "chunk_pooling": Parameter(

@@ -14,7 +14,7 @@ from .batching import RunAll, ahead, plan_batches, plan_windows, worker_pool
 from .exceptions import TruncationWarning
 from .items import Work, plan_work
 from .label_plan import LabelPart, LabelPlan
-from .long_texts import LongTexts, check_overlap
+from .long_texts import LongTexts
 from .prompt_examples import ExampleEncoder, without_tags
 from .prompts import Prompt, PromptComposer
 from .request import Request
@@ -141,7 +141,6 @@ class Scoring:
     def _work(self, request: Request, rows: NDArray[np.intp]) -> Work:
         label_sets, set_of_row = request.labels.rows(rows)
         plan = self._engine.label_plan(label_sets, self._task, self._n_orders, self._seed)
-        check_overlap(plan, self._long_texts, with_examples=request.examples is not None)
         texts = [request.texts[i] for i in rows]
         examples = None
         if request.examples is not None and self._encoder is not None:

@@ -398,10 +398,6 @@ def test_no_examples_are_no_examples(engine):
         ({"long_texts": "cut"}, "long_texts='cut' is unknown; choose from truncate, chunk"),
         ({"chunk_pooling": "sum"}, "chunk_pooling='sum' is unknown"),
         ({"chunk_overlap": -1}, "chunk_overlap=-1 is negative"),
-        (
-            {"long_texts": "chunk", "chunk_overlap": 120},
-            "chunk_overlap=120 is more than half of a chunk",
-        ),
         ({"n_permutations": 0}, "n_permutations=0"),
         ({"shortlist": 0}, "shortlist=0"),
         ({"example_format": "json", "examples": list(EXAMPLES[:1])}, "example_format='json'"),

@@ -1,7 +1,6 @@
 """What the estimators' parameters make of the engine's options, each against the engine itself."""
 
 import pickle
-import re
 
 import numpy as np
 import pytest
@@ -173,14 +172,15 @@ def test_chunks(uni, pooling):
     assert np.abs(found - cut).max() > 1e-4
 
 
-def test_an_overlap_of_more_than_half_of_a_chunk_is_refused(uni):
-    clf = GLiClassClassifier(uni, LABELS, max_length=48, long_texts="chunk", chunk_overlap=64)
-    with pytest.raises(ValueError, match="chunk_overlap=64 is more than half of a chunk") as raised:
-        clf.predict([LONG])
-    most = int(re.search(r"to at most (\d+)", str(raised.value))[1])
-    clf.set_params(chunk_overlap=most).predict([LONG])
-    with pytest.raises(ValueError, match="more than half"):
-        clf.set_params(chunk_overlap=most + 1).predict([LONG])
+def test_chunks_share_no_more_than_half(uni, engine):
+    clf = GLiClassClassifier(uni, LABELS, max_length=48, long_texts="chunk", chunk_pooling="mean")
+    composer = Engine(engine.loaded, max_length=48).composer()
+    half = composer.text_budget(composer.encode_labels(LABELS), 0) // 2
+    expected = clf.set_params(chunk_overlap=half).predict_proba([LONG])
+    assert np.abs(clf.set_params(chunk_overlap=half // 2).predict_proba([LONG]) - expected).any()
+    for more in (half + 1, 10_000):
+        scores = clf.set_params(chunk_overlap=more).predict_proba([LONG])
+        np.testing.assert_array_equal(scores, expected)
 
 
 def test_orders_of_the_labels_are_averaged_and_the_same_in_every_call(uni, engine):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .batching import plan_batches
+from .batching import plan_batches, worker_pool
 from .examples import PromptExample
 from .label_plan import LabelPlan, plan_labels
 from .layouts import make_composer
@@ -300,14 +300,19 @@ class Engine:
                 f"The text of label {i} ({label_texts[i][:60]!r}...) has {lengths[i]} tokens, but "
                 f"the label encoder reads at most {longest}. Shorten the label text."
             )
-        vectors: torch.Tensor | None = None
-        for rows in plan_batches(lengths, self.batch_tokens):
-            input_ids, mask = self.to_tensors([prompts[i] for i in rows], label_side=True)
+
+        def encode(rows: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
+            inputs = self.to_tensors([prompts[i] for i in rows], label_side=True)
             with torch.inference_mode():
-                batch = self.loaded.model.encode_labels(input_ids, mask)
+                return torch.from_numpy(rows), self.loaded.model.encode_labels(*inputs)
+
+        vectors: torch.Tensor | None = None
+        jobs = ((rows,) for rows in plan_batches(lengths, self.batch_tokens))
+        with worker_pool(self.n_workers) as run_all, torch.inference_mode():
+            for rows, batch in run_all(encode, jobs):
                 if vectors is None:
                     vectors = batch.new_empty(len(prompts), batch.shape[1])
-                vectors[torch.from_numpy(rows)] = batch
+                vectors[rows] = batch
         assert vectors is not None
         return vectors
 

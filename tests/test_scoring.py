@@ -455,7 +455,7 @@ def test_a_shortlist_needs_a_shared_label_set(engine):
 
 @bi_encoder
 def test_a_bi_encoder_has_no_place_for_examples(engine):
-    with pytest.raises(ValueError, match="examples: a bi-encoder's input has no place"):
+    with pytest.raises(ValueError, match=r"examples=.*: a bi-encoder.s input has no place"):
         engine.logits(TEXTS, LABELS, examples=list(EXAMPLES[:1]))
 
 

@@ -37,7 +37,9 @@ def run_encoder(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Ten
 
 def _can_be_lean(encoder: Any, input_ids: Tensor) -> bool:
     return (
-        torch.is_inference_mode_enabled()
+        # Asked first: what is traced does not know the inference mode.
+        not torch.compiler.is_compiling()
+        and torch.is_inference_mode_enabled()
         and input_ids.device.type == "cpu"
         # A subclass may do anything, and a module put in the place of another (an adapter) too.
         and type(encoder) in _LEAN

@@ -81,6 +81,8 @@ def train_ours(folder: Path, rows: list[dict], args: argparse.Namespace) -> tupl
         learning_rate=LEARNING_RATE,
         head_learning_rate=LEARNING_RATE,
         warmup_fraction=0.0,
+        # As the reference; otherwise each row has an order of its own in each epoch.
+        shuffle_labels=False,
         precision="float32",
         seed=args.seed,
     )

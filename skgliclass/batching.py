@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 T = TypeVar("T")
-RunAll = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
+RunAll = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
 def plan_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.intp]]:
@@ -119,11 +119,11 @@ def worker_pool(n_workers: int) -> Iterator[RunAll]:
     Yields
     ------
     callable
-        Takes a function and its arguments, job by job, and gives the results as they come, in the
-        calling thread. The thread counts that the caller sees do not change.
+        Takes a function and jobs to call it with, like :func:`map`, and gives the results as they
+        come, in the calling thread. The thread counts that the caller sees do not change.
     """
     if n_workers == 1:
-        yield _run_in_order
+        yield map
         return
     n_threads = torch.get_num_threads()
     # Torch keeps the count for each thread, and a common one for threads that are still to start.
@@ -137,30 +137,25 @@ def worker_pool(n_workers: int) -> Iterator[RunAll]:
         torch.set_num_threads(n_threads)
 
 
-def _run_in_order(run: Callable[..., T], jobs: Iterable[tuple[Any, ...]]) -> Iterator[T]:
-    for job in jobs:
-        yield run(*job)
-
-
 def _run_at_once(
-    pool: ThreadPoolExecutor, run: Callable[..., T], jobs: Iterable[tuple[Any, ...]]
+    pool: ThreadPoolExecutor, run: Callable[[Any], T], jobs: Iterable[Any]
 ) -> Iterator[T]:
     waiting = list(jobs)
     if len(waiting) < 2:
-        yield from _run_in_order(run, waiting)
+        yield from map(run, waiting)
         return
     stopped = Event()
 
-    def run_unless_stopped(*job: Any) -> tuple[T] | None:
+    def run_unless_stopped(job: Any) -> tuple[T] | None:
         if stopped.is_set():
             return None
         try:
-            return (run(*job),)
+            return (run(job),)
         except BaseException:
             stopped.set()
             raise
 
-    pending = [pool.submit(run_unless_stopped, *job) for job in waiting]
+    pending = [pool.submit(run_unless_stopped, job) for job in waiting]
     try:
         for future in as_completed(pending):
             result = future.result()

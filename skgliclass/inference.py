@@ -307,7 +307,7 @@ class Engine:
                 return torch.from_numpy(rows), self.loaded.model.encode_labels(*inputs)
 
         vectors: torch.Tensor | None = None
-        jobs = ((rows,) for rows in plan_batches(lengths, self.batch_tokens))
+        jobs = plan_batches(lengths, self.batch_tokens)
         with worker_pool(self.n_workers) as run_all, torch.inference_mode():
             for rows, batch in run_all(encode, jobs):
                 if vectors is None:

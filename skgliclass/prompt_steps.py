@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,18 +12,14 @@ from torch import Tensor
 
 from .batching import plan_batches
 from .feature_store import FeatureStore
-from .inference import Engine
 from .modeling.features import Scores
 from .modeling.joint import JointModel
 from .modeling.losses import contrastive_loss
 from .modeling.uni_encoder import UniEncoder
 from .pieces import TokenIds
 from .prompts import Prompt
-from .training_data import TrainingSet, choose_labels
+from .training_data import choose_labels
 from .training_steps import MicroBatch, SharedVectors, Steps, label_tensors
-
-if TYPE_CHECKING:
-    from .training import TrainingOptions
 
 _WINDOW = 4096
 
@@ -31,17 +27,11 @@ _WINDOW = 4096
 class JointSteps(Steps):
     """Labels and text go through the backbone together, in prompts."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        data: TrainingSet,
-        options: TrainingOptions,
-        rng: np.random.Generator,
-    ) -> None:
-        super().__init__(engine, data, options, rng)
-        self.model = cast("JointModel", engine.loaded.model.model)
-        self.composer = engine.composer()
-        self.label_room = self.composer.label_room(len(data.task))
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.model = cast("JointModel", self.engine.loaded.model.model)
+        self.composer = self.engine.composer()
+        self.label_room = self.composer.label_room(len(self.data.task))
         self._store: FeatureStore | None = None
 
     def prepare(self, rows: NDArray[np.intp]) -> Iterator[MicroBatch]:

@@ -193,8 +193,8 @@ class Scoring:
         # Every text has as many items as its labels fill prompts.
         return by_item.reshape(len(work.cells), -1, by_item.shape[1]).mean(axis=1)
 
-    def _jobs(self, work: Work) -> Iterator[tuple[NDArray[np.intp]]]:
-        return ((items,) for items in plan_batches(work.lengths, self._engine.batch_tokens))
+    def _jobs(self, work: Work) -> Iterator[NDArray[np.intp]]:
+        return plan_batches(work.lengths, self._engine.batch_tokens)
 
     def _label_vectors(self, plan: LabelPlan) -> torch.Tensor | None:
         if not (self._engine.encodes_labels_apart or self._is_fused):

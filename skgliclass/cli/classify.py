@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+from .data import read_saved, saved_kind
 from .errors import CommandError
 from .tables import check_output, is_table, read_table, text_column, write_table
 
@@ -114,20 +115,12 @@ def make_classifier(
 
 def _is_saved_multi_label(args: argparse.Namespace) -> bool:
     """Tell the kind of the saved classifier whose labels are to be used."""
-    from ..modeling.sources import find_source
-    from ..persistence import FILE
-
-    saved = find_source(args.model, args.revision).read_json(FILE) or {}
+    saved = read_saved(args)
     if not saved.get("classes"):
         raise CommandError(
             f"give --labels or --labels-file: {args.model} is no saved classifier with labels"
         )
-    is_multi_label = bool(saved["estimator"] == "GLiClassMultiLabelClassifier")
-    if args.multi_label and not is_multi_label:
-        raise CommandError(
-            f"--multi-label: {args.model} holds a {saved['estimator']}, which is for the other kind"
-        )
-    return is_multi_label
+    return bool(saved_kind(args.model, saved, args.multi_label or None))
 
 
 def read_labels(name: str) -> Any:

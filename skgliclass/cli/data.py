@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,33 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 def chosen_kind(args: argparse.Namespace) -> bool | None:
     """Tell whether the options ask for many labels a text; None where they leave it open."""
     return True if args.multi_label else False if args.single_label else None
+
+
+def read_saved(args: argparse.Namespace) -> dict[str, Any]:
+    """Give what a saved classifier knows besides its model; nothing for another model."""
+    from ..modeling.sources import find_source
+    from ..persistence import FILE
+
+    return find_source(args.model, args.revision).read_json(FILE) or {}
+
+
+def saved_kind(model: str, saved: Mapping[str, Any], asked: bool | None) -> bool | None:
+    """Tell many labels from one by a saved classifier; by what was asked for if there is none.
+
+    Raises
+    ------
+    CommandError
+        If it is of the other kind than was asked for.
+    """
+    if "estimator" not in saved:
+        return asked
+    is_multi_label = bool(saved["estimator"] == "GLiClassMultiLabelClassifier")
+    if asked is not None and asked != is_multi_label:
+        raise CommandError(
+            f"--{'multi' if asked else 'single'}-label: {model} holds a "
+            f"{saved['estimator']}, which is for the other kind"
+        )
+    return is_multi_label
 
 
 def read_data(

@@ -20,7 +20,7 @@ from ..classifiers import (
 )
 from ..datasets import Example
 from ..labels import LabelSet
-from .data import add_data_options, chosen_kind, read_data, told_kind
+from .data import add_data_options, chosen_kind, read_data, read_saved, saved_kind, told_kind
 from .errors import CommandError
 from .scoring import Judgement, Scores, check_examples, has_classes, row_logits
 
@@ -68,11 +68,8 @@ def add_evaluate(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate as the arguments say, and print the figures."""
-    from ..modeling.sources import find_source
-    from ..persistence import FILE
-
-    saved = find_source(args.model, args.revision).read_json(FILE) or {}
-    asked = _kind_of(args, saved)
+    saved = read_saved(args)
+    asked = saved_kind(args.model, saved, chosen_kind(args))
     known = [str(value) for value in saved.get("classes") or []]
     examples = read_data(args.data, args, multi_label=asked, labels=known)
     multi_label = told_kind(examples, asked, args.data)
@@ -85,20 +82,6 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(_as_json(judgement, len(examples), args.report), indent=2))
     else:
         _print_figures(judgement, len(examples), args.report)
-
-
-def _kind_of(args: argparse.Namespace, saved: Mapping[str, Any]) -> bool | None:
-    """Tell many labels from one by the options and the model; None leaves it to the data."""
-    asked = chosen_kind(args)
-    if "estimator" not in saved:
-        return asked
-    is_multi_label = saved["estimator"] == "GLiClassMultiLabelClassifier"
-    if asked is not None and asked != is_multi_label:
-        raise CommandError(
-            f"--{'multi' if asked else 'single'}-label: {args.model} holds a "
-            f"{saved['estimator']}, which is for the other kind"
-        )
-    return is_multi_label
 
 
 def _load(

@@ -75,7 +75,7 @@ def micro_f1(pairs: list[tuple[NDArray, NDArray]], threshold: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="mini")
+    parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--rows", type=int, default=300, help="rows of each set")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -45,15 +45,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--example-format", choices=["marker", "tags"], help="as it was trained")
+    parser.add_argument("--example-format", choices=["marker", "tags"], default="marker")
     parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
     parser.add_argument("--sets", nargs="*", help="only these")
     parser.add_argument("--limit", type=int, default=1000, help="so many test rows a set")
     parser.add_argument("--store", type=int, default=200, help="so many labelled texts a set")
     parser.add_argument("--n-retrieved", type=int, nargs="+", default=[0, 1, 3, 5])
     args = parser.parse_args()
-    # The embedded model is a bi-encoder, whose input has no place for the marker.
-    default_format = "tags" if args.model == "mini" else "marker"
     warnings.simplefilter("ignore", TruncationWarning)
 
     table = []
@@ -69,7 +67,7 @@ def main() -> None:
         classifier = GLiClassClassifier(
             args.model,
             labels,
-            example_format=args.example_format or default_format,
+            example_format=args.example_format,
             max_length=args.max_length,
             max_epochs=0,
         )

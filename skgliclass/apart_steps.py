@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .batching import plan_batches
 from .modeling.bi_encoder import BiEncoder
 from .modeling.features import Scores
+from .prompts import Prompt
 from .training_steps import MicroBatch, SharedVectors, Steps, label_tensors
 
 MAX_LABELS_A_STEP = 512
@@ -25,9 +26,8 @@ class ApartSteps(Steps):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.model = cast("BiEncoder", self.engine.loaded.model.model)
-        tokenizer = self.engine.text_tokenizer
-        self.frame = len(tokenizer.prefix) + len(tokenizer.suffix)
-        self.room = self.engine.max_length - self.frame - len(self.data.task)
+        self.composer = self.engine.composer()
+        self.room = self.composer.text_budget([], len(self.data.task))
         self._shared: SharedVectors | None = None
         self._pooled: tuple[Tensor, Tensor] | None = None
 
@@ -36,12 +36,11 @@ class ApartSteps(Steps):
         own, wanted = zip(*(self.data.rows.row(int(i)) for i in rows), strict=True)
         labels = self._labels_of_step(own, wanted)
         if not self.frozen:
-            inputs = label_tensors(self.engine, self.data, labels)
-            self._shared = SharedVectors(self.model.encode_labels(*inputs))
+            self._shared = SharedVectors(self._encode_labels(labels))
         column = np.full(len(self.data.labels), -1, dtype=np.int64)
         column[labels] = np.arange(len(labels))
-        lengths = np.minimum(self.data.texts.lengths[rows], self.room) + self.frame
-        for part in self._groups(lengths):
+        prompts = [] if self.frozen else [self._prompt(int(i)) for i in rows]
+        for part in self._groups(self._lengths(rows, prompts)):
             targets = np.zeros((len(part), len(labels)), dtype=np.float32)
             mask = np.zeros((len(part), len(labels)), dtype=np.bool_)
             for i, j in enumerate(part):
@@ -49,7 +48,8 @@ class ApartSteps(Steps):
                 kept = columns >= 0
                 targets[i, columns[kept]] = wanted[j][kept]
                 mask[i, columns[kept]] = True
-            yield self._micro_batch(rows[part], labels, targets, mask)
+            shown = [prompts[i] for i in part] if prompts else []
+            yield self._micro_batch(rows[part], labels, targets, mask, shown)
 
     def scores(self, part: MicroBatch) -> list[Scores]:
         """Encode the texts and compare them with the labels."""
@@ -59,7 +59,8 @@ class ApartSteps(Steps):
             labels = self.model.project_labels(all_labels[part.inputs["labels"]])
         else:
             assert self._shared is not None
-            text = self.model.encode_texts(*self._text_tensors(part.rows))
+            inputs = part.inputs["input_ids"], part.inputs["attention_mask"]
+            text = self.model.encode_texts(*inputs)
             labels = self._shared.leaf
         logits = self.model.score_vectors(text, labels, part.mask)
         return [Scores(logits, text, labels, part.mask)]
@@ -68,11 +69,6 @@ class ApartSteps(Steps):
         """Send the micro-batches' gradients back through the label encoder."""
         if self._shared is not None:
             self._shared.backward()
-
-    def n_tokens(self, part: MicroBatch) -> int:
-        """Count the texts' tokens; the labels are read once for all of a batch."""
-        lengths = np.minimum(self.data.texts.lengths[part.rows], self.room) + self.frame
-        return int(lengths.sum())
 
     def _labels_of_step(
         self, own: Sequence[NDArray[np.int32]], wanted: Sequence[NDArray[np.float32]]
@@ -91,6 +87,7 @@ class ApartSteps(Steps):
         labels: NDArray[np.int64],
         targets: NDArray[np.float32],
         mask: NDArray[np.bool_],
+        prompts: Sequence[Prompt],
     ) -> MicroBatch:
         device = self.engine.loaded.model.device
         weight = torch.from_numpy(self.data.weights[rows]).to(device)
@@ -99,21 +96,36 @@ class ApartSteps(Steps):
             weight = weight[:, None] * own
         return MicroBatch(
             rows,
-            {"labels": torch.from_numpy(labels)},
+            {
+                "labels": torch.from_numpy(labels),
+                **(self.engine.to_inputs(prompts) if prompts else {}),
+            },
             torch.from_numpy(targets).to(device),
             torch.from_numpy(mask).to(device),
             weight,
             self._kind(rows),
         )
 
-    def _text_tensors(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
-        tokenizer, task = self.engine.text_tokenizer, self.data.task
-        return self.engine.to_tensors(
-            [
-                [*tokenizer.prefix, *task, *self.data.texts[i][: self.room], *tokenizer.suffix]
-                for i in rows
-            ]
-        )
+    def _encode_labels(self, labels: NDArray[np.int64]) -> Tensor:
+        """Encode labels of similar length together, with the graph for their gradients."""
+        groups = self._groups(self.label_lengths[labels])
+        vectors = [
+            self.model.encode_labels(*label_tensors(self.engine, self.data, labels[group]))
+            for group in groups
+        ]
+        order = torch.from_numpy(np.concatenate(groups))
+        return torch.cat(vectors)[order.argsort()]
+
+    def _prompt(self, i: int) -> Prompt:
+        text = self.data.texts[i][: self.room]
+        examples = self._examples(i, self.room - len(text))
+        return self.composer.compose([], text, self.data.task, examples)
+
+    def _lengths(self, rows: NDArray[np.intp], prompts: Sequence[Prompt]) -> NDArray[np.int64]:
+        if not prompts:
+            return self.data.texts.lengths[rows]
+        lengths = (len(prompt["input_ids"]) for prompt in prompts)
+        return np.fromiter(lengths, dtype=np.int64, count=len(prompts))
 
     @torch.no_grad()
     def _all_pooled(self) -> tuple[Tensor, Tensor]:
@@ -122,8 +134,10 @@ class ApartSteps(Steps):
             was_training, _ = self.model.training, self.model.eval()
             self._pooled = (
                 self._encode(
-                    self.data.texts.lengths,
-                    lambda rows: self.model.pool_texts(*self._text_tensors(rows)),
+                    [len(self._prompt(i)["input_ids"]) for i in range(len(self.data))],
+                    lambda rows: self.model.pool_texts(
+                        **self.engine.to_inputs([self._prompt(int(i)) for i in rows])
+                    ),
                 ),
                 self._encode(
                     self.label_lengths,
@@ -135,15 +149,13 @@ class ApartSteps(Steps):
             self.model.train(was_training)
         return self._pooled
 
-    def _encode(
-        self, lengths: NDArray[np.int64], encode: Callable[[NDArray[np.intp]], Tensor]
-    ) -> Tensor:
+    def _encode(self, lengths: ArrayLike, encode: Callable[[NDArray[np.intp]], Tensor]) -> Tensor:
+        known = np.asarray(lengths, dtype=np.int64)
         vectors: Tensor | None = None
-        bounded = np.minimum(lengths, self.room) + self.frame
-        for rows in plan_batches(bounded, self.engine.batch_tokens):
+        for rows in plan_batches(known, self.engine.batch_tokens):
             batch = encode(rows)
             if vectors is None:
-                vectors = batch.new_empty(len(lengths), batch.shape[1])
+                vectors = batch.new_empty(len(known), batch.shape[1])
             vectors[torch.from_numpy(rows)] = batch
         assert vectors is not None
         return vectors

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .retrieval import ExampleStore
     from .training import TrainingOptions, TrainingResult
     from .training_data import TrainingSet
-    from .weights import TunedWeights
+    from .tuned_weights import TunedWeights
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from .pieces import LABEL_MARKER, TEXT_MARKER, PieceTokenizer, TokenIds
+from .pieces import LABEL_MARKER, MARKERS, TEXT_MARKER, PieceTokenizer, TokenIds
 from .prompts import Prompt, PromptComposer
 
 if TYPE_CHECKING:
@@ -131,8 +132,19 @@ class DecoderComposer(PromptComposer):
         return {"input_ids": ids}
 
 
+@dataclass(frozen=True)
 class TextComposer(PromptComposer):
-    """The text alone, for models that encode labels apart: ``P T``."""
+    """No labels, for models that encode them apart: ``P TE``.
+
+    The reference has no place for examples here.
+
+    Parameters
+    ----------
+    reads_markers : bool, default=False
+        Whether the backbone has vectors for the markers, so that it can be shown examples.
+    """
+
+    reads_markers: bool = False
 
     @property
     def glues_task(self) -> bool:
@@ -141,8 +153,8 @@ class TextComposer(PromptComposer):
 
     @property
     def has_place_for_examples(self) -> bool:
-        """A bi-encoder's format has none."""
-        return False
+        """Most bi-encoders have never seen a marker."""
+        return self.reads_markers
 
     def _glued(self, text: str, task_description: str) -> str:
         return f"{task_description} {text}"
@@ -166,7 +178,7 @@ class TextComposer(PromptComposer):
         examples: Sequence[int] = (),
     ) -> Prompt:
         """Put the sequence of one text together."""
-        return {"input_ids": self._framed([*task, *text_ids])}
+        return {"input_ids": self._framed([*task, *text_ids, *examples])}
 
 
 _COMPOSERS: dict[str, type[PromptComposer]] = {
@@ -193,12 +205,18 @@ def make_composer(
     max_length : int
         The longest sequence in tokens.
     """
-    found = {marker: tokenizer.marker_id(marker) for marker in (LABEL_MARKER, TEXT_MARKER)}
+    found = {marker: tokenizer.marker_id(marker) for marker in MARKERS}
     label_id, text_id = found[LABEL_MARKER], found[TEXT_MARKER]
+    more: dict[str, Any] = {}
+    if config.architecture_type == "bi-encoder":
+        # Published ones have a tokenizer with markers, but a backbone without.
+        n_words = config.encoder_config.vocab_size
+        more["reads_markers"] = all(i is not None and i < n_words for i in found.values())
     return _COMPOSERS[config.architecture_type](
         tokenizer,
         label_id=config.class_token_index if label_id is None else label_id,
         text_id=config.text_token_index if text_id is None else text_id,
         prompt_first=config.prompt_first,
         max_length=max_length,
+        **more,
     )

@@ -52,9 +52,9 @@ class ExampleEncoder:
         self.closing: TokenIds = [] if self.follows_text else [composer.text_id]
         if not self.follows_text and not composer.has_place_for_examples:
             raise ValueError(
-                "Labelled texts in the prompt (examples=, n_retrieved=): a bi-encoder's input has "
-                'no place for them. Set example_format="tags", which makes them a part of the '
-                "text, or use a model of another architecture."
+                "Labelled texts in the prompt (examples=, n_retrieved=): this bi-encoder's input "
+                "has no place for them, since its backbone has no vectors for markers. Set "
+                'example_format="tags", which makes them a part of the text, or use another model.'
             )
         if not self.follows_text and self._marker is None:
             raise ValueError(

@@ -90,15 +90,6 @@ class JointSteps(Steps):
     def _label_ids(self, label: int) -> TokenIds:
         return self.data.labels[label]
 
-    def _examples(self, i: int, room: int) -> TokenIds:
-        """Show a random number of the row's examples, as many as the text leaves room for."""
-        if self.data.examples is None:
-            return []
-        n_shown = None
-        if not self.frozen:
-            n_shown = int(self.rng.integers(self.data.examples.count(i) + 1))
-        return self.data.examples.fitting(i, room, n_shown)
-
     def _inputs(
         self, prompts: Sequence[Prompt], labels: Sequence[NDArray[np.int32]]
     ) -> dict[str, Tensor]:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .modeling.bi_encoder import BiEncoder
 from .modeling.model import GLiClassModel
-from .weights import TunedWeights
+from .tuned_weights import TunedWeights
 
 _ENCODERS = ("encoder_model", "label_encoder", "encoder_decoder_model", "decoder_model")
 
@@ -105,8 +106,10 @@ def make_trainable(model: GLiClassModel, which: str, lora_rank: int) -> Trainabl
     ----------
     model : GLiClassModel
         A copy that may be modified.
-    which : {"all", "head", "lora"}
-        Everything, all but the backbones, or heads and low-rank updates of the backbones.
+    which : {"all", "layers", "head", "lora"}
+        Everything; all but the embedding tables, and but the projection that makes a label
+        encoder's vectors as wide as the texts' where they are so already; all but the backbones;
+        or heads and low-rank updates of the backbones.
     lora_rank : int
         The rank of the updates.
     """
@@ -115,6 +118,13 @@ def make_trainable(model: GLiClassModel, which: str, lora_rank: int) -> Trainabl
     named: dict[str, Any] = dict(model.named_parameters())
     if which == "head":
         named = {name: parameter for name, parameter in named.items() if is_head(name)}
+    elif which == "layers":
+        fixed = {
+            id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+        }
+        if model.config.share_encoders and isinstance(model.model, BiEncoder):
+            fixed |= {id(parameter) for parameter in model.model.biencoder_projector.parameters()}
+        named = {name: parameter for name, parameter in named.items() if id(parameter) not in fixed}
     return Trainable(model, named)
 
 

@@ -22,7 +22,7 @@ from .prompt_steps import FusedSteps, JointSteps
 from .trainable import Trainable, make_trainable
 from .training_data import TrainingSet, batches
 from .training_steps import MicroBatch, Steps
-from .weights import TunedWeights
+from .tuned_weights import TunedWeights
 
 MANY_ROWS = 4096
 """From how many rows on the gradients of an embedding table are kept sparse."""

@@ -15,6 +15,7 @@ from .batching import group_by_length
 from .inference import Engine
 from .modeling.features import Scores
 from .modeling.losses import focal_loss, loss_weight, mixed_loss
+from .pieces import TokenIds
 from .training_data import TrainingSet
 
 if TYPE_CHECKING:
@@ -111,6 +112,15 @@ class Steps:
         """Count the tokens that the backbone reads, without padding."""
         masks = (m for name, m in part.inputs.items() if name.endswith("attention_mask"))
         return sum(int(mask.sum()) for mask in masks)
+
+    def _examples(self, i: int, room: int) -> TokenIds:
+        """Show a random number of the row's examples, as many as the text leaves room for."""
+        if self.data.examples is None:
+            return []
+        n_shown = None
+        if not self.frozen:
+            n_shown = int(self.rng.integers(self.data.examples.count(i) + 1))
+        return self.data.examples.fitting(i, room, n_shown)
 
     def _kind(self, rows: NDArray[np.intp]) -> bool | Tensor:
         """Tell whether the rows' labels hold independently."""

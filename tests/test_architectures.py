@@ -23,7 +23,7 @@ from skgliclass import GLiClassModel
 from skgliclass.modeling.checkpoints import load_model, save_checkpoint
 from skgliclass.modeling.losses import contrastive_loss
 from skgliclass.trainable import is_head
-from skgliclass.weights import TunedWeights
+from skgliclass.tuned_weights import TunedWeights
 
 TOLERANCE = 1e-5
 POOLINGS = ["first", "last", "avg", "max", "sum", "rms", "abs_max", "abs_avg"]

@@ -86,10 +86,10 @@ def test_unsupported_sentence_transformers_are_refused(tmp_path):
         load_model(str(folder))
 
 
-def test_mini_is_the_installed_sentence_encoder():
+def test_the_backbone_of_mini_is_the_installed_sentence_encoder():
     folder = sources._embedded_folder()
     expected = scaled_cosines(sentence_vectors(folder, TEXTS), sentence_vectors(folder, LABELS))
-    ours = Engine(load_model("mini")).logits(TEXTS, LABELS)
+    ours = Engine(load_model(sources.EMBEDDED_HUB_ID)).logits(TEXTS, LABELS)
     np.testing.assert_allclose(ours, expected, atol=2e-5)
 
 

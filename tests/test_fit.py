@@ -26,7 +26,7 @@ from skgliclass import (
 from skgliclass import callbacks as progress
 from skgliclass.modeling import checkpoints
 from skgliclass.trainable import is_head
-from skgliclass.weights import TunedWeights
+from skgliclass.tuned_weights import TunedWeights
 
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
 TEXTS, Y = toy(18)

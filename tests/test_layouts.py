@@ -20,7 +20,7 @@ from skgliclass.prompt_examples import ExampleEncoder
 
 TEXTS = ["One day I will see the world!", "", "naïve café 你好", " the", "a\nb\t c", "x" * 50]
 LABELS = ("travel", "dreams", " sport ", "naïve science", "it's")
-# The format of a bi-encoder has no place for examples with markers.
+# The reference's bi-encoders ignore examples with markers.
 WITH_EXAMPLES = [name for name in PIPELINES if name != "bi-encoder"]
 WITH_AND_WITHOUT = [(n, ()) for n in PIPELINES] + [(n, EXAMPLES) for n in WITH_EXAMPLES]
 
@@ -35,7 +35,9 @@ def tokenizer(request):
 
 
 def config_for(tokenizer, architecture, prompt_first):
+    n_words = tokenizer.get_vocab_size()
     return SimpleNamespace(
+        encoder_config=SimpleNamespace(vocab_size=n_words),
         architecture_type=architecture,
         prompt_first=prompt_first,
         class_token_index=tokenizer.token_to_id(MARKERS[0]),
@@ -160,6 +162,23 @@ def test_other_labels_of_an_example_are_the_rest_of_the_label_set_in_its_order()
     assert by_default == our_prompts(
         tokenizer, config, labels=labels, examples=[written], example_format="tags"
     )[0]  # fmt: skip
+
+
+def test_a_bi_encoder_reads_examples_as_an_encoder_decoder_does(tokenizer):
+    """The reference has no format for it; this is that of the half that reads the text."""
+    (bi,), (halves,) = (
+        our_prompts(tokenizer, config_for(tokenizer, name, True), TEXTS[:1], examples=EXAMPLES)[0]
+        for name in ("bi-encoder", "encoder-decoder")
+    )
+    assert bi["input_ids"] == halves["input_ids"]
+
+
+def test_a_bi_encoder_without_vectors_for_markers_has_no_place_for_examples(tokenizer):
+    config = config_for(tokenizer, "bi-encoder", True)
+    config.encoder_config.vocab_size -= 1
+    composer = make_composer(config, PieceTokenizer(tokenizer), 64)
+    with pytest.raises(ValueError, match=r'no place for them.*example_format="tags"'):
+        ExampleEncoder(composer, "marker")
 
 
 HOSTILE = "see <<LABEL>> the <<SEP>> <<EXAMPLE>> world </s> [SEP] <<TRUE_LABEL>>"

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from tiny import encoder_checkpoint, sentence_transformer
 
 from skgliclass import GLiClassClassifier
@@ -17,6 +20,7 @@ from skgliclass.datasets import Example, write_examples
 from skgliclass.inference import Engine
 from skgliclass.modeling.checkpoints import load_model
 from skgliclass.modeling.losses import focal_loss, mixed_loss
+from skgliclass.modeling.sources import EMBEDDED_HUB_ID
 from skgliclass.pretraining.augment import Augmenter
 from skgliclass.pretraining.chunks import Chunks
 from skgliclass.pretraining.config import (
@@ -25,11 +29,12 @@ from skgliclass.pretraining.config import (
     config_from_table,
     read_config,
 )
+from skgliclass.pretraining.generated import generated_sets
 from skgliclass.pretraining.initial import initial_model
-from skgliclass.pretraining.mixture import hypothesis_rows, make_mixture
+from skgliclass.pretraining.mixture import LabelledSet, hypothesis_rows, make_mixture
 from skgliclass.pretraining.neighbours import Neighbours
 from skgliclass.pretraining.run import finish, pretrain
-from skgliclass.pretraining.wordings import normalized, read_wordings
+from skgliclass.pretraining.wordings import SetWordings, normalized, read_wordings
 
 WORDINGS = {
     "families": {
@@ -194,8 +199,9 @@ def all_meanings(wordings, name, label):
     return {normalized(text) for text in filled}
 
 
+@pytest.mark.parametrize("together", [1, 4])
 @pytest.mark.parametrize("packaged", [False, True])
-def test_what_is_true_is_never_shown_as_false_whatever_it_is_called(config, packaged):
+def test_what_is_true_is_never_shown_as_false_whatever_it_is_called(config, packaged, together):
     sets = toy_sets()
     if packaged:
         config = with_fields(config, "augmentation", wordings="")
@@ -216,19 +222,78 @@ def test_what_is_true_is_never_shown_as_false_whatever_it_is_called(config, pack
     augmenter = Augmenter(mixture.sets, config.augmentation, multi_label_weight=2.0)
     rng = np.random.default_rng(0)
     n_true = 0
-    for i, j in mixture.draw(3000, rng):
+    drawn = mixture.draw(3000, rng, together)
+    for start in range(0, len(drawn), together):
+        (i,) = {i for i, _ in drawn[start : start + together]}
         own = mixture.sets[i]
-        row = own.rows[j]
-        shown = augmenter.augment(own, row, rng)
-        assert len(set(shown.labels)) == len(shown.labels) == len(shown.targets) > 0
-        true = set().union(*(all_meanings(wordings, own.name, x) for x in row.true_labels))
-        for label, target in zip(shown.labels, shown.targets, strict=True):
-            assert (normalized(label) in true) == (target == 1.0), (row, shown)
-        n_true += sum(shown.targets)
-        if not shown.multi_label:
-            assert sum(shown.targets) == 1
-        assert shown.weight == (2.0 if shown.multi_label else 1.0)
+        rows = [own.rows[j] for _, j in drawn[start : start + together]]
+        for row, shown in zip(rows, augmenter.augment_together(own, rows, rng), strict=True):
+            n_true += check_truth(own, row, shown, wordings)
     assert n_true > 2000
+
+
+def check_truth(own, row, shown, wordings):
+    assert len(set(shown.labels)) == len(shown.labels) == len(shown.targets) > 0
+    true = set().union(*(all_meanings(wordings, own.name, x) for x in row.true_labels))
+    for label, target in zip(shown.labels, shown.targets, strict=True):
+        assert (normalized(label) in true) == (target == 1.0), (row, shown)
+    if not shown.multi_label:
+        assert sum(shown.targets) == 1
+    assert shown.weight == (2.0 if shown.multi_label else 1.0)
+    return sum(shown.targets)
+
+
+def test_rows_that_are_drawn_together_share_words_and_labels(config):
+    labels = tuple(f"label {i}" for i in range(40))
+    wordings = {"sets": {"moods": {"labels": {x: [f"{x} {k}" for k in "abcdef"] for x in labels}}}}
+    rows = [Example(f"text {i}", labels, (labels[i],)) for i in range(8)]
+    own = LabelledSet("moods", rows, SetWordings(labels=wordings["sets"]["moods"]["labels"]))
+    augmentation = replace(
+        config.augmentation,
+        wording_probability=1.0,
+        no_true_probability=0.0,
+        sigmoid_probability=0.0,
+        max_labels=8,
+    )
+    augmenter = Augmenter([own], augmentation)
+    for seed in range(20):
+        drawn = augmenter.augment_together(own, rows, np.random.default_rng(seed))
+        shown = {label for row in drawn for label in row.labels}
+        # One wording for each label, the eight true ones and at most seven or eight more.
+        assert len({" ".join(label.split()[:2]) for label in shown}) == len(shown) <= 16
+        assert [row.text for row in drawn] == [row.text for row in rows]
+
+
+# Rows that are written by rules.
+
+
+@pytest.mark.parametrize("name", ["opinions", "ratings", "market"])
+def test_generated_rows_repeat_and_have_every_label(name):
+    (rows,) = generated_sets([name], 300, seed=0).values()
+    again = generated_sets([name], 300, seed=0)[f"generated.{name}"]
+    assert rows == again != generated_sets([name], 300, seed=1)[f"generated.{name}"]
+    counts = Counter(row.true_labels[0] for row in rows)
+    assert set(counts) == set(rows[0].all_labels)
+    assert min(counts.values()) > 0.6 * 300 / len(counts)
+    assert len({row.text for row in rows}) > 200
+    assert all("{" not in row.text and row.text.strip() == row.text for row in rows)
+
+
+def test_generated_opinions_can_be_told_apart_by_their_words():
+    rows = generated_sets(["opinions"], 1500, seed=0)["generated.opinions"]
+    texts, y = [row.text for row in rows], [row.true_labels[0] for row in rows]
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    score = model.fit(texts[:1000], y[:1000]).score(texts[1000:], y[1000:])
+    # "Not good" and "but" keep words alone from telling all.
+    assert 0.8 < score < 0.99
+
+
+def test_an_unknown_generated_set_is_named(config):
+    config = with_fields(config, "mixture", generated=("opinions", "weather"))
+    with pytest.raises(
+        ValueError, match=r"mixture.generated names 'weather'; choose from"
+    ):
+        mixture_of(config)
 
 
 def test_foreign_labels_come_from_sets_of_families_that_are_not_near(config):
@@ -466,12 +531,40 @@ def test_time_over_leaves_a_checkpoint_whose_model_can_be_written(config, data, 
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_bi_encoder_trains_too(config, data, tmp_path):
-    config = with_fields(config, "augmentation", example_probability=0.0)
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_bi_encoder_trains_too_and_can_be_shown_examples(config, data, tmp_path, together):
     config = with_fields(config, "model", architecture="bi-encoder")
+    config = with_fields(config, "training", rows_together=together)
     assert pretrain(config, data, tmp_path / "run").finished
     entry = log_of(tmp_path / "run")[1]
     assert entry["tokens_per_second"] > entry["rows_per_second"]
+    folder = str(tmp_path / "run" / "model")
+    words = "model.encoder_model.embeddings.word_embeddings.weight"
+    start = initial_model(config.model, 0).model.state_dict()[words]
+    changed = (weights_of(tmp_path / "run")[words] != start).any(dim=1)
+    marker = load_model(folder).model.config.example_token_index
+    assert changed[marker]
+    classifier = GLiClassClassifier(folder, list(MOODS), n_retrieved=2, max_epochs=0)
+    texts = [f"{words} {i}" for words in MOODS.values() for i in range(3)]
+    plain = GLiClassClassifier(folder, list(MOODS)).predict_proba(["fox"])
+    shown = classifier.fit(texts, np.repeat(list(MOODS), 3)).predict_proba(["fox"])
+    assert not np.allclose(plain, shown)
+
+
+@pytest.mark.parametrize("architecture", ["uni-encoder", "bi-encoder"])
+def test_layers_alone_can_be_trained(config, data, tmp_path, architecture):
+    config = with_fields(config, "model", architecture=architecture)
+    config = with_fields(config, "training", trainable="layers")
+    pretrain(config, data, tmp_path / "run")
+    before, after = initial_model(config.model, 0).model.state_dict(), weights_of(tmp_path / "run")
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    tables = {name for name in before if name.endswith("embeddings.weight")}
+    projector = {name for name in before if "biencoder_projector" in name}
+    assert tables
+    assert same >= tables | projector
+    # What no gradient reaches stays too, such as a backbone's own pooler.
+    assert {n for n in before if "attention.self.query.weight" in n}.isdisjoint(same)
+    assert {n for n in before if "text_projector" in n}.isdisjoint(same)
 
 
 # What may be wrong.
@@ -494,7 +587,6 @@ def test_a_bi_encoder_trains_too(config, data, tmp_path):
             {"model": {"prompt_first": False}, "augmentation": {"task_probability": 0}},
             "model.extract_text_features must be false",
         ),
-        ({"model": {"architecture": "bi-encoder"}}, "augmentation.example_probability must be 0"),
     ],
 )
 def test_a_wrong_field_is_named(table, message):
@@ -515,7 +607,8 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path):
 
 def test_the_configuration_in_the_repository_is_valid(pytestconfig):
     config = read_config(pytestconfig.rootpath / "pretraining" / "mini.toml")
-    assert config.model.backbone == "mini"
+    assert config.model.backbone == EMBEDDED_HUB_ID
+    assert config.training.batch_size % config.training.rows_together == 0
 
 
 def test_a_run_is_not_mixed_with_another(config, data, tmp_path):

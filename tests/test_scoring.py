@@ -454,9 +454,12 @@ def test_a_shortlist_needs_a_shared_label_set(engine):
 
 
 @bi_encoder
-def test_a_bi_encoder_has_no_place_for_examples(engine):
-    with pytest.raises(ValueError, match=r"examples=.*: a bi-encoder.s input has no place"):
-        engine.logits(TEXTS, LABELS, examples=list(EXAMPLES[:1]))
+def test_a_bi_encoder_that_knows_markers_reads_examples_with_the_text(engine):
+    examples = list(EXAMPLES[:1])
+    plain, shown = engine.logits(TEXTS, LABELS), engine.logits(TEXTS, LABELS, examples=examples)
+    assert (np.abs(shown - plain).max(axis=1) > 1e-4).all()
+    # Labels are read alone, so that the same vectors serve whatever is shown.
+    assert_close(engine.logits(TEXTS, LABELS[::-1], examples=examples)[:, ::-1], shown)
 
 
 def test_examples_at_fault():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import AddedToken, Tokenizer
@@ -121,6 +121,31 @@ def build_from_encoder(
     return model
 
 
+def build_for_config(config: GLiClassConfig, source: Source, tokenizer: Tokenizer) -> GLiClassModel:
+    """Make the GLiClass of a configuration around a backbone, as it is before any training.
+
+    Parameters
+    ----------
+    config : GLiClassConfig
+        Its backbone's configuration is replaced by the one that belongs to the weights.
+    source : Source
+        The backbone's files.
+    tokenizer : tokenizers.Tokenizer
+        The backbone's; where the configuration knows markers, they are added to it.
+    """
+    has_markers = config.class_token_index < config.encoder_config.vocab_size
+    path = _module_path(source, "Transformer") if source.read_json("modules.json") else ""
+    encoder = _load_encoder(source.folder / path, torch.float32, config.architecture_type)
+    if has_markers:
+        _add_markers(encoder, tokenizer)
+    config.encoder_config = encoder.config
+    if config.share_encoders:
+        config.label_model_config = encoder.config
+    model = _assemble(config, encoder, torch.float32)
+    _set_identity_heads(model)
+    return model
+
+
 def _marker_fields(marker_ids: dict[str, int]) -> dict[str, int]:
     return {
         "class_token_index": marker_ids[LABEL_MARKER],
@@ -164,6 +189,8 @@ def _load_encoder(
     encoder: PreTrainedModel = loader.from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )
+    # A checkpoint is for others too, so it does not tell where this machine keeps its files.
+    encoder.config._name_or_path = ""
     return encoder
 
 
@@ -188,6 +215,25 @@ def _set_identity_heads(model: GLiClassModel) -> None:
     for module in model.modules():
         if isinstance(module, FeaturesProjector) and model.config.projector_hidden_act == "gelu":
             identity(module)
+
+
+def add_markers(model: GLiClassModel, tokenizer: Tokenizer) -> None:
+    """Let a bi-encoder that was built without markers know them, so that it can be shown examples.
+
+    Parameters
+    ----------
+    model : GLiClassModel
+        Modified in place, as is `tokenizer`.
+    tokenizer : tokenizers.Tokenizer
+        Of the texts.
+    """
+    encoder, config = cast("PreTrainedModel", model.model.encoder_model), model.config
+    ids = _marker_fields(_add_markers(encoder, tokenizer))
+    for name, index in ids.items():
+        setattr(config, name, index)
+    config.encoder_config = encoder.config
+    if config.share_encoders:
+        config.label_model_config = encoder.config
 
 
 @torch.no_grad()

@@ -20,11 +20,14 @@ from transformers.utils import logging as transformers_logging
 from ..prompts import LABEL_MARKER, MARKERS, TEXT_MARKER
 from .backbones import build_from_encoder, build_from_sentence_transformer
 from .config import GLiClassConfig
+from .embedded import build_embedded, embedded_architecture
 from .model import GLiClassModel
-from .sources import Source, download, find_source
+from .sources import EMBEDDED, Source, download, find_source
 
 MAX_CACHED_MODELS = 4
 DEFAULT_MAX_LENGTH = 1024
+EMBEDDED_MAX_LENGTH = 256
+"""What the embedded backbone was made for."""
 
 _WITH_LABEL_ENCODER = ("bi-encoder", "bi-encoder-fused")
 _LABEL_TOKENIZER_FOLDER = "label_tokenizer"
@@ -109,10 +112,11 @@ def load_model(
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     source = find_source(model, revision)
-    key = (source, source.fingerprint(), architecture, torch_device, torch_dtype)
+    embedded = model == EMBEDDED
+    key = (embedded, source, source.fingerprint(), architecture, torch_device, torch_dtype)
     with _cache_lock:
         if key not in _cache:
-            _cache[key] = _load(source, architecture, torch_device, torch_dtype)
+            _cache[key] = _load(source, architecture, torch_device, torch_dtype, embedded)
             while len(_cache) > MAX_CACHED_MODELS:
                 _cache.popitem(last=False)
         _cache.move_to_end(key)
@@ -174,13 +178,19 @@ def save_checkpoint(
 
 
 def _load(
-    source: Source, architecture: str, device: torch.device, dtype: torch.dtype
+    source: Source,
+    architecture: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    embedded: bool,
 ) -> LoadedModel:
     config = source.read_json("config.json") or {}
     # Building modules draws random numbers before the weights replace them.
     with _quiet(), torch.random.fork_rng(devices=[]), _clear_errors(source):
         if config.get("model_type") == GLiClassConfig.model_type:
             return _load_gliclass(source, architecture, device, dtype)
+        if embedded and architecture in ("auto", embedded_architecture()):
+            return _load_embedded(source, device, dtype)
         return _load_backbone(source, architecture, device, dtype)
 
 
@@ -223,6 +233,23 @@ def _load_gliclass(
         label_position_limit=_label_position_limit(model.config),
         name=source.name,
         tokenizer_config=source.read_json("tokenizer_config.json") or {},
+    )
+
+
+def _load_embedded(source: Source, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+    tokenizer = _read_tokenizer(source.folder)
+    model = build_embedded(source, tokenizer, dtype)
+    limit = _position_limit(model.config.encoder_config)
+    return LoadedModel(
+        model=model.to(device),
+        tokenizer=tokenizer,
+        label_tokenizer=tokenizer,
+        zero_shot=True,
+        max_length=min(EMBEDDED_MAX_LENGTH, limit or EMBEDDED_MAX_LENGTH),
+        position_limit=limit,
+        label_position_limit=_label_position_limit(model.config),
+        name=source.name,
+        tokenizer_config=_plain_tokenizer_config(source),
     )
 
 

@@ -63,7 +63,7 @@ def find_source(model: str, revision: str | None = None) -> Source:
     ValueError
         If there are no safetensors weights, or the embedded weights are not the expected ones.
     """
-    if model == EMBEDDED:
+    if model == EMBEDDED or (model == EMBEDDED_HUB_ID and revision is None and _embedded_folder()):
         return _embedded_source()
     folder = Path(model).expanduser()
     if folder.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,6 +53,59 @@ Nearest = Callable[[LabelledSet, Sequence[str]], Sequence[str]]
 """Gives the labels of a set nearest to some labels, the nearest first, without these."""
 
 
+@dataclass(eq=False)
+class _Together:
+    """What rows of a set that are drawn together share.
+
+    Attributes
+    ----------
+    own : LabelledSet
+        The set.
+    false : list of str
+        Labels to take false ones from, those first that come first.
+    n_false : int
+        How many false labels a row has.
+    foreign : list of (LabelledSet, str)
+        Labels of sets of other kinds.
+    reword : bool
+        Whether labels have other words.
+    template : str
+        The sentence around labels.
+    rng : Generator
+        What chooses the words.
+    """
+
+    own: LabelledSet
+    false: list[str]
+    n_false: int
+    foreign: list[tuple[LabelledSet, str]]
+    reword: bool
+    template: str
+    rng: np.random.Generator
+    _words: dict[str, str | None] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set)
+
+    def texts(self, labels: Iterable[str], true: Sequence[str]) -> dict[str, str]:
+        """Give each label a text of its own; what means a true label is no false one's text."""
+        reserved = frozenset[str]().union(*(self.own.wordings.meanings(x) for x in true))
+        texts: dict[str, str] = {}
+        for label in labels:
+            word = self._word(label)
+            if word is not None and (label in true or normalized(word) not in reserved):
+                texts[label] = _in_sentence(word, self.template)
+        return texts
+
+    def _word(self, label: str) -> str | None:
+        """Choose the words of a label once; None where others have taken all of them."""
+        if label not in self._words:
+            choice = [label, *self.own.wordings.labels.get(label, ())] if self.reword else [label]
+            free = [word for word in choice if normalized(word) not in self._used]
+            self._words[label] = free[int(self.rng.integers(len(free)))] if free else None
+            if free:
+                self._used.add(normalized(str(self._words[label])))
+        return self._words[label]
+
+
 class Augmenter:
     """Changes rows at random, never what is true of them.
 
@@ -95,25 +148,53 @@ class Augmenter:
         rng: np.random.Generator,
         examples: Sequence[Example] = (),
     ) -> DrawnRow:
-        """Choose labels, words and sentences for a row.
+        """Choose labels, words and sentences for one row; see :meth:`augment_together`."""
+        return self.augment_together(own, [row], rng, [examples])[0]
+
+    def augment_together(
+        self,
+        own: LabelledSet,
+        rows: Sequence[Example],
+        rng: np.random.Generator,
+        examples: Sequence[Sequence[Example]] | None = None,
+    ) -> list[DrawnRow]:
+        """Choose labels, words and sentences for rows that share what can be shared.
+
+        Labels have the same texts in all of the rows, and false ones are the same where they are
+        false for the row: a bi-encoder then has few labels to encode.
 
         Parameters
         ----------
         own : LabelledSet
-            The row's set.
-        row : Example
+            The rows' set.
+        rows : sequence of Example
             What is shown.
         rng : Generator
             The source of randomness.
-        examples : sequence of Example
-            Rows to show in the prompt, whose true labels are among the row's labels.
+        examples : sequence of sequence of Example, optional
+            For each row those to show in its prompt, whose true labels are among its labels.
 
         Returns
         -------
-        DrawnRow
+        list of DrawnRow
             Every label that held still has its target, whatever it is called now; every label
             with a target of 0 was false for the row, or belongs to a set of another kind.
         """
+        together = self._together(own, rows, rng)
+        shown = examples or [()] * len(rows)
+        return [
+            self._drawn(together, row, own_examples, rng)
+            for row, own_examples in zip(rows, shown, strict=True)
+        ]
+
+    def _drawn(
+        self,
+        together: _Together,
+        row: Example,
+        examples: Sequence[Example],
+        rng: np.random.Generator,
+    ) -> DrawnRow:
+        own = together.own
         target = dict(zip(row.all_labels, row.targets, strict=True))
         multi_label = not own.single_label or self._happens("sigmoid", rng)
         true = [label for label in row.all_labels if target[label] > 0]
@@ -122,9 +203,9 @@ class Augmenter:
         else:
             shown_true = self._some(true, self._config.max_labels - 1, rng)
         needed = [label for example in examples for label in example.true_labels]
-        chosen = self._choose(own, row, true, shown_true, needed, rng)
-        words = self._words(own, chosen or true, true, rng)
-        foreign = self._foreign_labels(own, words.values(), row, rng)
+        chosen = self._choose(together, row, true, shown_true, needed, rng)
+        words = together.texts(chosen or true, true)
+        foreign = self._foreign_labels(together, words.values(), row)
         task = self._pick(own.wordings.tasks, rng) if self._happens("task", rng) else ""
         labels = [*words.values(), *foreign]
         targets = [*(target.get(label, 0.0) for label in words), *(0.0 for _ in foreign)]
@@ -140,104 +221,100 @@ class Augmenter:
             _reworded(examples, words),
         )
 
-    # Which labels.
+    # What rows share.
+
+    def _together(
+        self, own: LabelledSet, rows: Sequence[Example], rng: np.random.Generator
+    ) -> _Together:
+        config = self._config
+        known = list(dict.fromkeys(label for row in rows for label in row.all_labels))
+        room = max(1, config.max_labels - 1)
+        if self._happens("full_set", rng):
+            n_false = min(room, max(1, len(known)))
+        else:
+            n_false = int(np.exp(rng.uniform(0.0, np.log(room + 1))))
+        if own.shares_labels:
+            true = {label for row in rows for label in row.true_labels}
+            false = self._near_first(own, sorted(true), known, rng)
+        else:
+            false = self._some([*known, *self._labels_of_others(own, n_false, rng)], None, rng)
+        template = "{label}"
+        if self._happens("template", rng):
+            template = self._pick(own.wordings.templates, rng) or template
+        reword = bool(own.wordings.labels) and self._happens("wording", rng)
+        return _Together(own, false, n_false, self._foreign_sample(own, rng), reword, template, rng)
+
+    def _near_first(
+        self,
+        own: LabelledSet,
+        true: Sequence[str],
+        labels: Sequence[str],
+        rng: np.random.Generator,
+    ) -> list[str]:
+        shuffled = self._some(labels, None, rng)
+        if self._nearest is None or not true or not self._happens("hard_negative", rng):
+            return shuffled
+        allowed = set(labels)
+        near = [label for label in self._nearest(own, true) if label in allowed]
+        # Not the same ones every time.
+        n_hard = int(rng.integers(1, max(2, len(near) // 2 + 1)))
+        return list(dict.fromkeys([*near[:n_hard], *shuffled]))
+
+    def _labels_of_others(self, own: LabelledSet, n: int, rng: np.random.Generator) -> list[str]:
+        return [own.labels[i] for i in rng.integers(len(own.labels), size=n).tolist()]
+
+    def _foreign_sample(
+        self, own: LabelledSet, rng: np.random.Generator
+    ) -> list[tuple[LabelledSet, str]]:
+        candidates = self._foreign.get(own.name, [])
+        if not candidates or not self._happens("foreign_negative", rng):
+            return []
+        found = []
+        for _ in range(int(rng.integers(1, _MAX_FOREIGN + 1))):
+            other, labels = candidates[int(rng.integers(len(candidates)))]
+            if labels:
+                found.append((other, labels[int(rng.integers(len(labels)))]))
+        return found
+
+    # What each row makes of it.
 
     def _choose(
         self,
-        own: LabelledSet,
+        together: _Together,
         row: Example,
         true: Sequence[str],
         shown_true: Sequence[str],
         needed: Iterable[str],
         rng: np.random.Generator,
     ) -> list[str]:
-        """Give the row's true labels with false ones, these as many as chance will have it."""
-        config = self._config
-        false = [label for label in row.all_labels if label not in set(true)]
-        negatives = [label for label in dict.fromkeys(needed) if label not in set(true)]
-        room = max(1, config.max_labels - len(shown_true))
-        if self._happens("full_set", rng):
-            n_false = min(room, max(1, len(false)))
-        else:
-            n_false = int(np.exp(rng.uniform(0.0, np.log(room + 1))))
+        """Give the row's true labels with false ones."""
+        own, not_false = together.own, set(true)
+        negatives = [label for label in dict.fromkeys(needed) if label not in not_false]
+        n_false = min(together.n_false, max(1, self._config.max_labels - len(shown_true)))
         if own.shares_labels:
-            order = self._near_first(own, true, false, rng)
+            labels = set(row.all_labels)
+            order = [label for label in together.false if label in labels]
         else:
             # A false label of another row may hold here, but then it would be by chance.
-            others = self._labels_of_others(own, n_false, rng)
-            order = self._some(false, len(false), rng)
-            order += [label for label in others if not _means_one_of(own, label, true)]
+            order = self._some([x for x in row.all_labels if x not in not_false], None, rng)
+            order += [x for x in together.false if not _means_one_of(own, x, true)]
         for label in order:
             if len(negatives) >= n_false:
                 break
-            if label not in negatives and label not in true:
+            if label not in negatives and label not in not_false:
                 negatives.append(label)
         return [*shown_true, *negatives]
 
-    def _near_first(
-        self,
-        own: LabelledSet,
-        true: Sequence[str],
-        false: Sequence[str],
-        rng: np.random.Generator,
-    ) -> list[str]:
-        shuffled = self._some(false, len(false), rng)
-        if self._nearest is None or not true or not self._happens("hard_negative", rng):
-            return shuffled
-        allowed = set(false)
-        near = [label for label in self._nearest(own, true) if label in allowed]
-        # Not the same ones every time.
-        n_hard = int(rng.integers(1, max(2, len(near) // 2 + 1)))
-        return [*near[:n_hard], *(label for label in shuffled if label not in set(near[:n_hard]))]
-
-    def _labels_of_others(self, own: LabelledSet, n: int, rng: np.random.Generator) -> list[str]:
-        return [own.labels[i] for i in rng.integers(len(own.labels), size=n).tolist()]
-
-    def _foreign_labels(
-        self, own: LabelledSet, shown: Iterable[str], row: Example, rng: np.random.Generator
-    ) -> list[str]:
-        candidates = self._foreign.get(own.name, [])
-        if not candidates or not self._happens("foreign_negative", rng):
-            return []
+    def _foreign_labels(self, together: _Together, shown: Iterable[str], row: Example) -> list[str]:
         taken = {normalized(label) for label in shown}
         for label in row.all_labels:
-            taken |= own.wordings.meanings(label)
+            taken |= together.own.wordings.meanings(label)
         found: list[str] = []
-        for _ in range(int(rng.integers(1, _MAX_FOREIGN + 1))):
-            other, labels = candidates[int(rng.integers(len(candidates)))]
-            label = labels[int(rng.integers(len(labels)))] if labels else ""
-            if label and not other.wordings.meanings(label) & taken:
+        for other, label in together.foreign:
+            if not other.wordings.meanings(label) & taken:
                 found.append(label)
                 taken.add(normalized(label))
         return found
-
-    # What they are called.
-
-    def _words(
-        self,
-        own: LabelledSet,
-        labels: Sequence[str],
-        true: Sequence[str],
-        rng: np.random.Generator,
-    ) -> dict[str, str]:
-        """Give each label a text of its own; what means a true label is no false one's text."""
-        reword = bool(own.wordings.labels) and self._happens("wording", rng)
-        template = "{label}"
-        if self._happens("template", rng):
-            template = self._pick(own.wordings.templates, rng) or template
-        reserved = frozenset[str]().union(*(own.wordings.meanings(label) for label in true))
-        words: dict[str, str] = {}
-        used: set[str] = set()
-        for label in labels:
-            choice = [label, *own.wordings.labels.get(label, ())] if reword else [label]
-            free = [w for w in choice if normalized(w) not in used]
-            if label not in true:
-                free = [w for w in free if normalized(w) not in reserved]
-            if free:
-                text = self._pick(free, rng)
-                words[label] = _in_sentence(text, template)
-                used |= {normalized(text)}
-        return words
 
     def _happens(self, what: str, rng: np.random.Generator) -> bool:
         return bool(rng.random() < getattr(self._config, f"{what}_probability"))
@@ -247,7 +324,7 @@ class Augmenter:
         return values[int(rng.integers(len(values)))] if values else ""
 
     @staticmethod
-    def _some(values: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
+    def _some(values: Sequence[str], n: int | None, rng: np.random.Generator) -> list[str]:
         return [values[i] for i in rng.permutation(len(values))[:n].tolist()]
 
 

@@ -54,13 +54,17 @@ class Chunks:
         """Draw the rows of a chunk; they depend on the seed and the index alone."""
         training = self._config.training
         rng = np.random.default_rng([training.seed, _DRAWING, index])
-        drawn = self._mixture.draw(training.chunk_steps * training.batch_size, rng)
+        n, k = training.chunk_steps * training.batch_size, training.rows_together
+        drawn = self._mixture.draw(n, rng, k)
         examples = self._examples(drawn, rng)
-        sets = self._mixture.sets
-        return [
-            self._augmenter.augment(sets[i], sets[i].rows[j], rng, shown)
-            for (i, j), shown in zip(drawn, examples, strict=True)
-        ]
+        rows = []
+        for start in range(0, n, k):
+            own = self._mixture.sets[drawn[start][0]]
+            together = [own.rows[j] for _, j in drawn[start : start + k]]
+            rows += self._augmenter.augment_together(
+                own, together, rng, examples[start : start + k]
+            )
+        return rows
 
     def training_set(self, index: int) -> TrainingSet:
         """Tokenise the rows of a chunk."""

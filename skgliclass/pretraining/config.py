@@ -14,6 +14,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from ..modeling.sources import EMBEDDED_HUB_ID
+
 _Table = TypeVar("_Table")
 
 
@@ -36,7 +38,8 @@ class ModelConfig:
     Attributes
     ----------
     backbone : str
-        ``"mini"``, a folder or a hub id: a sentence encoder or a plain encoder.
+        A folder or a hub id: a sentence encoder or a plain encoder. all-MiniLM-L6-v2 is found where
+        the extra ``mini`` installed it.
     architecture : str
         How labels and text meet.
     pooling : {"avg", "first"}
@@ -65,7 +68,7 @@ class ModelConfig:
         The longest prompt in tokens while training.
     """
 
-    backbone: str = "mini"
+    backbone: str = EMBEDDED_HUB_ID
     architecture: str = _choice(
         "uni-encoder", "bi-encoder", "bi-encoder-fused", "encoder-decoder", "encoder-decoder-cls"
     )
@@ -90,6 +93,9 @@ class TrainingConfig:
     ----------
     n_steps, batch_size : int
         The length of the run, over which the learning rate rises and falls, and the rows a step.
+    rows_together : int
+        How many rows of one set follow each other, with the same texts for their labels. A
+        bi-encoder encodes these once for all of them; it should divide `batch_size`.
     learning_rate, head_learning_rate, weight_decay, max_grad_norm : float
         Of AdamW, for the backbone and for the heads.
     warmup_fraction : float
@@ -102,8 +108,8 @@ class TrainingConfig:
     distillation : float
         The weight of the frozen sentence encoder's similarities in the targets. With cross-entropy
         this is the weighted sum of both losses (Hinton et al. 2015, arXiv:1503.02531).
-    trainable : {"all", "head", "lora"}
-        Which weights change.
+    trainable : {"all", "layers", "head", "lora"}
+        Which weights change; ``"layers"`` leaves the embeddings of words and positions alone.
     lora_rank, max_batch_tokens : int
         As for the classifiers.
     precision : {"auto", "float32", "bfloat16"}
@@ -118,6 +124,7 @@ class TrainingConfig:
 
     n_steps: int = _number(10_000, 1)
     batch_size: int = _number(32, 1)
+    rows_together: int = _number(1, 1)
     learning_rate: float = _number(3e-5, 0.0)
     head_learning_rate: float = _number(1e-4, 0.0)
     weight_decay: float = _number(0.01, 0.0)
@@ -127,7 +134,7 @@ class TrainingConfig:
     label_smoothing: float = _share(0.0)
     multi_label_weight: float = _number(3.0, 0.0)
     distillation: float = _share(0.0)
-    trainable: str = _choice("all", "head", "lora")
+    trainable: str = _choice("all", "layers", "head", "lora")
     lora_rank: int = _number(16, 1)
     max_batch_tokens: int = _number(4096, 1)
     precision: str = _choice("auto", "float32", "bfloat16")
@@ -151,6 +158,11 @@ class MixtureConfig:
     hypotheses : list of str
         Sets of ``Premise: .. Hypothesis: ..`` rows that give a further set, of premises whose
         labels are hypotheses.
+    generated : list of str
+        Sets of rows written by rules to add: ``"opinions"``, ``"ratings"``, ``"market"``. They are
+        named ``generated.opinions`` and so on in `weights`.
+    generated_rows : int
+        How many rows each of them has.
     held_out_rows : int
         How many rows of each set are never trained on, but scored; at most a tenth of it.
     """
@@ -159,6 +171,8 @@ class MixtureConfig:
     cap: int = _number(20_000, 1)
     weights: Mapping[str, float] = field(default_factory=dict)
     hypotheses: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
+    generated_rows: int = _number(10_000, 20)
     held_out_rows: int = _number(100, 0)
 
 
@@ -247,11 +261,6 @@ class PretrainingConfig:
     def __post_init__(self) -> None:
         architecture = self.model.architecture
         apart = architecture == "bi-encoder"
-        if apart and self.augmentation.example_probability:
-            raise ValueError(
-                "augmentation.example_probability must be 0: a bi-encoder's input has no place for "
-                "examples."
-            )
         glued = self.model.prompt_first and architecture in ("uni-encoder", "bi-encoder-fused")
         if not apart and not glued and self.augmentation.task_probability:
             raise ValueError(

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import cast
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from ..modeling.backbones import add_markers
 from ..modeling.checkpoints import LoadedModel, load_model
 from ..modeling.config import GLiClassConfig
 from ..modeling.heads import FeaturesProjector
@@ -50,7 +52,13 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     shared = load_model(
         config.backbone, architecture=config.architecture, device=device, dtype="float32"
     )
-    loaded = replace(shared, model=copy.deepcopy(shared.model))
+    tokenizer = Tokenizer.from_str(shared.tokenizer.to_str())
+    loaded = replace(
+        shared,
+        model=copy.deepcopy(shared.model),
+        tokenizer=tokenizer,
+        label_tokenizer=tokenizer,
+    )
     model, heads = loaded.model, loaded.model.model
     settings = model.config
     settings.pooling_strategy = config.pooling
@@ -71,8 +79,10 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     projectors = [module for module in model.modules() if isinstance(module, FeaturesProjector)]
     for dropout in (heads.dropout, *(projector.dropout for projector in projectors)):
         cast("nn.Dropout", dropout).p = config.dropout
-    if config.architecture != "bi-encoder":
-        _set_markers(loaded, config.markers)
+    if config.architecture == "bi-encoder":
+        # Only the examples after a text need them.
+        add_markers(model, loaded.tokenizer)
+    _set_markers(loaded, config.markers)
     return loaded
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..datasets import Example, is_single_label, read_examples
 from .config import MixtureConfig
+from .generated import generated_sets
 from .wordings import Group, SetWordings, Wordings, normalized
 
 EXTENSION = ".jsonl.gz"
@@ -74,9 +75,14 @@ class Mixture:
     held_out: list[LabelledSet]
     probabilities: NDArray[np.float64]
 
-    def draw(self, n: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-        """Draw rows with replacement; give the positions of their sets and of the rows in them."""
-        chosen = rng.choice(len(self.sets), size=n, p=self.probabilities)
+    def draw(self, n: int, rng: np.random.Generator, together: int = 1) -> list[tuple[int, int]]:
+        """Draw rows with replacement; give the positions of their sets and of the rows in them.
+
+        Each `together` of them that follow each other are of the same set.
+        """
+        n_draws = -(-n // together)
+        chosen = rng.choice(len(self.sets), size=n_draws, p=self.probabilities)
+        chosen = chosen.repeat(together)[:n]
         sizes = np.array([len(own.rows) for own in self.sets])[chosen]
         positions = rng.integers(sizes)
         return list(zip(chosen.tolist(), positions.tolist(), strict=True))
@@ -134,6 +140,7 @@ def make_mixture(
     """
     all_sets = {name: list(rows) for name, rows in sets.items()}
     all_sets |= _derived(sets, config, wordings)
+    all_sets |= generated_sets(config.generated, config.generated_rows, seed)
     unknown = next((name for name in config.weights if name not in all_sets), None)
     if unknown is not None:
         raise ValueError(

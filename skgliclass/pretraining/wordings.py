@@ -117,10 +117,11 @@ def normalized(text: str) -> str:
 
 
 def _set_wordings(content: dict[str, Any], families: dict[str, Any]) -> SetWordings:
-    shared = families.get(content["family"], {})
+    family = content["family"]
+    shared = {} if family is None else families.get(family, {})
     return SetWordings(
-        content["family"],
-        frozenset([content["family"], *shared.get("near", ())]),
+        family,
+        frozenset() if family is None else frozenset([family, *shared.get("near", ())]),
         content.get("labels", {}),
         [*shared.get("templates", ()), *content.get("templates", ())],
         [*shared.get("tasks", ()), *content.get("tasks", ())],

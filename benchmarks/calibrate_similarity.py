@@ -2,8 +2,9 @@
 
     python benchmarks/calibrate_similarity.py --data FOLDER
 
-Reads the sets of FOLDER/pretrain, none of which is used to measure zero-shot quality. The scale is
-the one for which the softmax over labels has the lowest calibration error on the single-label
+Reads the sets of FOLDER/pretrain, none of which is used to measure zero-shot quality, or with
+``--folder eval`` those that are: a model that was trained on the former is too sure of itself there.
+The scale is the one for which the softmax over labels has the lowest calibration error on the single-label
 sets; the bias puts a probability of one half at the cosine that, as a threshold, gives the highest
 mean micro-F1 on the multi-label sets.
 """
@@ -76,12 +77,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--folder", default="pretrain")
     parser.add_argument("--rows", type=int, default=300, help="rows of each set")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     single, multi = {}, {}
-    for path in sorted((args.data / "pretrain").glob("*.jsonl.gz")):
+    for path in sorted((args.data / args.folder).glob("*.jsonl.gz")):
         pairs = cosines_and_truth(read_rows(path, args.rows, args.seed), args.model)
         one_each = all(truth.sum() == 1 for _, truth in pairs)
         (single if one_each else multi)[path.name.removesuffix(".jsonl.gz")] = pairs

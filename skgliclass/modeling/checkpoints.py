@@ -189,7 +189,8 @@ def _load(
     with _quiet(), torch.random.fork_rng(devices=[]), _clear_errors(source):
         if config.get("model_type") == GLiClassConfig.model_type:
             return _load_gliclass(source, architecture, device, dtype)
-        if embedded and architecture in ("auto", embedded_architecture()):
+        own = embedded_architecture() if embedded else None
+        if own is not None and architecture in ("auto", own):
             return _load_embedded(source, device, dtype)
         return _load_backbone(source, architecture, device, dtype)
 

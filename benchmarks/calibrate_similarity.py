@@ -3,10 +3,10 @@
     python benchmarks/calibrate_similarity.py --data FOLDER
 
 Reads the sets of FOLDER/pretrain, none of which is used to measure zero-shot quality, or with
-``--folder eval`` those that are: a model that was trained on the former is too sure of itself there.
-The scale is the one for which the softmax over labels has the lowest calibration error on the single-label
-sets; the bias puts a probability of one half at the cosine that, as a threshold, gives the highest
-mean micro-F1 on the multi-label sets.
+``--folder eval`` those that are: a model that was trained on the former is too sure of itself
+there. The scale is the one for which the softmax over labels has the lowest calibration error on
+the single-label sets; the bias puts a probability of one half at the cosine that, as a threshold,
+gives the highest mean micro-F1 on the multi-label sets.
 """
 
 from __future__ import annotations

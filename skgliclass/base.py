@@ -109,7 +109,7 @@ class BaseGLiClass(BaseEstimator):
         key = self._engine_key()
         kept = _ENGINES.get(self)
         if kept is None or kept[0] != key:
-            engine = self._make_engine()
+            engine = self._make_engine(whole=False)
             if not engine.loaded.zero_shot:
                 raise UntrainedModelError(
                     f"model={self.model!r} with architecture={self.architecture!r} is an encoder "
@@ -126,17 +126,25 @@ class BaseGLiClass(BaseEstimator):
         weights = None if self._fit_state is None else self._fit_state.weights
         return (weights, *(getattr(self, name) for name in names))
 
-    def _make_engine(self, *, tuned: bool = True) -> Engine:
+    def _make_engine(self, *, tuned: bool = True, whole: bool = True) -> Engine:
+        """Make an engine, with a model that can be trained and saved or, if not `whole`, used."""
         from .inference import Engine
-        from .modeling.checkpoints import load_model
 
-        loaded = load_model(
-            self.model,
-            revision=self.revision,
-            architecture=self.architecture,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        how: dict[str, Any] = {
+            "revision": self.revision,
+            "architecture": self.architecture,
+            "device": self.device,
+            "dtype": self.dtype,
+        }
+        loaded = None
+        if not whole:
+            from .modeling.light import load_light
+
+            loaded = load_light(self.model, **how)
+        if loaded is None:
+            from .modeling.checkpoints import load_model
+
+            loaded = load_model(self.model, **how)
         if tuned and self._fit_state is not None and self._fit_state.weights is not None:
             loaded = self._fit_state.weights.apply(loaded)
         return Engine(loaded, max_length=self.max_length, n_jobs=self.n_jobs)

@@ -296,7 +296,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         self._validate_params()
         label_set = self._current_label_set()
-        save_estimator(self, self._engine().loaded, label_set, folder)
+        self._engine()  # refuses heads without training
+        save_estimator(self, self._make_engine().loaded, label_set, folder)
 
     @classmethod
     def from_pretrained(

@@ -14,8 +14,9 @@ import torch
 
 from .exceptions import UntrainedModelError
 from .inference import Engine
-from .modeling.checkpoints import LoadedModel, load_model
+from .modeling.checkpoints import load_model
 from .modeling.graphs import Graph, make_graphs
+from .modeling.loaded import LoadedModel
 from .prompts import PieceTokenizer
 
 FILE = "prompt.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -17,7 +17,6 @@ from .examples import PromptExample
 from .label_plan import LabelPlan, plan_labels
 from .layouts import make_composer
 from .long_texts import LongTexts
-from .modeling.checkpoints import LoadedModel
 from .pieces import PieceTokenizer, TokenIds
 from .prompt_examples import ExampleEncoder
 from .prompts import Prompt, PromptComposer
@@ -25,6 +24,9 @@ from .request import PerRow, Request
 from .scoring import Scoring
 from .shortlist import SHORTLIST_GAP, Shortlist
 from .tensors import pad_right, to_numpy
+
+if TYPE_CHECKING:
+    from .modeling.loaded import LoadedModel
 
 __all__ = ["SHORTLIST_GAP", "Engine", "PromptExample", "plan_batches"]
 

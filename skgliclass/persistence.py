@@ -14,7 +14,7 @@ from .hierarchy import is_nested
 from .labels import LabelSet, as_class_array
 
 if TYPE_CHECKING:
-    from .modeling.checkpoints import LoadedModel
+    from .modeling.loaded import LoadedModel
     from .retrieval import ExampleStore
 
 FILE = "skgliclass.json"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from .modeling.checkpoints import LoadedModel
+if TYPE_CHECKING:
+    from .modeling.loaded import LoadedModel
 
 _LEFT, _RIGHT = "low_rank.left.", "low_rank.right."
 

@@ -43,8 +43,8 @@ def sequences(*lengths):
 @pytest.fixture
 def lean_passes(monkeypatch):
     passes = []
-    real = lean._lean_forward
-    monkeypatch.setattr(lean, "_lean_forward", lambda *a: passes.append(a) or real(*a))
+    real = lean.lean_forward
+    monkeypatch.setattr(lean, "lean_forward", lambda *a: passes.append(a) or real(*a))
     return passes
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ..architectures import SUPPORTED_ARCHITECTURES
-from .config import GLiClassConfig
-from .decoder_kv import TextCache
-from .model import GLiClassModel, GLiClassOutput
+
+if TYPE_CHECKING:
+    from .config import GLiClassConfig
+    from .decoder_kv import TextCache
+    from .model import GLiClassModel, GLiClassOutput
 
 __all__ = [
     "SUPPORTED_ARCHITECTURES",
@@ -14,3 +19,21 @@ __all__ = [
     "GLiClassOutput",
     "TextCache",
 ]
+
+_MODULES = {
+    "GLiClassConfig": "config",
+    "GLiClassModel": "model",
+    "GLiClassOutput": "model",
+    "TextCache": "decoder_kv",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs transformers when it is first asked for."""
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -15,10 +15,10 @@ from ..prompts import EXAMPLE_MARKER, LABEL_MARKER, MARKERS, TEXT_MARKER
 from .bi_encoder import BiEncoder
 from .config import GLiClassConfig
 from .decoder_kv import CAUSAL_BACKBONES, DecoderKV
-from .heads import FeaturesProjector, identity, set_linear_map
+from .encoders import encoder_class
+from .heads import FeaturesProjector, identity, marker_vectors, set_linear_map
 from .model import GLiClassModel
 from .sources import Source
-from .uni_encoder import _ENCODER_HALVES
 
 SIMILARITY_SCALE = 15.0
 """What a sentence encoder's cosines are multiplied by to give logits.
@@ -175,7 +175,7 @@ def _load_encoder(
 ) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     whole = architecture.startswith("encoder-decoder")
-    loader = AutoModel if whole else _ENCODER_HALVES.get(config.model_type, AutoModel)
+    loader = AutoModel if whole else encoder_class(config.model_type)
     if whole and not config.is_encoder_decoder:
         raise ValueError(
             f"architecture={architecture!r} needs an encoder-decoder backbone such as T5; "
@@ -243,13 +243,10 @@ def _add_markers(encoder: PreTrainedModel, tokenizer: Tokenizer) -> dict[str, in
     ids = {marker: tokenizer.token_to_id(marker) or 0 for marker in MARKERS}
     words: nn.Embedding = encoder.get_input_embeddings()
     n_words = words.num_embeddings
-    mean, spread = words.weight.float().mean(dim=0), words.weight.float().std(dim=0)
+    rows = marker_vectors(words.weight)
     encoder.resize_token_embeddings(max(n_words, max(ids.values()) + 1), mean_resizing=False)
-    generator = torch.Generator().manual_seed(0)
-    for index in sorted(ids.values()):
-        noise = torch.randn(len(mean), generator=generator)
-        row = mean + 0.1 * spread * noise
-        encoder.get_input_embeddings().weight[index] = row.to(words.weight.dtype)
+    for index, row in zip(sorted(ids.values()), rows, strict=True):
+        encoder.get_input_embeddings().weight[index] = row
     return ids
 
 

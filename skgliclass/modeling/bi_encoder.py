@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from .config import GLiClassConfig
+from .encoders import make_encoder
 from .features import Scores
 from .joint import make_projector
 from .lean import run_encoder
 from .pooling import pool
 from .scorers import make_scorer
-from .uni_encoder import make_encoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from .config import GLiClassConfig
 
 _MASKED_LOGIT = -1e3
 
@@ -24,11 +27,18 @@ class BiEncoder(nn.Module):
     """Two backbones (or one shared), projections and scorer.
 
     The backbones may differ in width: the labels' vectors are projected to the texts'.
+
+    Parameters
+    ----------
+    config : GLiClassConfig
+        What they are like.
+    encoder : nn.Module, optional
+        The backbone of the texts; by default one of `config` without weights.
     """
 
     backbone_name: ClassVar[str] = "encoder_model"
 
-    def __init__(self, config: GLiClassConfig) -> None:
+    def __init__(self, config: GLiClassConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__()
         if config.label_model_config is None:
             raise ValueError(
@@ -41,7 +51,7 @@ class BiEncoder(nn.Module):
                 "Choose another pooling, or architecture_type='uni-encoder'."
             )
         self.config = config
-        self.encoder_model = make_encoder(config.encoder_config)
+        self.encoder_model = make_encoder(config.encoder_config) if encoder is None else encoder
         if not config.share_encoders:
             self.label_encoder = make_encoder(config.label_model_config)
         width = config.encoder_config.hidden_size

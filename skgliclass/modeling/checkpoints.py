@@ -6,7 +6,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -20,58 +19,27 @@ from transformers.utils import logging as transformers_logging
 from ..prompts import LABEL_MARKER, MARKERS, TEXT_MARKER
 from .backbones import build_from_encoder, build_from_sentence_transformer
 from .config import GLiClassConfig
-from .embedded import build_embedded, embedded_architecture
+from .embedded import EMBEDDED_MAX_LENGTH, build_embedded, embedded_architecture
+from .loaded import (
+    LoadedModel,
+    plain_tokenizer_config,
+    position_limit,
+    read_tokenizer_file,
+    resolve_device,
+    resolve_dtype,
+    without_limits,
+)
 from .model import GLiClassModel
 from .sources import EMBEDDED, Source, download, find_source
 
 MAX_CACHED_MODELS = 4
 DEFAULT_MAX_LENGTH = 1024
-EMBEDDED_MAX_LENGTH = 256
-"""What the embedded backbone was made for."""
 
 _WITH_LABEL_ENCODER = ("bi-encoder", "bi-encoder-fused")
 _LABEL_TOKENIZER_FOLDER = "label_tokenizer"
-_ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer"}
-_RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "xlnet"}
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _cache: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
 _cache_lock = RLock()
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model ready to run, with what prepares its input.
-
-    Attributes
-    ----------
-    model : GLiClassModel
-        In evaluation mode, on its device. It may be shared: never modify it.
-    tokenizer, label_tokenizer : tokenizers.Tokenizer
-        For prompts and texts, and for the labels of a bi-encoder; without truncation and padding.
-    zero_shot : bool
-        Whether the heads are trained, so that predictions mean something.
-    max_length : int
-        The longest prompt in tokens that the model was made for.
-    position_limit : int or None
-        The longest prompt that the backbone can read at all.
-    label_position_limit : int or None
-        The longest label that a label encoder of its own can read at all.
-    name : str
-        The model's name for messages.
-    tokenizer_config : dict
-        What goes with the tokenizer into a checkpoint.
-    """
-
-    model: GLiClassModel
-    tokenizer: Tokenizer
-    label_tokenizer: Tokenizer
-    zero_shot: bool
-    max_length: int
-    position_limit: int | None
-    name: str
-    tokenizer_config: dict[str, Any] = field(default_factory=dict)
-    label_position_limit: int | None = None
 
 
 def load_model(
@@ -127,30 +95,6 @@ def clear_cache() -> None:
     """Forget the loaded models, so that their memory can be freed."""
     with _cache_lock:
         _cache.clear()
-
-
-def resolve_device(device: str) -> torch.device:
-    """Choose the device that a name stands for."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f'device={device!r} is not available here ({error}). Use device="auto" or "cpu".'
-        ) from error
-    return resolved
-
-
-def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Choose the precision that a name stands for."""
-    if dtype == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype={dtype!r} is unknown; choose from auto, {', '.join(_DTYPES)}.")
-    return _DTYPES[dtype]
 
 
 def save_checkpoint(
@@ -223,7 +167,7 @@ def _load_gliclass(
         _check_markers(tokenizer, model.config, source)
     if own in _WITH_LABEL_ENCODER:
         _check_vocabulary(label_tokenizer, model.config.label_model_config, source)
-    limit = _position_limit(model.config.encoder_config)
+    limit = position_limit(model.config.encoder_config)
     return LoadedModel(
         model=model.to(device).eval(),
         tokenizer=tokenizer,
@@ -240,7 +184,7 @@ def _load_gliclass(
 def _load_embedded(source: Source, device: torch.device, dtype: torch.dtype) -> LoadedModel:
     tokenizer = _read_tokenizer(source.folder)
     model = build_embedded(source, tokenizer, dtype)
-    limit = _position_limit(model.config.encoder_config)
+    limit = position_limit(model.config.encoder_config)
     return LoadedModel(
         model=model.to(device),
         tokenizer=tokenizer,
@@ -250,7 +194,7 @@ def _load_embedded(source: Source, device: torch.device, dtype: torch.dtype) -> 
         position_limit=limit,
         label_position_limit=_label_position_limit(model.config),
         name=source.name,
-        tokenizer_config=_plain_tokenizer_config(source),
+        tokenizer_config=plain_tokenizer_config(source),
     )
 
 
@@ -265,7 +209,7 @@ def _load_backbone(
     else:
         model = build_from_encoder(source, architecture, tokenizer, dtype)
     backbone = model.config.encoder_config
-    limit = _position_limit(backbone)
+    limit = position_limit(backbone)
     length = min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
     if model.config.architecture_type in _WITH_LABEL_ENCODER:
         settings = source.read_json("sentence_bert_config.json") or {}
@@ -279,28 +223,13 @@ def _load_backbone(
         position_limit=limit,
         label_position_limit=_label_position_limit(model.config),
         name=source.name,
-        tokenizer_config=_plain_tokenizer_config(source),
+        tokenizer_config=plain_tokenizer_config(source),
     )
-
-
-def _position_limit(backbone: Any) -> int | None:
-    """Give the number of tokens beyond which a backbone has no positions."""
-    if backbone.model_type in _RELATIVE_POSITIONS and not getattr(
-        backbone, "position_biased_input", False
-    ):
-        return None
-    positions = getattr(backbone, "max_position_embeddings", None)
-    if positions is None or positions < 0:
-        return None
-    if backbone.model_type in _ROBERTA_LIKE:
-        # Positions are counted from the one after the padding token's id.
-        return int(positions) - int(backbone.pad_token_id or 0) - 1
-    return int(positions)
 
 
 def _label_position_limit(config: GLiClassConfig) -> int | None:
     apart = config.architecture_type in _WITH_LABEL_ENCODER
-    return _position_limit(config.label_model_config) if apart else None
+    return position_limit(config.label_model_config) if apart else None
 
 
 # Tokenizers.
@@ -310,15 +239,11 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     # AutoTokenizer rebuilds some normalisers instead of reading them, and then tokenises otherwise
     # than the checkpoint was trained, so the file is read as it is.
     if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    else:
-        from transformers import AutoTokenizer
+        return read_tokenizer_file(folder / "tokenizer.json")
+    from transformers import AutoTokenizer
 
-        wrapped = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    wrapped = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return without_limits(Tokenizer.from_str(wrapped.backend_tokenizer.to_str()))
 
 
 def _check_markers(tokenizer: Tokenizer, config: GLiClassConfig, source: Source) -> None:
@@ -365,22 +290,6 @@ def _label_tokenizer(source: Source, config: GLiClassConfig, tokenizer: Tokenize
                 return tokenizer
             raise
     return _read_tokenizer(named)
-
-
-def _plain_tokenizer_config(source: Source) -> dict[str, Any]:
-    """Keep what AutoTokenizer needs, but let it read tokenizer.json as it is."""
-    settings = source.read_json("tokenizer_config.json") or {}
-    names = (
-        "pad_token",
-        "unk_token",
-        "cls_token",
-        "sep_token",
-        "mask_token",
-        "bos_token",
-        "eos_token",
-    )
-    kept = {name: settings[name] for name in names if settings.get(name) is not None}
-    return {"tokenizer_class": "PreTrainedTokenizerFast", **kept}
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
-from .backbones import build_for_config
-from .config import GLiClassConfig
-from .model import GLiClassModel
 from .sources import Source
+
+if TYPE_CHECKING:
+    from .config import GLiClassConfig
+    from .model import GLiClassModel
 
 FOLDER = Path(__file__).parents[1] / "weights" / "mini"
 """Where the package keeps the embedded model's changes."""
+
+EMBEDDED_MAX_LENGTH = 256
+"""What the embedded model's backbone was made for, in tokens."""
 
 _WEIGHTS = "changes.safetensors"
 _STEP = ".step"
@@ -44,22 +49,33 @@ def build_embedded(
     -------
     GLiClassModel
     """
+    from .backbones import build_for_config
+    from .config import GLiClassConfig
+
     config = GLiClassConfig.from_pretrained(folder, local_files_only=True)
     model = build_for_config(config, source, tokenizer)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, change in _unpacked(load_file(folder / _WEIGHTS)).items():
-            parameters[name].add_(change)
+    add_changes(model, folder)
     return model.to(dtype).eval()
+
+
+@torch.no_grad()
+def add_changes(model: nn.Module, folder: Path = FOLDER) -> None:
+    """Make the embedded model of a model as it was before training."""
+    parameters = dict(model.named_parameters())
+    for name, change in _unpacked(load_file(folder / _WEIGHTS)).items():
+        parameters[name].add_(change)
 
 
 def embedded_architecture(folder: Path = FOLDER) -> str | None:
     """Tell how labels and text meet in the embedded model; None if the package has none."""
     path = folder / "config.json"
-    if not path.is_file():
-        return None
-    architecture: str = json.loads(path.read_text(encoding="utf-8"))["architecture_type"]
-    return architecture
+    return read_embedded_config(folder)["architecture_type"] if path.is_file() else None
+
+
+def read_embedded_config(folder: Path = FOLDER) -> dict[str, Any]:
+    """Read the embedded model's configuration as it is written."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config
 
 
 def pack(
@@ -91,6 +107,8 @@ def pack(
     ValueError
         If a weight has another shape than the backbone's.
     """
+    from .backbones import build_for_config
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     packed: dict[str, Tensor] = {}

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers.activations import ACT2FN
+
+from ..pieces import MARKERS
+
+
+def _activation(name: str) -> nn.Module:
+    if name == "gelu":
+        return nn.GELU()
+    from transformers.activations import ACT2FN
+
+    activation: nn.Module = ACT2FN[name]
+    return activation
 
 
 class FeaturesProjector(nn.Module):
@@ -18,7 +28,7 @@ class FeaturesProjector(nn.Module):
     ) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(in_size, inner_size)
-        self.act = ACT2FN[activation]
+        self.act = _activation(activation)
         self.dropout = nn.Dropout(dropout)
         self.linear_2 = nn.Linear(inner_size, out_size)
 
@@ -124,3 +134,23 @@ def set_linear_map(
 def identity(projector: FeaturesProjector) -> None:
     """Make a projector with a GELU pass its input through unchanged."""
     set_linear_map(projector, torch.eye(projector.linear_1.in_features))
+
+
+@torch.no_grad()
+def marker_vectors(words: Tensor) -> Tensor:
+    """Give embeddings for the markers, near the mean of the words' and different from each other.
+
+    Parameters
+    ----------
+    words : Tensor of shape (n_words, width)
+        The embeddings of all words.
+
+    Returns
+    -------
+    Tensor of shape (n_markers, width)
+        In the order of their ids.
+    """
+    mean, spread = words.float().mean(dim=0), words.float().std(dim=0)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(MARKERS), len(mean), generator=generator)
+    return (mean + 0.1 * spread * noise).to(words.dtype)

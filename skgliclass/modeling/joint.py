@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .config import GLiClassConfig
 from .features import Features, Scores
 from .heads import BidirectionalLSTM, FeaturesProjector
 from .pooling import pool
 from .scorers import make_scorer
+
+if TYPE_CHECKING:
+    from .config import GLiClassConfig
 
 
 class JointModel(nn.Module):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertModel, PreTrainedModel, RobertaModel, XLMRobertaModel
 
-_LEAN = (BertModel, RobertaModel, XLMRobertaModel)
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# By name, so that it works without transformers where the encoder is none of its.
+_LEAN = {
+    "transformers.models.bert.modeling_bert.BertModel",
+    "transformers.models.roberta.modeling_roberta.RobertaModel",
+    "transformers.models.xlm_roberta.modeling_xlm_roberta.XLMRobertaModel",
+}
 
 
 def run_encoder(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -30,7 +37,7 @@ def run_encoder(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Ten
         padded positions have no meaning.
     """
     if _can_be_lean(encoder, input_ids):
-        return _lean_forward(encoder, input_ids, attention_mask)
+        return lean_forward(encoder, input_ids, attention_mask)
     hidden: Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
     return hidden
 
@@ -42,7 +49,7 @@ def _can_be_lean(encoder: Any, input_ids: Tensor) -> bool:
         and torch.is_inference_mode_enabled()
         and input_ids.device.type == "cpu"
         # A subclass may do anything, and a module put in the place of another (an adapter) too.
-        and type(encoder) in _LEAN
+        and f"{type(encoder).__module__}.{type(encoder).__name__}" in _LEAN
         and not encoder.training
         and encoder.config.hidden_act == "gelu"
         and not encoder.config.is_decoder
@@ -66,7 +73,8 @@ def _of(layer: Any) -> tuple[nn.Linear, ...]:
     )
 
 
-def _lean_forward(encoder: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def lean_forward(encoder: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Run a BERT-like encoder in inference mode on a CPU; see :func:`run_encoder`."""
     n_rows, length = input_ids.shape
     embedded = encoder.embeddings(input_ids=input_ids)
     heads = n_rows, length, encoder.config.num_attention_heads, -1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import GLiClassConfig
+if TYPE_CHECKING:
+    from .config import GLiClassConfig
+
 
 _MLP_HIDDEN_SIZE = 256  # whatever the configuration says: the reference ignores it here
 

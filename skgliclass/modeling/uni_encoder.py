@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel, T5EncoderModel, UMT5EncoderModel
 
 from .config import GLiClassConfig
+from .encoders import make_encoder
 from .features import Features, Markers, class_features
 from .heads import LayerwiseAttention
 from .joint import JointModel
 from .lean import run_encoder
-
-_ENCODER_HALVES = {"t5": T5EncoderModel, "mt5": T5EncoderModel, "umt5": UMT5EncoderModel}
 
 
 class UniEncoder(JointModel):
@@ -80,7 +80,7 @@ class UniEncoder(JointModel):
         part, n_zeros = self._text_part(input_ids, attention_mask)
         return self.pool_text(hidden, part, n_zeros)
 
-    def _run(self, input_ids: Tensor, attention_mask: Tensor, all_layers: bool) -> PreTrainedModel:
+    def _run(self, input_ids: Tensor, attention_mask: Tensor, all_layers: bool) -> Any:
         inputs: dict[str, Tensor] = {"input_ids": input_ids}
         if self.config.use_segment_embeddings:
             words = self.encoder_model.get_input_embeddings()(input_ids)
@@ -118,15 +118,6 @@ class UniEncoder(JointModel):
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         part = attention_mask * (positions >= start)
         return part, (attention_mask - part).sum(dim=1)
-
-
-def make_encoder(config: object) -> PreTrainedModel:
-    """Build a backbone without weights; only the encoder half of a T5."""
-    model_type = getattr(config, "model_type", "")
-    if model_type in _ENCODER_HALVES:
-        return _ENCODER_HALVES[model_type]._from_config(config)
-    encoder: PreTrainedModel = AutoModel.from_config(config)
-    return encoder
 
 
 def n_squeezed_layers(config: GLiClassConfig) -> int:

@@ -11,9 +11,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..modeling.backbones import add_markers
-from ..modeling.checkpoints import LoadedModel, load_model
+from ..modeling.checkpoints import load_model
 from ..modeling.config import GLiClassConfig
 from ..modeling.heads import FeaturesProjector
+from ..modeling.loaded import LoadedModel
 from ..modeling.scorers import make_scorer
 from ..modeling.sources import find_source
 from ..pieces import EXAMPLE_MARKER, LABEL_MARKER, TEXT_MARKER, PieceTokenizer

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from ..inference import Engine
-from ..modeling.checkpoints import LoadedModel, load_model, save_checkpoint
+from ..modeling.checkpoints import load_model, save_checkpoint
+from ..modeling.loaded import LoadedModel
 from ..training import Run, TrainingOptions
 from ..training_data import LabelledRows, make_training_set
 from .checkpoint import NAME, Checkpoint, read_checkpoint, write_checkpoint

@@ -47,6 +47,8 @@ def main() -> None:
     with torch.no_grad():
         trained = {}
         for name, before in start.named_parameters():
+            if all(torch.equal(state[name], before) for state in states):
+                continue  # a mean would differ by rounding
             mean = torch.stack([state[name] for state in states]).mean(dim=0)
             trained[name] = before + args.strength * (mean - before)
         if args.scale is not None:

@@ -264,6 +264,34 @@ def test_rows_that_are_drawn_together_share_words_and_labels(config):
         assert [row.text for row in drawn] == [row.text for row in rows]
 
 
+def test_two_labels_become_one_that_holds_where_one_of_them_does(config):
+    labels = ("film", "music", "the history of art in the north", "sport")
+    rows = [Example(label, labels, (label,)) for label in labels]
+    own = LabelledSet("subjects", rows, SetWordings())
+    plain = {f.name: 0.0 for f in fields(AugmentationConfig) if f.name.endswith("probability")}
+    wanted = {"full_set_probability": 1.0, "merge_probability": 1.0}
+    augmenter = Augmenter([own], replace(config.augmentation, **{**plain, **wanted}))
+    rng = np.random.default_rng(0)
+    joints = set()
+    for row in rows * 20:
+        shown = augmenter.augment(own, row, rng)
+        (merged,) = set(shown.labels) - set(labels)
+        parts = [label for label in labels if label in merged]
+        joints.add(
+            merged.removeprefix(parts[0])
+            .removeprefix(parts[1])
+            .removesuffix(parts[0])
+            .removesuffix(parts[1])
+        )
+        assert len(shown.labels) == 3
+        assert labels[2] in shown.labels
+        # With one true label there is still one.
+        assert sum(shown.targets) == 1
+        true = shown.labels[shown.targets.index(1.0)]
+        assert row.text == true or (true == merged and row.text in parts)
+    assert joints == {"/", " & ", " and ", " or ", ", "}
+
+
 # Rows that are written by rules.
 
 
@@ -603,8 +631,9 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path):
         read_config(path)
 
 
-def test_the_configuration_in_the_repository_is_valid(pytestconfig):
-    config = read_config(pytestconfig.rootpath / "pretraining" / "mini.toml")
+@pytest.mark.parametrize("name", ["mini", "mini-distilled", "mini-merged"])
+def test_the_configurations_in_the_repository_are_valid(pytestconfig, name):
+    config = read_config(pytestconfig.rootpath / "pretraining" / f"{name}.toml")
     assert config.model.backbone == EMBEDDED_HUB_ID
     assert config.training.batch_size % config.training.rows_together == 0
 

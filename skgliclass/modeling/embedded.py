@@ -87,7 +87,8 @@ def pack(
 ) -> None:
     """Write what training changed in a backbone, so that :func:`build_embedded` gives it back.
 
-    Matrices are kept in eight bits, with one step size a row (symmetric uniform quantisation).
+    Matrices are kept in eight bits, with one step size a row (symmetric uniform quantisation), and
+    vectors in bfloat16.
 
     Parameters
     ----------
@@ -127,14 +128,14 @@ def pack(
 
 def _packed(name: str, change: Tensor) -> dict[str, Tensor]:
     if change.ndim < 2:
-        return {name: change.contiguous()}
+        return {name: change.to(torch.bfloat16) if change.ndim else change}
     step = change.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / _LARGEST
     return {name: (change / step).round().to(torch.int8), name + _STEP: step}
 
 
 def _unpacked(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
-        name: value if value.dtype != torch.int8 else value.float() * packed[name + _STEP]
+        name: value.float() * packed[name + _STEP] if value.dtype == torch.int8 else value.float()
         for name, value in packed.items()
         if not name.endswith(_STEP)
     }

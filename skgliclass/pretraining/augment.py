@@ -17,6 +17,8 @@ MAX_TEMPLATE_WORDS = 4
 """Longer label texts are not put in a sentence."""
 
 _MAX_FOREIGN = 3
+_PLAIN = "{label}"
+_JOINTS = ["/", " & ", " and ", " or ", ", "]
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ class Augmenter:
         task = self._pick(own.wordings.tasks, rng) if self._happens("task", rng) else ""
         labels = [*words.values(), *foreign]
         targets = [*(target.get(label, 0.0) for label in words), *(0.0 for _ in foreign)]
+        if not examples and together.template == _PLAIN and self._happens("merge", rng):
+            labels, targets = _merged(labels, targets, rng)
         # Training shuffles labels too, but not where the backbone is frozen.
         order = rng.permutation(len(labels)).tolist()
         return DrawnRow(
@@ -238,7 +242,7 @@ class Augmenter:
             false = self._near_first(own, sorted(true), known, rng)
         else:
             false = self._some([*known, *self._labels_of_others(own, n_false, rng)], None, rng)
-        template = "{label}"
+        template = _PLAIN
         if self._happens("template", rng):
             template = self._pick(own.wordings.templates, rng) or template
         reword = bool(own.wordings.labels) and self._happens("wording", rng)
@@ -331,6 +335,22 @@ class Augmenter:
 def _means_one_of(own: LabelledSet, label: str, true: Iterable[str]) -> bool:
     meanings = own.wordings.meanings(label)
     return any(meanings & own.wordings.meanings(other) for other in true)
+
+
+def _merged(
+    labels: Sequence[str], targets: Sequence[float], rng: np.random.Generator
+) -> tuple[list[str], list[float]]:
+    """Make one label of two short ones, which holds where one of them does; leave at least two."""
+    short = [i for i, label in enumerate(labels) if len(label.split()) <= MAX_TEMPLATE_WORDS]
+    if len(labels) < 3 or len(short) < 2:
+        return list(labels), list(targets)
+    i, j = rng.choice(short, size=2, replace=False).tolist()
+    joint = _JOINTS[int(rng.integers(len(_JOINTS)))]
+    kept = [k for k in range(len(labels)) if k not in (i, j)]
+    return (
+        [*(labels[k] for k in kept), f"{labels[i]}{joint}{labels[j]}"],
+        [*(targets[k] for k in kept), max(targets[i], targets[j])],
+    )
 
 
 def _in_sentence(text: str, template: str) -> str:

@@ -195,6 +195,8 @@ class AugmentationConfig:
         Of other words for the labels.
     template_probability : float
         Of a sentence around each label, the same for all labels of the row.
+    merge_probability : float
+        Of making one label, such as "film/music", of two.
     task_probability : float
         Of a task description.
     example_probability : float
@@ -217,6 +219,7 @@ class AugmentationConfig:
     foreign_negative_probability: float = _share(0.1)
     wording_probability: float = _share(0.5)
     template_probability: float = _share(0.15)
+    merge_probability: float = _share(0.0)
     task_probability: float = _share(0.2)
     example_probability: float = _share(0.1)
     max_examples: int = _number(3, 1)

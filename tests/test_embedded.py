@@ -177,6 +177,11 @@ def test_the_model_without_transformers_is_the_same_to_the_bit(dtype):
     )
     texts = [*TEXTS, "the lazy dog " * 15, ""]
     np.testing.assert_array_equal(logits_of(light, texts), logits_of(whole, texts))
+    ids, mask = Engine(light).to_tensors([[101, 2003, 102], [101, 102]])
+    inputs = {"input_ids": ids, "attention_mask": mask, "class_input_ids": ids}
+    with torch.inference_mode():
+        one, other = (m.model(**inputs, class_attention_mask=mask) for m in (light, whole))
+    assert torch.equal(one.logits, other.logits)
     np.testing.assert_array_equal(
         Engine(light).text_vectors(texts), Engine(whole).text_vectors(texts)
     )

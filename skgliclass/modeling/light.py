@@ -24,6 +24,7 @@ from .embedded import (
     embedded_architecture,
     read_embedded_config,
 )
+from .features import Scores
 from .heads import FeaturesProjector, identity, marker_vectors
 from .lean import lean_forward
 from .loaded import (
@@ -65,6 +66,11 @@ class LightModel(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return self.model.logit_scale.dtype
+
+    def forward(self, **inputs: Any) -> Scores:
+        """Score labels against texts; the arguments are those of :class:`BiEncoder`."""
+        scores: Scores = self.model(**inputs)
+        return scores
 
     def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Give the texts' vectors, of shape (batch, width)."""

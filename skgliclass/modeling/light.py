@@ -67,9 +67,9 @@ class LightModel(nn.Module):
         """Of the weights."""
         return self.model.logit_scale.dtype
 
-    def forward(self, **inputs: Any) -> Scores:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **labels: Any) -> Scores:
         """Score labels against texts; the arguments are those of :class:`BiEncoder`."""
-        scores: Scores = self.model(**inputs)
+        scores: Scores = self.model(input_ids, attention_mask, **labels)
         return scores
 
     def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

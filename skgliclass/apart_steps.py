@@ -14,7 +14,7 @@ from .batching import plan_batches
 from .modeling.bi_encoder import BiEncoder
 from .modeling.features import Scores
 from .prompts import Prompt
-from .training_steps import MicroBatch, SharedVectors, Steps, label_tensors
+from .training_steps import MicroBatch, SharedVectors, Steps, label_tensors, lengths_of
 
 MAX_LABELS_A_STEP = 512
 """How many labels a bi-encoder compares in one step; of more, a random part with the true ones."""
@@ -40,7 +40,8 @@ class ApartSteps(Steps):
         column = np.full(len(self.data.labels), -1, dtype=np.int64)
         column[labels] = np.arange(len(labels))
         prompts = [] if self.frozen else [self._prompt(int(i)) for i in rows]
-        for part in self._groups(self._lengths(rows, prompts)):
+        lengths = lengths_of(prompts) if prompts else self.data.texts.lengths[rows]
+        for part in self._groups(lengths):
             targets = np.zeros((len(part), len(labels)), dtype=np.float32)
             mask = np.zeros((len(part), len(labels)), dtype=np.bool_)
             for i, j in enumerate(part):
@@ -120,12 +121,6 @@ class ApartSteps(Steps):
         text = self.data.texts[i][: self.room]
         examples = self._examples(i, self.room - len(text))
         return self.composer.compose([], text, self.data.task, examples)
-
-    def _lengths(self, rows: NDArray[np.intp], prompts: Sequence[Prompt]) -> NDArray[np.int64]:
-        if not prompts:
-            return self.data.texts.lengths[rows]
-        lengths = (len(prompt["input_ids"]) for prompt in prompts)
-        return np.fromiter(lengths, dtype=np.int64, count=len(prompts))
 
     @torch.no_grad()
     def _all_pooled(self) -> tuple[Tensor, Tensor]:

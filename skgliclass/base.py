@@ -110,16 +110,19 @@ class BaseGLiClass(BaseEstimator):
         kept = _ENGINES.get(self)
         if kept is None or kept[0] != key:
             engine = self._make_engine(whole=False)
-            if not engine.loaded.zero_shot:
-                raise UntrainedModelError(
-                    f"model={self.model!r} with architecture={self.architecture!r} is an encoder "
-                    "without trained classification heads, so its predictions would be arbitrary. "
-                    "Call fit(X, y) first, or choose a GLiClass checkpoint or, with "
-                    'architecture="auto", a sentence-transformers model or model="mini".'
-                )
+            self._check_trained(engine)
             kept = (key, engine)
             _ENGINES[self] = kept
         return kept[1]
+
+    def _check_trained(self, engine: Engine) -> None:
+        if not engine.loaded.zero_shot:
+            raise UntrainedModelError(
+                f"model={self.model!r} with architecture={self.architecture!r} is an encoder "
+                "without trained classification heads, so its predictions would be arbitrary. "
+                "Call fit(X, y) first, or choose a GLiClass checkpoint or, with "
+                'architecture="auto", a sentence-transformers model or model="mini".'
+            )
 
     def _engine_key(self) -> tuple[Any, ...]:
         names = "model", "architecture", "revision", "max_length", "device", "dtype", "n_jobs"

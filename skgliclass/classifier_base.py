@@ -296,8 +296,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         self._validate_params()
         label_set = self._current_label_set()
-        self._engine()  # refuses heads without training
-        save_estimator(self, self._make_engine().loaded, label_set, folder)
+        engine = self._make_engine()
+        self._check_trained(engine)
+        save_estimator(self, engine.loaded, label_set, folder)
 
     @classmethod
     def from_pretrained(

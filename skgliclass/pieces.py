@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 LABEL_MARKER = "<<LABEL>>"
 TEXT_MARKER = "<<SEP>>"
@@ -18,6 +18,11 @@ EXAMPLE_MARKER = "<<EXAMPLE>>"
 MARKERS = (LABEL_MARKER, TEXT_MARKER, EXAMPLE_MARKER)
 
 TokenIds = list[int]
+
+
+def add_marker_tokens(tokenizer: Tokenizer) -> None:
+    """Give a tokenizer the markers that it lacks, as special tokens."""
+    tokenizer.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in MARKERS])
 
 
 class PieceTokenizer:

@@ -19,7 +19,7 @@ from .modeling.uni_encoder import UniEncoder
 from .pieces import TokenIds
 from .prompts import Prompt
 from .training_data import choose_labels
-from .training_steps import MicroBatch, SharedVectors, Steps, label_tensors
+from .training_steps import MicroBatch, SharedVectors, Steps, label_tensors, lengths_of
 
 _WINDOW = 4096
 
@@ -41,7 +41,7 @@ class JointSteps(Steps):
             yield self._micro_batch(rows, [{}] * len(rows), chosen)
             return
         prompts = [self._prompt(int(i), own) for i, (own, _) in zip(rows, chosen, strict=True)]
-        for part in self._groups(_lengths_of(prompts)):
+        for part in self._groups(lengths_of(prompts)):
             yield self._micro_batch(
                 rows[part], [prompts[i] for i in part], [chosen[i] for i in part]
             )
@@ -135,7 +135,7 @@ class JointSteps(Steps):
             rows = np.arange(start, min(start + _WINDOW, len(self.data)))
             chosen = {i: self._choose(i) for i in rows.tolist()}
             prompts = [self._prompt(i, own) for i, (own, _) in chosen.items()]
-            for part in plan_batches(_lengths_of(prompts), self.engine.batch_tokens):
+            for part in plan_batches(lengths_of(prompts), self.engine.batch_tokens):
                 labels = [chosen[int(i)][0] for i in rows[part]]
                 inputs = self._inputs([prompts[i] for i in part], labels)
                 n_columns = max(map(len, labels))
@@ -187,8 +187,3 @@ class FusedSteps(JointSteps):
         for i, own in enumerate(labels):
             positions[i, : len(own)] = self._column[own]
         return {**inputs, "label_vectors": vectors[torch.from_numpy(positions)]}
-
-
-def _lengths_of(prompts: Sequence[Prompt]) -> NDArray[np.int64]:
-    lengths = (sum(map(len, prompt.values())) for prompt in prompts)
-    return np.fromiter(lengths, dtype=np.int64, count=len(prompts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from .inference import Engine
 from .modeling.features import Scores
 from .modeling.losses import focal_loss, loss_weight, mixed_loss
 from .pieces import TokenIds
+from .prompts import Prompt
 from .training_data import TrainingSet
 
 if TYPE_CHECKING:
@@ -156,6 +157,12 @@ class SharedVectors:
         if self.leaf.grad is not None:
             self._vectors.backward(self.leaf.grad)
             self.leaf.grad = None
+
+
+def lengths_of(prompts: Sequence[Prompt]) -> NDArray[np.int64]:
+    """Count the tokens of each prompt, over all of its sequences."""
+    lengths = (sum(map(len, prompt.values())) for prompt in prompts)
+    return np.fromiter(lengths, dtype=np.int64, count=len(prompts))
 
 
 def label_tensors(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from ..architectures import SUPPORTED_ARCHITECTURES
+from ..pieces import add_marker_tokens
 from ..prompts import EXAMPLE_MARKER, LABEL_MARKER, MARKERS, TEXT_MARKER
 from .bi_encoder import BiEncoder
 from .config import GLiClassConfig
@@ -85,8 +87,7 @@ def build_from_encoder(
             f"architecture={architecture!r} is unknown; choose from auto, "
             f"{', '.join(SUPPORTED_ARCHITECTURES)}."
         )
-    path = _module_path(source, "Transformer") if source.read_json("modules.json") else ""
-    encoder = _load_encoder(source.folder / path, dtype, architecture)
+    encoder = _load_encoder(_encoder_folder(source), dtype, architecture)
     fields: dict[str, Any] = {}
     if architecture != "bi-encoder":
         fields = _marker_fields(_add_markers(encoder, tokenizer))
@@ -134,16 +135,20 @@ def build_for_config(config: GLiClassConfig, source: Source, tokenizer: Tokenize
         The backbone's; where the configuration knows markers, they are added to it.
     """
     has_markers = config.class_token_index < config.encoder_config.vocab_size
-    path = _module_path(source, "Transformer") if source.read_json("modules.json") else ""
-    encoder = _load_encoder(source.folder / path, torch.float32, config.architecture_type)
+    encoder = _load_encoder(_encoder_folder(source), torch.float32, config.architecture_type)
     if has_markers:
         _add_markers(encoder, tokenizer)
-    config.encoder_config = encoder.config
-    if config.share_encoders:
-        config.label_model_config = encoder.config
+    _describe_backbone(config, encoder)
     model = _assemble(config, encoder, torch.float32)
     _set_identity_heads(model)
     return model
+
+
+def _describe_backbone(config: GLiClassConfig, encoder: PreTrainedModel) -> None:
+    """Let a configuration say what its backbone, and so a shared label encoder, is like."""
+    config.encoder_config = encoder.config
+    if config.share_encoders:
+        config.label_model_config = encoder.config
 
 
 def _marker_fields(marker_ids: dict[str, int]) -> dict[str, int]:
@@ -231,15 +236,13 @@ def add_markers(model: GLiClassModel, tokenizer: Tokenizer) -> None:
     ids = _marker_fields(_add_markers(encoder, tokenizer))
     for name, index in ids.items():
         setattr(config, name, index)
-    config.encoder_config = encoder.config
-    if config.share_encoders:
-        config.label_model_config = encoder.config
+    _describe_backbone(config, encoder)
 
 
 @torch.no_grad()
 def _add_markers(encoder: PreTrainedModel, tokenizer: Tokenizer) -> dict[str, int]:
     """Give the markers ids and embeddings near the mean of the words'."""
-    tokenizer.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in MARKERS])
+    add_marker_tokens(tokenizer)
     ids = {marker: tokenizer.token_to_id(marker) or 0 for marker in MARKERS}
     words: nn.Embedding = encoder.get_input_embeddings()
     n_words = words.num_embeddings
@@ -270,6 +273,11 @@ def _module_path(source: Source, kind: str) -> str:
         f"model={source.name!r}: modules.json lists no {kind} module, so that it is no "
         "transformer-based sentence encoder."
     )
+
+
+def _encoder_folder(source: Source) -> Path:
+    path = _module_path(source, "Transformer") if source.read_json("modules.json") else ""
+    return source.folder / path
 
 
 def _sentence_pooling(source: Source) -> str:

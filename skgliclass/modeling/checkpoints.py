@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from ..prompts import LABEL_MARKER, MARKERS, TEXT_MARKER
 from .backbones import build_from_encoder, build_from_sentence_transformer
 from .config import GLiClassConfig
-from .embedded import EMBEDDED_MAX_LENGTH, build_embedded, embedded_architecture
+from .embedded import as_loaded, build_embedded, embedded_architecture
 from .loaded import (
     LoadedModel,
     plain_tokenizer_config,
@@ -183,19 +183,7 @@ def _load_gliclass(
 
 def _load_embedded(source: Source, device: torch.device, dtype: torch.dtype) -> LoadedModel:
     tokenizer = _read_tokenizer(source.folder)
-    model = build_embedded(source, tokenizer, dtype)
-    limit = position_limit(model.config.encoder_config)
-    return LoadedModel(
-        model=model.to(device),
-        tokenizer=tokenizer,
-        label_tokenizer=tokenizer,
-        zero_shot=True,
-        max_length=min(EMBEDDED_MAX_LENGTH, limit or EMBEDDED_MAX_LENGTH),
-        position_limit=limit,
-        label_position_limit=_label_position_limit(model.config),
-        name=source.name,
-        tokenizer_config=plain_tokenizer_config(source),
-    )
+    return as_loaded(build_embedded(source, tokenizer, dtype).to(device), tokenizer, source)
 
 
 def _load_backbone(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from .loaded import LoadedModel, plain_tokenizer_config, position_limit
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -56,6 +57,23 @@ def build_embedded(
     model = build_for_config(config, source, tokenizer)
     add_changes(model, folder)
     return model.to(dtype).eval()
+
+
+def as_loaded(model: Any, tokenizer: Tokenizer, source: Source) -> LoadedModel:
+    """Give the embedded model, however it was put together, with what prepares its input."""
+    config = model.config
+    limit = position_limit(config.encoder_config)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        label_tokenizer=tokenizer,
+        zero_shot=True,
+        max_length=min(EMBEDDED_MAX_LENGTH, limit or EMBEDDED_MAX_LENGTH),
+        position_limit=limit,
+        label_position_limit=limit if config.share_encoders else None,
+        name=source.name,
+        tokenizer_config=plain_tokenizer_config(source),
+    )
 
 
 @torch.no_grad()

@@ -12,15 +12,14 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
-from tokenizers import AddedToken
 from torch import Tensor, nn
 
-from ..pieces import MARKERS
+from ..pieces import add_marker_tokens
 from .bi_encoder import BiEncoder
 from .embedded import (
-    EMBEDDED_MAX_LENGTH,
     FOLDER,
     add_changes,
+    as_loaded,
     embedded_architecture,
     read_embedded_config,
 )
@@ -29,8 +28,6 @@ from .heads import FeaturesProjector, identity, marker_vectors
 from .lean import lean_forward
 from .loaded import (
     LoadedModel,
-    plain_tokenizer_config,
-    position_limit,
     read_tokenizer_file,
     resolve_device,
     resolve_dtype,
@@ -130,19 +127,8 @@ def _load(source: Source, dtype: torch.dtype) -> LoadedModel:
     _set_backbone(model.model.encoder_model, load_file(source.folder / _WEIGHTS))
     add_changes(model, FOLDER)
     tokenizer = read_tokenizer_file(source.folder / "tokenizer.json")
-    tokenizer.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in MARKERS])
-    limit = position_limit(config.encoder_config)
-    return LoadedModel(
-        model=cast("Any", model.to(dtype)),
-        tokenizer=tokenizer,
-        label_tokenizer=tokenizer,
-        zero_shot=True,
-        max_length=min(EMBEDDED_MAX_LENGTH, limit or EMBEDDED_MAX_LENGTH),
-        position_limit=limit,
-        label_position_limit=limit,
-        name=source.name,
-        tokenizer_config=plain_tokenizer_config(source),
-    )
+    add_marker_tokens(tokenizer)
+    return as_loaded(model.to(dtype), tokenizer, source)
 
 
 def _set_backbone(encoder: nn.Module, stored: dict[str, Tensor]) -> None:

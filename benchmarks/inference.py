@@ -9,7 +9,8 @@ All methods score the same texts against the same K labels in float32, in turns 
 one process and on the same threads. The texts are a mixture of the sets of FOLDER/eval, short and
 long, as they are; the labels are intents of real length. ``--labels`` lists the K.
 
-- ``uni-encoder``: a new uni-encoder around MiniLM; the pipeline of the ``gliclass`` package.
+- ``uni-encoder``: a new uni-encoder around MiniLM whose texts and labels are pooled by their first
+  tokens, as in most published checkpoints; the pipeline of the ``gliclass`` package.
 - ``bi-encoder``: MiniLM as a bi-encoder; the pipeline of ``gliclass``, and sentence-transformers
   (encode the texts and the labels, cosine).
 - ``cross-encoder``: the same uni-encoder; the zero-shot pipeline of transformers on a MiniLM with a
@@ -70,6 +71,9 @@ def make_checkpoint(folder: Path, architecture: str = "uni-encoder") -> None:
     from skgliclass.modeling.sources import find_source
 
     loaded = load_model(str(find_source("mini").folder), architecture=architecture)
+    if architecture == "uni-encoder":
+        loaded.model.config.pooling_strategy = "first"
+        loaded.model.config.class_token_pooling = "first"
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in loaded.model.named_parameters():
@@ -164,7 +168,8 @@ def measured_peak() -> float:
 def count_operations(folder: Path, texts: list[str], labels: list[str]) -> float:
     """Count the floating-point operations that the sequences need without padding.
 
-    Matrix products and attention of every layer for every token; nothing is saved on the last.
+    Matrix products and attention of every layer for every token; of a uni-encoder's last layer only
+    what the pooled tokens need.
     """
     engine = make_engine(folder)
     config = engine.loaded.model.config.encoder_config
@@ -174,9 +179,12 @@ def count_operations(folder: Path, texts: list[str], labels: list[str]) -> float
     own = np.asarray([len(ids) for ids in engine.text_ids(texts)])
     lengths = np.minimum(own + beside, engine.max_length).astype(float)
     width, inner = config.hidden_size, config.intermediate_size
-    per_token = 2 * (4 * width**2 + 2 * width * inner)
-    layers = lengths * per_token + 4 * lengths**2 * width
-    return float(config.num_hidden_layers * layers.sum())
+    keys_and_values = 4 * width**2 * lengths
+    # A query, what becomes of what it reads, and the reading.
+    of_query = 2 * (2 * width**2 + 2 * width * inner) + 4 * lengths * width
+    in_last = lengths if engine.encodes_labels_apart else 1 + len(labels)
+    queries = (config.num_hidden_layers - 1) * lengths + in_last
+    return float((config.num_hidden_layers * keys_and_values + queries * of_query).sum())
 
 
 def main() -> None:

@@ -63,6 +63,23 @@ def test_the_lean_pass_gives_the_token_vectors_of_transformers(config_class, len
     assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
 
 
+def test_positions_that_nobody_reads_change_no_other(lean_passes):
+    encoder = make_encoder()
+    ids, mask = sequences(9, 4, 1)
+    read = torch.zeros_like(mask)
+    read[0, [0, 3, 8]] = 1
+    read[1, 2] = 1
+    with torch.no_grad():
+        expected = encoder(input_ids=ids, attention_mask=mask)[0]
+    with torch.inference_mode():
+        got = lean.run_encoder(encoder, ids, mask, read)
+    assert len(lean_passes) == 1
+    chosen = read.bool()
+    torch.testing.assert_close(got[chosen], expected[chosen], rtol=0, atol=2e-6)
+    # The row that reads nothing gets one position all the same, as every row has three.
+    assert not torch.allclose(got[0, 1], expected[0, 1], rtol=0, atol=1e-3)
+
+
 def test_reduced_precision_stays_close():
     encoder = make_encoder().bfloat16()
     ids, mask = sequences(9, 4)

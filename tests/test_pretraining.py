@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from tiny import encoder_checkpoint, sentence_transformer
+from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass import GLiClassClassifier
 from skgliclass.__main__ import main
@@ -26,6 +26,7 @@ from skgliclass.pretraining.chunks import Chunks
 from skgliclass.pretraining.config import (
     AugmentationConfig,
     MixtureConfig,
+    ModelConfig,
     config_from_table,
     read_config,
 )
@@ -378,6 +379,16 @@ def test_examples_never_show_the_rows_own_text(config, backbone):
             assert set(example.labels) <= set(row.labels)
 
 
+@pytest.mark.parametrize(("vary", "numbers"), [(False, {3}), (True, {1, 2, 3})])
+def test_the_number_of_examples_may_vary(config, backbone, vary, numbers):
+    config = with_fields(
+        config, "augmentation", example_probability=1.0, max_examples=3, vary_examples=vary
+    )
+    engine = Engine(initial_model(config.model, 0), max_length=64)
+    chunks = Chunks(engine, mixture_of(config), config, Engine(load_model(backbone)))
+    assert {len(row.examples) for row in chunks.draw(0) if row.examples} == numbers
+
+
 def test_distilled_targets_mix_truth_and_the_teachers_probabilities(config, backbone):
     mixture = mixture_of(config)
     teacher = Engine(load_model(backbone))
@@ -578,6 +589,25 @@ def test_a_bi_encoder_trains_too_and_can_be_shown_examples(config, data, tmp_pat
 
 
 @pytest.mark.parametrize("architecture", ["uni-encoder", "bi-encoder"])
+def test_a_trained_model_is_trained_further(config, data, tmp_path, architecture):
+    first = with_fields(config, "model", architecture=architecture, logit_scale=7.0)
+    pretrain(first, data, tmp_path / "first")
+    folder = str(tmp_path / "first" / "model")
+    further = replace(config, model=ModelConfig(folder, max_length=64))
+    start = initial_model(further.model, 0).model.state_dict()
+    trained = weights_of(tmp_path / "first")
+    assert all(torch.equal(value, trained[name]) for name, value in start.items())
+    pretrain(further, data, tmp_path / "second")
+    second = load_model(str(tmp_path / "second" / "model")).model
+    changed = "model.encoder_model.encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(second.state_dict()[changed], start[changed])
+    assert second.config.architecture_type == architecture
+    # What it was before is the teacher, and is still there.
+    again = load_model(folder).model.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in start.items())
+
+
+@pytest.mark.parametrize("architecture", ["uni-encoder", "bi-encoder"])
 def test_layers_alone_can_be_trained(config, data, tmp_path, architecture):
     config = with_fields(config, "model", architecture=architecture)
     config = with_fields(config, "training", trainable="layers")
@@ -661,11 +691,19 @@ def test_changed_data_are_refused_on_resuming(config, data, tmp_path):
         pretrain(config, tmp_path, tmp_path / "run", resume=True)
 
 
-def test_a_model_that_is_a_gliclass_already_is_refused(config, data, tmp_path):
+def test_a_trained_model_takes_no_settings_of_a_new_one(config, data, tmp_path):
     pretrain(config, data, tmp_path / "run", max_minutes=1e-9)
     folder = str(finish(tmp_path / "run"))
-    with pytest.raises(ValueError, match="is a GLiClass already"):
-        initial_model(replace(config.model, backbone=folder), 0)
+    with pytest.raises(ValueError, match=r"model.scorer has no effect: .*, a GLiClass that"):
+        initial_model(ModelConfig(folder, scorer="mlp"), 0)
+
+
+def test_tasks_need_a_prompt_in_which_they_precede_the_text(config, data, tmp_path):
+    folder = tmp_path / "text-first"
+    reference_checkpoint(folder, prompt_first=False)
+    config = replace(config, model=ModelConfig(str(folder)))
+    with pytest.raises(ValueError, match=r"augmentation.task_probability must be 0: in the prompt"):
+        pretrain(config, data, tmp_path / "run")
 
 
 # The command.

@@ -12,7 +12,7 @@ from .encoders import make_encoder
 from .features import Scores
 from .joint import make_projector
 from .lean import run_encoder
-from .pooling import pool
+from .pooling import looked_at, pool
 from .scorers import make_scorer
 
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ class BiEncoder(nn.Module):
         return logits
 
     def _pooled(self, encoder: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> Tensor:
-        hidden = run_encoder(encoder, input_ids, mask)
-        return pool(hidden, mask, self.config.pooling_strategy)
+        strategy = self.config.pooling_strategy
+        hidden = run_encoder(encoder, input_ids, mask, looked_at(mask, strategy))
+        return pool(hidden, mask, strategy)
 
     def _finish(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, eps=1e-8, dim=-1) if self.config.normalize_features else vectors

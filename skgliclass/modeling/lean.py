@@ -19,7 +19,12 @@ _LEAN = {
 }
 
 
-def run_encoder(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def run_encoder(
+    encoder: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    read: Tensor | None = None,
+) -> Tensor:
     """Give the token vectors of a backbone's last layer.
 
     Parameters
@@ -28,16 +33,19 @@ def run_encoder(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Ten
         The backbone.
     input_ids, attention_mask : Tensor of shape (batch, length)
         Sequences, padded on the right.
+    read : Tensor of shape (batch, length), optional
+        Nonzero at the positions whose vectors will be looked at; by default all that are no
+        padding. The last layer then need not compute the others.
 
     Returns
     -------
     Tensor of shape (batch, length, width)
         In inference mode on a CPU, a BERT, RoBERTa or XLM-RoBERTa goes through the module's own
         weights in the same order, but in place and without what serves training only. Vectors at
-        padded positions have no meaning.
+        padded positions, and at those that will not be looked at, have no meaning.
     """
     if _can_be_lean(encoder, input_ids):
-        return lean_forward(encoder, input_ids, attention_mask)
+        return lean_forward(encoder, input_ids, attention_mask, read)
     hidden: Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
     return hidden
 
@@ -73,23 +81,45 @@ def _of(layer: Any) -> tuple[nn.Linear, ...]:
     )
 
 
-def lean_forward(encoder: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def lean_forward(
+    encoder: Any, input_ids: Tensor, attention_mask: Tensor, read: Tensor | None = None
+) -> Tensor:
     """Run a BERT-like encoder in inference mode on a CPU; see :func:`run_encoder`."""
-    n_rows, length = input_ids.shape
-    embedded = encoder.embeddings(input_ids=input_ids)
-    heads = n_rows, length, encoder.config.num_attention_heads, -1
-    hidden = embedded.view(n_rows * length, -1)
+    hidden = encoder.embeddings(input_ids=input_ids)
     bias = _attention_bias(attention_mask, hidden.dtype)
-    for layer in _layers(encoder):
-        query, key, value, dense, inner, outer = _of(layer)
-        q, k, v = (m(hidden).view(heads).transpose(1, 2) for m in (query, key, value))
-        read = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
-        read = dense(read.reshape(hidden.shape)).add_(hidden)
-        hidden = layer.attention.output.LayerNorm(read)
-        # The activations of the inner layer are the largest there are: no second copy of them.
-        activated = torch.ops.aten.gelu_(inner(hidden))
-        hidden = layer.output.LayerNorm(outer(activated).add_(hidden))
-    return hidden.view_as(embedded)
+    n_heads = encoder.config.num_attention_heads
+    *layers, last = _layers(encoder)
+    for layer in layers:
+        hidden = _run_layer(layer, hidden, hidden, bias, n_heads)
+    if read is None:
+        return _run_layer(last, hidden, hidden, bias, n_heads)
+    # Every row has the same number of positions, so that they form a tensor: where it reads fewer
+    # than another it gets some that nobody reads.
+    n_read = max(1, int(read.count_nonzero(dim=1).max()))
+    positions = read.ne(0).int().argsort(dim=1, descending=True, stable=True)[:, :n_read]
+    places = positions[:, :, None].expand(-1, -1, hidden.shape[2])
+    vectors = _run_layer(last, hidden.gather(1, places), hidden, bias, n_heads)
+    return hidden.scatter_(1, places, vectors)
+
+
+def _run_layer(
+    layer: Any, asking: Tensor, hidden: Tensor, bias: Tensor | None, n_heads: int
+) -> Tensor:
+    """Give a layer's vectors of the positions that are asking, which read all of `hidden`."""
+    query, key, value, dense, inner, outer = _of(layer)
+    # Products of matrices are faster than those of batches of them.
+    flat, asked = (tensor.reshape(-1, tensor.shape[2]) for tensor in (hidden, asking))
+    q, k, v = (
+        module(vectors).view(len(hidden), -1, n_heads, hidden.shape[2] // n_heads).transpose(1, 2)
+        for module, vectors in ((query, asked), (key, flat), (value, flat))
+    )
+    read = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    read = dense(read.transpose(1, 2).reshape(asked.shape)).add_(asked)
+    attended = layer.attention.output.LayerNorm(read)
+    # The activations of the inner layer are the largest there are: no second copy of them.
+    activated = torch.ops.aten.gelu_(inner(attended))
+    done: Tensor = layer.output.LayerNorm(outer(activated).add_(attended))
+    return done.view_as(asking)
 
 
 def _attention_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor | None:

@@ -38,13 +38,35 @@ def pool(hidden: Tensor, mask: Tensor, strategy: str, n_zeros: Tensor | None = N
     return _mean_or_sum(hidden, real, strategy, n_zeros)
 
 
+def looked_at(mask: Tensor, strategy: str) -> Tensor | None:
+    """Tell which positions :func:`pool` looks at.
+
+    Parameters
+    ----------
+    mask : Tensor of shape (batch, length)
+        Nonzero at the positions that count.
+    strategy : str
+        One of ``POOLINGS``.
+
+    Returns
+    -------
+    Tensor of shape (batch, length), bool, or None if it is all that count
+    """
+    if strategy not in ("first", "last"):
+        return None
+    chosen = torch.zeros_like(mask, dtype=torch.bool)
+    return chosen.scatter_(1, _position(mask.bool(), strategy)[:, None], True)
+
+
 def _pick(hidden: Tensor, real: Tensor, strategy: str) -> Tensor:
-    positions = torch.arange(real.shape[1], device=real.device)
+    return hidden[torch.arange(len(hidden), device=hidden.device), _position(real, strategy)]
+
+
+def _position(real: Tensor, strategy: str) -> Tensor:
     if strategy == "first":
-        chosen = real.int().argmax(dim=1)
-    else:
-        chosen = positions.masked_fill(~real, -1).amax(dim=1).clamp_min(0)
-    return hidden[torch.arange(len(hidden), device=hidden.device), chosen]
+        return real.int().argmax(dim=1)
+    positions = torch.arange(real.shape[1], device=real.device)
+    return positions.masked_fill(~real, -1).amax(dim=1).clamp_min(0)
 
 
 def _maximum(hidden: Tensor, real: Tensor, strategy: str, n_zeros: Tensor | None) -> Tensor:

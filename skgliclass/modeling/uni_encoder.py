@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import GLiClassConfig
@@ -13,6 +14,7 @@ from .features import Features, Markers, class_features
 from .heads import LayerwiseAttention
 from .joint import JointModel
 from .lean import run_encoder
+from .pooling import looked_at
 
 
 class UniEncoder(JointModel):
@@ -60,10 +62,11 @@ class UniEncoder(JointModel):
         ]
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Give the token vectors that heads work on, of shape (batch, length, width)."""
+        """Give the token vectors, those that heads work on, of shape (batch, length, width)."""
         layer, squeeze = self.config.encoder_layer_id, self.config.squeeze_layers
         if layer == -1 and not squeeze and not self.config.use_segment_embeddings:
-            return run_encoder(self.encoder_model, input_ids, attention_mask)
+            read = self._looked_at(input_ids, attention_mask)
+            return run_encoder(self.encoder_model, input_ids, attention_mask, read)
         output = self._run(input_ids, attention_mask, all_layers=squeeze or layer != -1)
         if layer != -1:
             chosen: Tensor = output.hidden_states[layer]
@@ -97,6 +100,20 @@ class UniEncoder(JointModel):
         text, text_mask = self.pooled_text(hidden, input_ids, attention_mask)
         classes = class_features(hidden, input_ids, attention_mask, markers, config)
         return Features(text, text_mask, classes, markers.class_mask)
+
+    def _looked_at(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | None:
+        """Tell which positions :meth:`_features` looks at; None where it may be all."""
+        config = self.config
+        if config.use_lstm or config.class_token_pooling == "average":
+            return None
+        part, _ = self._text_part(input_ids, attention_mask)
+        text = looked_at(part, config.pooling_strategy)
+        if text is None:
+            return None
+        of_labels = input_ids.eq(config.class_token_index) & attention_mask.bool()
+        if not config.embed_class_token:
+            of_labels = F.pad(of_labels[:, :-1], (1, 0))
+        return text | of_labels
 
     def _segments(self, input_ids: Tensor) -> Tensor:
         """Tell labels (0) from what follows the first text marker (1)."""

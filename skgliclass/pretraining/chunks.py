@@ -98,8 +98,13 @@ class Chunks:
                 rows = [own.rows[drawn[p][1]] for p in places]
                 found = self._neighbours.rows(own, rows, config.max_examples)
                 for place, examples in zip(places, found, strict=True):
-                    shown[place] = examples
+                    shown[place] = examples[: self._n_examples(rng)]
         return shown
+
+    def _n_examples(self, rng: np.random.Generator) -> int:
+        most = self._config.augmentation.max_examples
+        vary = self._config.augmentation.vary_examples
+        return int(rng.integers(1, most + 1)) if vary else most
 
     def _targets(self, rows: Sequence[DrawnRow]) -> list[list[float]]:
         """Mix what is known with the teacher's opinion, which cross-entropy is linear in."""

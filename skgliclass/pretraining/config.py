@@ -39,7 +39,8 @@ class ModelConfig:
     ----------
     backbone : str
         A folder or a hub id: a sentence encoder or a plain encoder. all-MiniLM-L6-v2 is found where
-        the extra ``mini`` installed it.
+        the extra ``mini`` installed it. A GLiClass is trained further as it is; beside it only
+        `max_length` may be given.
     architecture : str
         How labels and text meet.
     pooling : {"avg", "first"}
@@ -203,6 +204,8 @@ class AugmentationConfig:
         Of in-context examples: rows of the same set near to the text.
     max_examples : int
         How many of them at most.
+    vary_examples : bool
+        Whether their number is random, from one to `max_examples`.
     sigmoid_probability : float
         Of judging the labels of a row with one true label independently.
     no_true_probability : float
@@ -223,6 +226,7 @@ class AugmentationConfig:
     task_probability: float = _share(0.2)
     example_probability: float = _share(0.1)
     max_examples: int = _number(3, 1)
+    vary_examples: bool = False
     sigmoid_probability: float = _share(0.2)
     no_true_probability: float = _share(0.1)
     pool_size: int = _number(500, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import cast
 
 import torch
@@ -16,13 +16,13 @@ from ..modeling.config import GLiClassConfig
 from ..modeling.heads import FeaturesProjector
 from ..modeling.loaded import LoadedModel
 from ..modeling.scorers import make_scorer
-from ..modeling.sources import find_source
+from ..modeling.sources import EMBEDDED, find_source
 from ..pieces import EXAMPLE_MARKER, LABEL_MARKER, TEXT_MARKER, PieceTokenizer
 from .config import ModelConfig
 
 
 def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> LoadedModel:
-    """Build a new GLiClass around a backbone.
+    """Build a new GLiClass around a backbone, or take one that is to be trained further.
 
     Parameters
     ----------
@@ -42,14 +42,10 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     Raises
     ------
     OSError, ValueError
-        If the backbone cannot be loaded, or is a GLiClass already.
+        If the backbone cannot be loaded, or is a GLiClass and there are other settings for it.
     """
-    kind = (find_source(config.backbone).read_json("config.json") or {}).get("model_type")
-    if kind == GLiClassConfig.model_type:
-        raise ValueError(
-            f"model.backbone is {config.backbone!r}, which is a GLiClass already; give a sentence "
-            "encoder or a plain encoder."
-        )
+    if is_gliclass(config.backbone):
+        return _trained_model(config, device)
     shared = load_model(
         config.backbone, architecture=config.architecture, device=device, dtype="float32"
     )
@@ -85,6 +81,25 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
         add_markers(model, loaded.tokenizer)
     _set_markers(loaded, config.markers)
     return loaded
+
+
+def is_gliclass(model: str) -> bool:
+    """Tell whether a name stands for a GLiClass, and not for a backbone of a new one."""
+    config = find_source(model).read_json("config.json") or {}
+    return model == EMBEDDED or config.get("model_type") == GLiClassConfig.model_type
+
+
+def _trained_model(config: ModelConfig, device: str) -> LoadedModel:
+    """Go on with a GLiClass as it is."""
+    without_effect = replace(ModelConfig(), backbone=config.backbone, max_length=config.max_length)
+    for name, value in asdict(config).items():
+        if value != getattr(without_effect, name):
+            raise ValueError(
+                f"model.{name} has no effect: model.backbone is {config.backbone!r}, a GLiClass "
+                "that is trained further as it is. Leave it out."
+            )
+    loaded = load_model(config.backbone, device=device, dtype="float32")
+    return replace(loaded, model=copy.deepcopy(loaded.model))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ class Neighbours:
     Parameters
     ----------
     engine : Engine
-        Of a model whose vectors compare by their cosine.
+        Of the frozen model, whose vectors compare by their cosine.
     pool_size : int
         Among how many rows of a set rows are searched.
     seed : int

@@ -22,7 +22,7 @@ from ..training_data import LabelledRows, make_training_set
 from .checkpoint import NAME, Checkpoint, read_checkpoint, write_checkpoint
 from .chunks import Chunks, needs_teacher
 from .config import PretrainingConfig
-from .initial import initial_model
+from .initial import initial_model, is_gliclass
 from .mixture import LabelledSet, Mixture, make_mixture, read_sets
 from .scores import sample_rows, score_sets
 from .wordings import read_wordings
@@ -149,6 +149,11 @@ class _Pretraining:
         self.loaded = initial_model(config.model, config.training.seed, device)
         teacher = _teacher(config, device) if needs_teacher(config) else None
         self.run = _make_run(self.loaded, config)
+        if config.augmentation.task_probability and not self.run.engine.composer().glues_task:
+            raise ValueError(
+                "augmentation.task_probability must be 0: in the prompts of "
+                f"{self.loaded.name!r} the task description does not directly precede the text."
+            )
         self.chunks = Chunks(self.run.engine, mixture, config, teacher)
         self.chunk = -1
         self.step = 0
@@ -309,7 +314,8 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
 
 
 def _teacher(config: PretrainingConfig, device: str) -> Engine:
-    loaded = load_model(config.model.backbone, architecture="bi-encoder", device=device)
+    architecture = "auto" if is_gliclass(config.model.backbone) else "bi-encoder"
+    loaded = load_model(config.model.backbone, architecture=architecture, device=device)
     return Engine(loaded, max_length=min(config.model.max_length, loaded.max_length))
 
 

@@ -5,9 +5,10 @@
     python benchmarks/inference.py --data FOLDER --compare bi-encoder
     python benchmarks/inference.py --data FOLDER --compare cross-encoder --texts 24
 
-All methods score the same texts against the same K labels in float32, in turns (A B A B ...), in
-one process and on the same threads. The texts are a mixture of the sets of FOLDER/eval, short and
-long, as they are; the labels are intents of real length. ``--labels`` lists the K.
+All methods score the same texts against the same K labels in turns (A B A B ...), in one process
+and on the same threads, in float32 (ours in ``--dtype``). The texts are a mixture of the sets of
+FOLDER/eval, short and long, as they are; the labels are intents of real length. ``--labels`` lists
+the K.
 
 - ``uni-encoder``: a new uni-encoder around MiniLM whose texts and labels are pooled by their first
   tokens, as in most published checkpoints; the pipeline of the ``gliclass`` package.
@@ -82,11 +83,11 @@ def make_checkpoint(folder: Path, architecture: str = "uni-encoder") -> None:
     save_checkpoint(folder, loaded)
 
 
-def make_engine(folder: Path) -> Any:
+def make_engine(folder: Path, dtype: str = "float32") -> Any:
     from skgliclass.inference import Engine
     from skgliclass.modeling.checkpoints import load_model
 
-    return Engine(load_model(str(folder), dtype="float32"))
+    return Engine(load_model(str(folder), dtype=dtype))
 
 
 def make_gliclass(folder: Path, batch_size: int) -> Method:
@@ -143,7 +144,7 @@ def make_methods(args: argparse.Namespace, folder: Path) -> dict[str, Method]:
     """Give ours and its alternatives."""
     is_bi = args.compare == "bi-encoder"
     make_checkpoint(folder, "bi-encoder" if is_bi else "uni-encoder")
-    methods: dict[str, Method] = {"ours": make_engine(folder).logits}
+    methods: dict[str, Method] = {"ours": make_engine(folder, args.dtype).logits}
     for size in args.batch_sizes:
         if args.compare == "cross-encoder":
             methods[f"cross-encoder, batch {size}"] = make_cross_encoder(size)
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--labels", nargs="*", type=int)
     parser.add_argument("--label-set", default="clinc150")
     parser.add_argument("--batch-sizes", nargs="*", type=int, default=[8, 32])
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -241,7 +243,7 @@ def print_table(
     others = [name for name in methods if name != "ours"]
     titles = ["labels", "ours, texts/s", *(f"x {name}" for name in others), "share of the peak"]
     print(f"\ntorch {torch.__version__}, transformers {transformers.__version__}, ", end="")
-    print(f"{args.threads} threads, {n_texts} texts, float32\n")
+    print(f"{args.threads} threads, {n_texts} texts, ours in {args.dtype}\n")
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for k, seconds in results.items():
         ours = np.asarray(seconds["ours"])

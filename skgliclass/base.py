@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from .exceptions import UntrainedModelError
 from .fitting import FitState
 from .labels import LabelSet
+from .persistence import FILE as SAVED_FILE
 from .scoring_options import ScoringOptions
 from .texts import as_texts
 
@@ -96,6 +98,7 @@ class BaseGLiClass(BaseEstimator):
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet and has no labels. "
                 "Call fit(X, y) first, or give labels=[...] to classify without fitting."
+                + _hint_of_saved(self.model, type(self).__name__)
             )
         return label_set
 
@@ -227,6 +230,13 @@ def _errors_naming(parameter: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(re.sub(r"\bmodel=", f"{parameter}=", str(error))) from error
+
+
+def _hint_of_saved(model: str, kind: str) -> str:
+    """Say how to read a saved classifier, where a model is the folder of one."""
+    if not (Path(model) / SAVED_FILE).is_file():
+        return ""
+    return f" {model!r} holds a saved classifier: read it with {kind}.from_pretrained."
 
 
 def whole_steps(update: Callable[[int], object]) -> Callable[[float], None]:

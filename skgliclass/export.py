@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from .inference import Engine
 from .modeling.checkpoints import load_model
 from .modeling.graphs import Graph, make_graphs
 from .modeling.loaded import LoadedModel
+from .modeling.sources import find_source
+from .persistence import FILE as SAVED_FILE
 from .prompts import PieceTokenizer
 
 FILE = "prompt.json"
@@ -36,7 +38,8 @@ def export_onnx(
     folder : str or path
         Where to; made if missing. It gets ``model.onnx`` (of a bi-encoder ``texts.onnx``,
         ``labels.onnx`` and ``scorer.onnx``), ``tokenizer.json`` (and ``label_tokenizer.json`` where
-        labels have one of their own), and ``prompt.json``, which says how to build the inputs.
+        labels have one of their own), and ``prompt.json``, which says how to build the inputs; of a
+        saved classifier also ``skgliclass.json``, with its classes, temperature and thresholds.
     revision : str, optional
         The branch, tag or commit of a hub repository.
 
@@ -55,9 +58,16 @@ def export_onnx(
         If the model's architecture cannot be exported.
     UntrainedModelError
         If the model has no trained heads.
+
+    Warns
+    -----
+    UserWarning
+        If a saved classifier puts labelled texts in the prompt, which the graphs do not.
     """
     _check_installed()
+    saved = None
     if isinstance(model, str):
+        saved = find_source(model, revision).read_json(SAVED_FILE)
         model = load_model(model, revision=revision, device="cpu", dtype="float32")
     _check_exact(model)
     if not model.zero_shot:
@@ -75,7 +85,22 @@ def export_onnx(
     model.tokenizer.save(str(folder / "tokenizer.json"))
     if model.label_tokenizer is not model.tokenizer:
         model.label_tokenizer.save(str(folder / "label_tokenizer.json"))
+    if saved is not None:
+        text = json.dumps(saved, indent=2, ensure_ascii=False)
+        (folder / SAVED_FILE).write_text(text + "\n", encoding="utf-8")
+        _warn_of_examples(saved["parameters"])
     return folder
+
+
+def _warn_of_examples(parameters: Mapping[str, Any]) -> None:
+    names = [name for name in ("examples", "n_retrieved") if parameters.get(name)]
+    if names:
+        warnings.warn(
+            f"The classifier was saved with {' and '.join(names)}, but what runs the graphs has to "
+            "put labelled texts in the prompt itself.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _check_installed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,11 +158,24 @@ def _pairs_of_mapping(labels: Mapping[Any, Any]) -> list[tuple[Any, str]]:
             f"labels[{name!r}] is a string while others are lists or dicts. "
             f"In a hierarchy, write labels[{name!r}] as a list of labels."
         )
-    return [(name, name) for name in flatten_hierarchy(labels)]
+    names = flatten_hierarchy(labels)
+    twice = next((name for name, n in Counter(names).items() if n > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"labels: the hierarchy has two leaves with the dotted name {twice!r}; every class "
+            "needs a name of its own."
+        )
+    return [(name, name) for name in names]
 
 
 def _leaf_names(branch: Any, path: str) -> list[Any]:
-    if isinstance(branch, str | bytes) or not isinstance(branch, Iterable):
+    if isinstance(branch, str):
+        raise TypeError(
+            f"labels: {path!r} stands for the string {branch!r}. In a hierarchy a name stands for "
+            "a list or a dict; the model reads the dotted names of the leaves, which can have no "
+            "other texts. To choose the texts, write a dict of classes without branches."
+        )
+    if isinstance(branch, bytes) or not isinstance(branch, Iterable):
         raise TypeError(
             f"labels: the branch {path!r} of the hierarchy must be a list or a dict, "
             f"got {type(branch).__name__} ({branch!r})."

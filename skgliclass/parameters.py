@@ -95,8 +95,9 @@ PARAMETERS: dict[str, Parameter] = {
     "example_format": Parameter(
         '{"marker", "tags"}',
         "How labelled texts are written in the prompt, as the model was trained: with the "
-        "``<<EXAMPLE>>`` token, or in the older format with ``<<TRUE_LABEL>>``. The latter is a "
-        "part of the text, so it alone works with a bi-encoder.",
+        "``<<EXAMPLE>>`` token, as the embedded model was, or in the older format with "
+        "``<<TRUE_LABEL>>``. The latter is a part of the text, so it alone works with a bi-encoder "
+        "that knows no markers.",
         [StrOptions({"marker", "tags"})],
     ),
     "n_retrieved": Parameter(

@@ -56,6 +56,7 @@ def save_estimator(
     from .modeling.checkpoints import save_checkpoint
 
     state = estimator._fit_state
+    store = state.store if state is not None and estimator.n_retrieved else None
     content = {
         "format": _FORMAT,
         "skgliclass_version": __version__,
@@ -67,13 +68,17 @@ def save_estimator(
         if state is None or state.thresholds is None
         else [float(value) for value in state.thresholds],
         "hierarchy": _json_hierarchy(estimator.labels),
-        "keeps_examples": state is not None and state.store is not None,
+        "keeps_examples": store is not None,
         "parameters": _json_parameters(estimator),
     }
     text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain_value)
     save_checkpoint(folder, loaded)
-    if state is not None and state.store is not None:
-        _write_store(Path(folder), state.store)
+    if store is None:
+        # What another classifier left here may be seen by no one who was given this one.
+        for name in (_EXAMPLES_FILE, _VECTORS_FILE):
+            (Path(folder) / name).unlink(missing_ok=True)
+    else:
+        _write_store(Path(folder), store)
     (Path(folder) / FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -87,7 +92,8 @@ def load_estimator(
     OSError
         If there is no such model.
     ValueError
-        If the folder holds another kind of classifier, or was written by a later version.
+        If the folder holds another kind of classifier, was written by a later version, or lacks
+        the labelled texts that it shows.
     """
     from .modeling.sources import find_source
 
@@ -124,7 +130,7 @@ def load_estimator(
             temperature=float(content["temperature"]),
             thresholds=None if thresholds is None else np.asarray(thresholds, dtype=np.float32),
             store=_read_store(source.folder, estimator.retrieval_backend)
-            if content.get("keeps_examples")
+            if content.get("keeps_examples") and estimator.n_retrieved
             else None,
         )
     return estimator
@@ -140,17 +146,22 @@ def _write_store(folder: Path, store: ExampleStore) -> None:
 
 
 def _read_store(folder: Path, backend: str) -> ExampleStore:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     from .retrieval import ExampleStore
 
-    content = json.loads((folder / _EXAMPLES_FILE).read_text(encoding="utf-8"))
-    return ExampleStore(
-        [row["text"] for row in content],
-        load_file(folder / _VECTORS_FILE)["vectors"],
-        [row["labels"] for row in content],
-        backend=backend,
-    )
+    try:
+        content = json.loads((folder / _EXAMPLES_FILE).read_text(encoding="utf-8"))
+        texts, labels = [row["text"] for row in content], [row["labels"] for row in content]
+        vectors = load_file(folder / _VECTORS_FILE)["vectors"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(
+            f"The labelled texts that the classifier in {str(folder)!r} shows (n_retrieved) cannot "
+            f"be read: {type(error).__name__}: {error}. Restore {_EXAMPLES_FILE} and "
+            f"{_VECTORS_FILE}, or pass n_retrieved=0 to do without them."
+        ) from error
+    return ExampleStore(texts, vectors, labels, backend=backend)
 
 
 def _json_hierarchy(labels: Any) -> dict[str, Any] | None:

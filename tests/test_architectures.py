@@ -365,6 +365,25 @@ def test_mixed_precision(tmp_path, kind):
         assert half(**inputs).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("architecture", ["bi-encoder", "uni-encoder"])
+def test_cosines_are_not_rounded_to_reduced_precision(tmp_path, architecture):
+    reference_checkpoint(
+        tmp_path, architecture_type=architecture, prompt_first=True, normalize_features=True
+    )
+    model = GLiClassModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    inputs = batch(model.config, random_rows(model.config))
+    with torch.no_grad():
+        output = model(**inputs, output_text_embeddings=True, output_class_embeddings=True)
+    text, labels = output.text_embeddings, output.class_embeddings
+    assert text.dtype == labels.dtype == output.logits.dtype == torch.float32
+    torch.testing.assert_close(text.norm(dim=-1), torch.ones(len(text)))
+    labels = labels.expand(len(text), *labels.shape[-2:])
+    cosines = torch.einsum("bd,bkd->bk", text, labels)
+    scaled = cosines * model.model.logit_scale.float()
+    kept = output.class_mask.bool()
+    torch.testing.assert_close(output.logits[kept], scaled[kept], rtol=1e-5, atol=1e-5)
+
+
 # What only a uni-encoder has.
 
 

@@ -3,6 +3,7 @@ import json
 
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 from tiny import reference_checkpoint
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, __version__
@@ -103,6 +104,12 @@ def test_a_saved_classifier_has_its_own_labels_kind_and_thresholds(model, tmp_pa
         assert result["label"].tolist() == clf.predict(TEXTS).tolist()
         assert main(["classify", *TEXTS, "--model", folder, "--multi-label"]) == 2
         assert "holds a GLiClassClassifier, which is for the other" in capsys.readouterr().err
+
+
+def test_a_saved_classifier_as_a_model_is_told_apart(model, tmp_path):
+    GLiClassClassifier(model, LABELS).save_pretrained(tmp_path)
+    with pytest.raises(NotFittedError, match=r"read it with GLiClassClassifier.from_pretrained"):
+        GLiClassClassifier(str(tmp_path)).predict(TEXTS)
 
 
 def test_blank_lines_of_stdin_are_named(model, monkeypatch, capsys):

@@ -447,6 +447,10 @@ def test_a_bar_on_long_work(bi, tmp_path, capsys):
     [
         (["train", "nowhere.json"], "nowhere.json: there is no such file"),
         (["evaluate", "nowhere.json"], "nowhere.json: there is no such file"),
+        (
+            ["evaluate", "{own}", "--model", "{multi}", "--multi-label"],
+            "own.csv: row 2 has the label 'elsewhere', which is none of the classes of",
+        ),
         (["train", "{txt}"], "unknown extension; use one of .json"),
         (["train", "{empty}"], "empty.json: there are no rows"),
         (["train", "{bad}"], "bad.jsonl, line 2: true_labels names 'z'"),
@@ -514,6 +518,9 @@ def test_errors_are_one_line_and_exit_with_2(
     paths["txt"].write_text("a")
     paths["table"] = tmp_path / "table.csv"
     pd.DataFrame({"text": ["a", "b"], "team": ["x", None]}).to_csv(paths["table"], index=False)
+    paths["own"] = tmp_path / "own.csv"
+    own = pd.DataFrame({"text": ["a", "b"], "label": [LABELS[0], f"{LABELS[1]};elsewhere"]})
+    own.to_csv(paths["own"], index=False)
     if "{last}" in arguments:
         paths["last"] = tmp_path / "last"
         reference_checkpoint(paths["last"], prompt_first=False, scorer_type="mlp")

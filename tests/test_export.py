@@ -1,6 +1,7 @@
 """An exported folder gives the engine's logits in plain onnxruntime, as a user would run it."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
-from skgliclass import TruncationWarning, UntrainedModelError
+from skgliclass import GLiClassClassifier, TruncationWarning, UntrainedModelError
 from skgliclass.__main__ import main
 from skgliclass.export import export_onnx
 from skgliclass.inference import Engine
@@ -152,6 +153,21 @@ def test_a_long_text_is_cut_where_the_engine_cuts_it(uni, runner):
         expected = Engine(load_model(str(uni / "model"))).logits([long], LABELS[:3])
     got = runner.open_model(uni / "onnx").logits([long], LABELS[:3])
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+
+
+def test_a_saved_classifier_brings_what_it_knows(sentence_model, tmp_path):
+    shown = {"text": "music", "labels": ["b"]}
+    clf = GLiClassClassifier(
+        str(sentence_model / "model"), ["a", "b"], examples=[shown], example_format="tags"
+    )
+    clf.save_pretrained(tmp_path / "saved")
+    with pytest.warns(UserWarning, match="saved with examples, but what runs the graphs"):
+        export_onnx(str(tmp_path / "saved"), tmp_path / "onnx")
+    content, again = (
+        json.loads((tmp_path / name / "skgliclass.json").read_text()) for name in ("saved", "onnx")
+    )
+    assert content == again
+    assert content["classes"] == ["a", "b"]
 
 
 def test_a_model_in_another_precision_is_refused(uni, tmp_path):

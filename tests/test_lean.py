@@ -80,6 +80,15 @@ def test_positions_that_nobody_reads_change_no_other(lean_passes):
     assert not torch.allclose(got[0, 1], expected[0, 1], rtol=0, atol=1e-3)
 
 
+def test_a_backbone_without_layers_gives_its_embeddings():
+    encoder = make_encoder(num_hidden_layers=0)
+    ids, mask = sequences(3, 2)
+    with torch.inference_mode():
+        got = lean.run_encoder(encoder, ids, mask, mask)
+        expected = encoder(input_ids=ids, attention_mask=mask)[0]
+    torch.testing.assert_close(got, expected)
+
+
 def test_reduced_precision_stays_close():
     encoder = make_encoder().bfloat16()
     ids, mask = sequences(9, 4)

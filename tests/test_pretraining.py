@@ -593,7 +593,7 @@ def test_a_trained_model_is_trained_further(config, data, tmp_path, architecture
     first = with_fields(config, "model", architecture=architecture, logit_scale=7.0)
     pretrain(first, data, tmp_path / "first")
     folder = str(tmp_path / "first" / "model")
-    further = replace(config, model=ModelConfig(folder, max_length=64))
+    further = replace(config, model=ModelConfig(folder, architecture, max_length=64))
     start = initial_model(further.model, 0).model.state_dict()
     trained = weights_of(tmp_path / "first")
     assert all(torch.equal(value, trained[name]) for name, value in start.items())
@@ -696,6 +696,8 @@ def test_a_trained_model_takes_no_settings_of_a_new_one(config, data, tmp_path):
     folder = str(finish(tmp_path / "run"))
     with pytest.raises(ValueError, match=r"model.scorer has no effect: .*, a GLiClass that"):
         initial_model(ModelConfig(folder, scorer="mlp"), 0)
+    with pytest.raises(ValueError, match="A checkpoint cannot change its architecture"):
+        initial_model(ModelConfig(folder, architecture="bi-encoder"), 0)
 
 
 def test_tasks_need_a_prompt_in_which_they_precede_the_text(config, data, tmp_path):

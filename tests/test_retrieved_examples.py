@@ -116,6 +116,31 @@ def test_stored_classifiers_predict_the_same(uni, cls, max_epochs, tmp_path):
     assert np.abs(plain.predict_proba(NEW) - expected).max() > 1e-4
 
 
+def test_no_text_is_left_where_a_classifier_without_them_is_saved(uni, tmp_path):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, max_epochs=0).fit(TEXTS, Y)
+    for folder in (tmp_path / "other", tmp_path / "same"):
+        clf.save_pretrained(folder)
+    GLiClassClassifier(uni, LABELS).save_pretrained(tmp_path / "other")
+    clf.set_params(n_retrieved=0).save_pretrained(tmp_path / "same")
+    for folder in (tmp_path / "other", tmp_path / "same"):
+        assert not list(folder.glob("retrieved*"))
+        assert len(GLiClassClassifier.from_pretrained(folder).predict(NEW)) == len(NEW)
+
+
+@pytest.mark.parametrize("name", ["retrieved_examples.json", "retrieved_examples.safetensors"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
+def test_kept_texts_that_cannot_be_read_can_be_done_without(uni, tmp_path, name, damage):
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, max_epochs=0).fit(TEXTS, Y)
+    clf.save_pretrained(tmp_path)
+    damage(tmp_path / name)
+    with pytest.raises(ValueError, match=r"that the classifier in .* pass n_retrieved=0 to do"):
+        GLiClassClassifier.from_pretrained(tmp_path)
+    plain = GLiClassClassifier.from_pretrained(tmp_path, n_retrieved=0)
+    np.testing.assert_allclose(
+        plain.predict_proba(NEW), clf.set_params(n_retrieved=0).predict_proba(NEW), atol=1e-5
+    )
+
+
 def test_early_stopping_calibration_and_thresholds_see_what_prediction_sees(uni):
     clf = GLiClassMultiLabelClassifier(
         uni,

@@ -99,7 +99,7 @@ def read_data(
     path = Path(name)
     if not path.is_file():
         raise CommandError(f"{name}: there is no such file")
-    if path.suffix.lower() in _TABLE_EXTENSIONS:
+    if is_table(name):
         return _from_table(name, args, bool(multi_label), labels)
     if not path.name.lower().endswith(EXTENSIONS):
         known = ", ".join((*EXTENSIONS, *_TABLE_EXTENSIONS))
@@ -108,6 +108,11 @@ def read_data(
     if not examples:
         raise CommandError(f"{name}: there are no rows")
     return examples
+
+
+def is_table(name: str) -> bool:
+    """Tell by a file's name whether its rows share one label set."""
+    return Path(name).suffix.lower() in _TABLE_EXTENSIONS
 
 
 def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> bool:

@@ -20,7 +20,15 @@ from ..classifiers import (
 )
 from ..datasets import Example
 from ..labels import LabelSet
-from .data import add_data_options, chosen_kind, read_data, read_saved, saved_kind, told_kind
+from .data import (
+    add_data_options,
+    chosen_kind,
+    is_table,
+    read_data,
+    read_saved,
+    saved_kind,
+    told_kind,
+)
 from .errors import CommandError
 from .scoring import Judgement, Scores, check_examples, has_classes, row_logits
 
@@ -72,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
     asked = saved_kind(args.model, saved, chosen_kind(args))
     known = [str(value) for value in saved.get("classes") or []]
     examples = read_data(args.data, args, multi_label=asked, labels=known)
+    if known and is_table(args.data):
+        _check_known(examples, known, args)
     multi_label = told_kind(examples, asked, args.data)
     classifier = _load(args, multi_label)
     classifier._validate_params()
@@ -82,6 +92,20 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(_as_json(judgement, len(examples), args.report), indent=2))
     else:
         _print_figures(judgement, len(examples), args.report)
+
+
+def _check_known(
+    examples: Sequence[Example], known: Sequence[str], args: argparse.Namespace
+) -> None:
+    """Refuse a table with labels that a saved classifier can never give."""
+    for number, row in enumerate(examples, 1):
+        unknown = next((label for label in row.true_labels if label not in known), None)
+        if unknown is not None:
+            raise CommandError(
+                f"{args.data}: row {number} has the label {unknown!r}, which is none of the "
+                f"classes of {args.model}: {', '.join(known)}. Rows with label sets of their own "
+                "go into a file in the GLiClass training format"
+            )
 
 
 def _load(

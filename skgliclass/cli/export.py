@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,7 @@ def run(args: argparse.Namespace) -> None:
     """Export as the arguments say."""
     check_folder(args.output)
     from ..export import export_onnx
-    from ..modeling.sources import find_source
-    from ..persistence import FILE
 
     folder = export_onnx(args.model, args.output, revision=args.revision)
-    # What a classifier knows besides its model: classes, label texts, temperature, thresholds.
-    saved = find_source(args.model, args.revision).folder / FILE
-    if saved.is_file():
-        shutil.copyfile(saved, folder / FILE)
     written = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
     print(f"wrote {written} to {folder}")

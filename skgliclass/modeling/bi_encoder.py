@@ -13,7 +13,7 @@ from .features import Scores
 from .joint import make_projector
 from .lean import run_encoder
 from .pooling import looked_at, pool
-from .scorers import make_scorer
+from .scorers import compare, make_scorer, precise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -144,7 +144,7 @@ class BiEncoder(nn.Module):
         """Compare vectors of shape (batch, width) with shared or own label vectors."""
         if labels.dim() == 2 and self.config.scorer_type != "simple":
             labels = labels.expand(len(text), *labels.shape)
-        logits: Tensor = self.scorer(text, labels, label_mask=label_mask) * self.logit_scale
+        logits = compare(self.scorer, text, labels, label_mask=label_mask) * self.logit_scale
         if self.config.logit_bias is not None:
             logits = logits + self.config.logit_bias
         return logits
@@ -155,4 +155,6 @@ class BiEncoder(nn.Module):
         return pool(hidden, mask, strategy)
 
     def _finish(self, vectors: Tensor) -> Tensor:
-        return F.normalize(vectors, eps=1e-8, dim=-1) if self.config.normalize_features else vectors
+        if not self.config.normalize_features:
+            return vectors
+        return F.normalize(precise(vectors), eps=1e-8, dim=-1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .features import Features, Scores
 from .heads import BidirectionalLSTM, FeaturesProjector
 from .pooling import pool
-from .scorers import make_scorer
+from .scorers import compare, make_scorer, precise
 
 if TYPE_CHECKING:
     from .config import GLiClassConfig
@@ -47,8 +47,8 @@ class JointModel(nn.Module):
         classes = self.classes_projector(features.classes)
         if self.config.normalize_features:
             text, classes = _to_unit_length(text), _to_unit_length(classes)
-        logits = self.scorer(
-            text, classes, text_mask=features.text_mask, label_mask=features.class_mask
+        logits = compare(
+            self.scorer, text, classes, text_mask=features.text_mask, label_mask=features.class_mask
         )
         if self.config.normalize_features:
             logits = logits * self.logit_scale
@@ -77,4 +77,5 @@ def make_projector(config: GLiClassConfig, in_size: int, dropout: bool = True) -
 
 
 def _to_unit_length(vectors: Tensor) -> Tensor:
+    vectors = precise(vectors)
     return vectors / (vectors.norm(p=2, dim=-1, keepdim=True) + 1e-8)

@@ -88,11 +88,12 @@ def lean_forward(
     hidden = encoder.embeddings(input_ids=input_ids)
     bias = _attention_bias(attention_mask, hidden.dtype)
     n_heads = encoder.config.num_attention_heads
-    *layers, last = _layers(encoder)
+    layers = list(_layers(encoder))
+    last = layers.pop() if read is not None and layers else None
     for layer in layers:
         hidden = _run_layer(layer, hidden, hidden, bias, n_heads)
-    if read is None:
-        return _run_layer(last, hidden, hidden, bias, n_heads)
+    if read is None or last is None:
+        return hidden
     # Every row has the same number of positions, so that they form a tensor: where it reads fewer
     # than another it gets some that nobody reads.
     n_read = max(1, int(read.count_nonzero(dim=1).max()))

@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 _MLP_HIDDEN_SIZE = 256  # whatever the configuration says: the reference ignores it here
 
 
+def precise(vectors: Tensor) -> Tensor:
+    """Go on in float32 with vectors of fewer digits: what decides must not be rounded again."""
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+
+
+def compare(scorer: nn.Module, text: Tensor, labels: Tensor, **masks: Tensor | None) -> Tensor:
+    """Score labels, in the precision of the scorer's weights, or precisely if it has none."""
+    weight = next(scorer.parameters(), None)
+    if weight is None:
+        text, labels = precise(text), precise(labels)
+    else:
+        text, labels = text.to(weight.dtype), labels.to(weight.dtype)
+    scores: Tensor = scorer(text, labels, **masks)
+    return scores
+
+
 class DotScorer(nn.Module):
     """The dot product."""
 

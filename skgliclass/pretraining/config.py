@@ -40,9 +40,9 @@ class ModelConfig:
     backbone : str
         A folder or a hub id: a sentence encoder or a plain encoder. all-MiniLM-L6-v2 is found where
         the extra ``mini`` installed it. A GLiClass is trained further as it is; beside it only
-        `max_length` may be given.
+        `max_length` and its own `architecture` may be given.
     architecture : str
-        How labels and text meet.
+        How labels and text meet; ``"auto"`` is the uni-encoder, or that of the GLiClass.
     pooling : {"avg", "first"}
         How the text's token vectors become one.
     class_token_pooling : {"average", "first"}
@@ -71,7 +71,12 @@ class ModelConfig:
 
     backbone: str = EMBEDDED_HUB_ID
     architecture: str = _choice(
-        "uni-encoder", "bi-encoder", "bi-encoder-fused", "encoder-decoder", "encoder-decoder-cls"
+        "auto",
+        "uni-encoder",
+        "bi-encoder",
+        "bi-encoder-fused",
+        "encoder-decoder",
+        "encoder-decoder-cls",
     )
     pooling: str = _choice("avg", "first")
     class_token_pooling: str = _choice("average", "first")
@@ -266,7 +271,7 @@ class PretrainingConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
-        architecture = self.model.architecture
+        architecture = self.model.architecture.replace("auto", "uni-encoder")
         apart = architecture == "bi-encoder"
         glued = self.model.prompt_first and architecture in ("uni-encoder", "bi-encoder-fused")
         if not apart and not glued and self.augmentation.task_probability:

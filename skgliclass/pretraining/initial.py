@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..modeling.backbones import add_markers
 from ..modeling.checkpoints import load_model
 from ..modeling.config import GLiClassConfig
+from ..modeling.embedded import embedded_architecture
 from ..modeling.heads import FeaturesProjector
 from ..modeling.loaded import LoadedModel
 from ..modeling.scorers import make_scorer
@@ -44,11 +45,10 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     OSError, ValueError
         If the backbone cannot be loaded, or is a GLiClass and there are other settings for it.
     """
-    if is_gliclass(config.backbone):
+    if is_gliclass(config):
         return _trained_model(config, device)
-    shared = load_model(
-        config.backbone, architecture=config.architecture, device=device, dtype="float32"
-    )
+    architecture = "uni-encoder" if config.architecture == "auto" else config.architecture
+    shared = load_model(config.backbone, architecture=architecture, device=device, dtype="float32")
     tokenizer = Tokenizer.from_str(shared.tokenizer.to_str())
     loaded = replace(
         shared,
@@ -76,29 +76,34 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     projectors = [module for module in model.modules() if isinstance(module, FeaturesProjector)]
     for dropout in (heads.dropout, *(projector.dropout for projector in projectors)):
         cast("nn.Dropout", dropout).p = config.dropout
-    if config.architecture == "bi-encoder":
+    if architecture == "bi-encoder":
         # Only the examples after a text need them.
         add_markers(model, loaded.tokenizer)
     _set_markers(loaded, config.markers)
     return loaded
 
 
-def is_gliclass(model: str) -> bool:
-    """Tell whether a name stands for a GLiClass, and not for a backbone of a new one."""
-    config = find_source(model).read_json("config.json") or {}
-    return model == EMBEDDED or config.get("model_type") == GLiClassConfig.model_type
+def is_gliclass(config: ModelConfig) -> bool:
+    """Tell whether the backbone is a GLiClass to train further, and not that of a new one."""
+    if config.backbone == EMBEDDED:
+        return config.architecture in ("auto", embedded_architecture())
+    kind = (find_source(config.backbone).read_json("config.json") or {}).get("model_type")
+    return bool(kind == GLiClassConfig.model_type)
 
 
 def _trained_model(config: ModelConfig, device: str) -> LoadedModel:
     """Go on with a GLiClass as it is."""
-    without_effect = replace(ModelConfig(), backbone=config.backbone, max_length=config.max_length)
+    default = ModelConfig()
     for name, value in asdict(config).items():
-        if value != getattr(without_effect, name):
+        used = name in ("backbone", "architecture", "max_length")
+        if not used and value != getattr(default, name):
             raise ValueError(
                 f"model.{name} has no effect: model.backbone is {config.backbone!r}, a GLiClass "
                 "that is trained further as it is. Leave it out."
             )
-    loaded = load_model(config.backbone, device=device, dtype="float32")
+    loaded = load_model(
+        config.backbone, architecture=config.architecture, device=device, dtype="float32"
+    )
     return replace(loaded, model=copy.deepcopy(loaded.model))
 
 

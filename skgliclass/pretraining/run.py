@@ -314,7 +314,7 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
 
 
 def _teacher(config: PretrainingConfig, device: str) -> Engine:
-    architecture = "auto" if is_gliclass(config.model.backbone) else "bi-encoder"
+    architecture = "auto" if is_gliclass(config.model) else "bi-encoder"
     loaded = load_model(config.model.backbone, architecture=architecture, device=device)
     return Engine(loaded, max_length=min(config.model.max_length, loaded.max_length))
 

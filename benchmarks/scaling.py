@@ -38,7 +38,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
 
     short = read_texts(args.data, ["ag_news"], args.texts, 0)
-    many = read_texts(args.data, ["imdb"], 4000, 0)
+    many = read_texts(args.data, ["imdb"], 1900, 0)
     long = [t for t in many if len(t.split()) >= max(WORDS)][: args.texts]
     labels = read_labels(args.data, "clinc150")
     print(f"torch {torch.__version__}, {args.threads} threads, {args.texts} texts, float32")

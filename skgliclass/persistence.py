@@ -74,7 +74,7 @@ def save_estimator(
     text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain_value)
     save_checkpoint(folder, loaded)
     if store is None:
-        # What another classifier left here may be seen by no one who was given this one.
+        # The texts of a classifier that was saved here before must not go along with this one.
         for name in (_EXAMPLES_FILE, _VECTORS_FILE):
             (Path(folder) / name).unlink(missing_ok=True)
     else:

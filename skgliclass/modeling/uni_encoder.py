@@ -62,7 +62,7 @@ class UniEncoder(JointModel):
         ]
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Give the token vectors, those that heads work on, of shape (batch, length, width)."""
+        """Give token vectors of shape (batch, length, width), right where the heads look."""
         layer, squeeze = self.config.encoder_layer_id, self.config.squeeze_layers
         if layer == -1 and not squeeze and not self.config.use_segment_embeddings:
             read = self._looked_at(input_ids, attention_mask)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
+from zero_shot import find_sets
 
 SCALES = np.arange(5.0, 31.0, 1.0)
 THRESHOLDS = np.arange(0.10, 0.60, 0.01)
@@ -83,10 +84,10 @@ def main() -> None:
     args = parser.parse_args()
 
     single, multi = {}, {}
-    for path in sorted((args.data / args.folder).glob("*.jsonl.gz")):
+    for name, path in find_sets(args.data / args.folder, None).items():
         pairs = cosines_and_truth(read_rows(path, args.rows, args.seed), args.model)
         one_each = all(truth.sum() == 1 for _, truth in pairs)
-        (single if one_each else multi)[path.name.removesuffix(".jsonl.gz")] = pairs
+        (single if one_each else multi)[name] = pairs
         print(f"read {path.name}", flush=True)
 
     errors = [np.mean([calibration_error(p, scale) for p in single.values()]) for scale in SCALES]

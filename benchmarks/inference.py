@@ -233,6 +233,10 @@ def measure(
     return seconds
 
 
+def with_range(ratios: np.ndarray) -> str:
+    return f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+
+
 def print_table(
     results: dict[int, dict[str, list[float]]],
     work: dict[int, float],
@@ -248,11 +252,8 @@ def print_table(
     for k, seconds in results.items():
         ours = np.asarray(seconds["ours"])
         cells = [f"{k}", f"{n_texts / np.median(ours):.0f}"]
-        for name in others:
-            ratios = np.asarray(seconds[name]) / ours
-            cells.append(f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
-        share = work[k] / ours / np.asarray(seconds["peak"])
-        cells.append(f"{np.median(share):.2f} ({share.min():.2f} to {share.max():.2f})")
+        cells += [with_range(np.asarray(seconds[name]) / ours) for name in others]
+        cells.append(with_range(work[k] / ours / np.asarray(seconds["peak"])))
         print(f"| {' | '.join(cells)} |")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from zero_shot import print_markdown, read_set
+from zero_shot import find_sets, labels_of, print_markdown, read_set
 
 from skgliclass import GLiClassClassifier, TruncationWarning
 
@@ -31,12 +31,9 @@ def main() -> None:
     warnings.simplefilter("ignore", TruncationWarning)
 
     table = []
-    for path in sorted((args.data / "eval").glob("*.jsonl.gz")):
-        name = path.name.removesuffix(".jsonl.gz")
-        if args.sets and name not in args.sets:
-            continue
+    for name, path in find_sets(args.data / "eval", args.sets).items():
         rows = read_set(path, args.limit)
-        labels = sorted({label for own in rows["all_labels"] for label in own})
+        labels = labels_of(rows)
         exact, reduced = (
             GLiClassClassifier(args.model, labels, dtype=dtype).predict_proba(rows["text"].tolist())
             for dtype in ("float32", args.dtype)

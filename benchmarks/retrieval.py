@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
-from zero_shot import print_markdown, read_set
+from zero_shot import find_sets, print_markdown, read_set
 
 from skgliclass import GLiClassClassifier, TruncationWarning
 
@@ -55,10 +55,7 @@ def main() -> None:
     warnings.simplefilter("ignore", TruncationWarning)
 
     table = []
-    for path in sorted((args.data / "eval").glob("*.jsonl.gz")):
-        name = path.name.removesuffix(".jsonl.gz")
-        if args.sets and name not in args.sets:
-            continue
+    for name, path in find_sets(args.data / "eval", args.sets).items():
         test = read_labelled(path, args.limit)
         kept = read_labelled(args.data / "tune" / path.name, args.store)
         if test is None or kept is None:

@@ -4,7 +4,7 @@
     python benchmarks/runtimes.py --data FOLDER
 
 All run the same uni-encoder (see `inference.py`) in float32 over the same padded micro-batches,
-which the engine would plan for the same texts and labels, in turns (A B A B ...). Each has
+which the engine makes of the same texts and labels, in turns (A B A B ...). Each has
 ``--threads`` workers of one thread. ``package`` is what the engine does, ``transformers`` the
 encoder's own forward pass, ``compile`` that one compiled by torch. What is not installed is left
 out. Prints texts a second and, of each turn, how many times as fast as the package a runtime is;
@@ -25,9 +25,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from inference import LABELS, SETS, make_checkpoint, make_engine, read_labels, read_texts
+from inference import (
+    LABELS,
+    SETS,
+    make_checkpoint,
+    make_engine,
+    read_labels,
+    read_texts,
+    with_range,
+)
 
-from skgliclass.batching import plan_batches
 from skgliclass.export import export_onnx
 
 Batch = list[torch.Tensor]
@@ -35,17 +42,20 @@ Runtime = Callable[[Batch], np.ndarray]
 
 
 def micro_batches(engine: Any, texts: list[str], labels: list[str]) -> list[Batch]:
-    """Give the padded prompts that the engine would run, and where their labels are."""
-    composer, label_ids = engine.composer(), engine.label_ids(labels)
-    prompts = [composer.compose(label_ids, ids)["input_ids"] for ids in engine.text_ids(texts)]
-    prompts = [ids[: engine.max_length] for ids in prompts]
-    lengths = np.asarray([len(ids) for ids in prompts])
-    jobs = plan_batches(lengths, engine.batch_tokens)
-    batches = []
-    for rows in jobs:
-        ids, mask = engine.to_tensors([prompts[i] for i in rows])
-        places = [[p for p, own in enumerate(prompts[i]) if own == composer.label_id] for i in rows]
-        batches.append([ids, mask, torch.tensor(places)])
+    """Give the padded prompts that the engine runs, and where their labels are."""
+    batches: list[Batch] = []
+    to_inputs = engine.to_inputs
+
+    def record(prompts: Any) -> dict[str, torch.Tensor]:
+        inputs = to_inputs(prompts)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        places = ids.eq(engine.composer().label_id).nonzero()[:, 1]
+        batches.append([ids, mask, places.view(len(ids), len(labels))])
+        return inputs
+
+    engine.to_inputs, engine.n_jobs = record, 1
+    engine.logits(texts, labels)
+    del engine.to_inputs
     return batches
 
 
@@ -155,9 +165,7 @@ def measure(
             seconds[name].append(time.perf_counter() - start)
     ours = np.asarray(seconds.pop("package"))
     cells = [f"{n_texts / np.median(ours):.0f}"]
-    for own in seconds.values():
-        ratios = ours / np.asarray(own)
-        cells.append(f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
+    cells += [with_range(ours / np.asarray(own)) for own in seconds.values()]
     return " | ".join([*cells, f"{max(differences):.0e}"])
 
 

@@ -35,6 +35,19 @@ PUBLISHED = {
 }
 
 
+_ENDING = ".jsonl.gz"
+
+
+def find_sets(folder: Path, only: list[str] | None) -> dict[str, Path]:
+    """Give the files of a folder's sets, or of some of them, by the sets' names."""
+    paths = {path.name.removesuffix(_ENDING): path for path in sorted(folder.glob(f"*{_ENDING}"))}
+    return {name: path for name, path in paths.items() if not only or name in only}
+
+
+def labels_of(rows: pd.DataFrame) -> list[str]:
+    return sorted({label for names in rows["all_labels"] for label in names})
+
+
 def read_set(path: Path, limit: int | None) -> pd.DataFrame:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = pd.DataFrame([json.loads(line) for line in file])
@@ -87,12 +100,9 @@ def main() -> None:
     args = parser.parse_args()
 
     single, multi = [], []
-    for path in sorted((args.data / "eval").glob("*.jsonl.gz")):
-        name = path.name.removesuffix(".jsonl.gz")
-        if args.sets and name not in args.sets:
-            continue
+    for name, path in find_sets(args.data / "eval", args.sets).items():
         rows = read_set(path, args.limit)
-        labels = sorted({label for names in rows["all_labels"] for label in names})
+        labels = labels_of(rows)
         one_each = (rows["true_labels"].str.len() == 1).all()
         measure = measure_single if one_each else measure_multi
         row = {"set": name, "labels": len(labels), **measure(rows, labels, args.model)}

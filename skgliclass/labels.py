@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -158,14 +157,7 @@ def _pairs_of_mapping(labels: Mapping[Any, Any]) -> list[tuple[Any, str]]:
             f"labels[{name!r}] is a string while others are lists or dicts. "
             f"In a hierarchy, write labels[{name!r}] as a list of labels."
         )
-    names = flatten_hierarchy(labels)
-    twice = next((name for name, n in Counter(names).items() if n > 1), None)
-    if twice is not None:
-        raise ValueError(
-            f"labels: the hierarchy has two leaves with the dotted name {twice!r}; every class "
-            "needs a name of its own."
-        )
-    return [(name, name) for name in names]
+    return [(name, name) for name in flatten_hierarchy(labels)]
 
 
 def _leaf_names(branch: Any, path: str) -> list[Any]:
@@ -196,6 +188,13 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool) -> None:
     """Refuse what is no label set; a dict's labels are called by their keys."""
     if not pairs:
         raise ValueError("labels is empty; give at least one label, or labels=None before a fit.")
+    # No key of a dict comes twice, but two branches may lead to one dotted name.
+    repeated = (
+        "labels: the hierarchy has two leaves with the dotted name {value!r}; every class needs a "
+        "name of its own."
+        if named
+        else "{place} repeats {other}: {value!r}."
+    )
     seen_classes: dict[Any, str] = {}
     seen_texts: dict[str, str] = {}
     for i, (value, text) in enumerate(pairs):
@@ -215,7 +214,7 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool) -> None:
                 f"{place} has an empty label text, so the model has nothing to read for it. "
                 "Name the label, for instance with a dict: labels={class: 'what it means'}."
             )
-        _check_new(value, place, seen_classes, "{place} repeats {other}: {value!r}.")
+        _check_new(value, place, seen_classes, repeated)
         _check_new(
             text,
             place,

@@ -90,6 +90,11 @@ class ModelConfig:
     dropout: float = _share(0.0)
     max_length: int = _number(256, 32)
 
+    @property
+    def new_architecture(self) -> str:
+        """That of a model which is not one already."""
+        return "uni-encoder" if self.architecture == "auto" else self.architecture
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -271,9 +276,9 @@ class PretrainingConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
-        architecture = self.model.architecture.replace("auto", "uni-encoder")
+        architecture = self.model.new_architecture
         apart = architecture == "bi-encoder"
-        glued = self.model.prompt_first and architecture in ("uni-encoder", "bi-encoder-fused")
+        glued = self.model.prompt_first and architecture == "uni-encoder"
         if not apart and not glued and self.augmentation.task_probability:
             raise ValueError(
                 "augmentation.task_probability must be 0: where the task description does not "

@@ -47,7 +47,7 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     """
     if is_gliclass(config):
         return _trained_model(config, device)
-    architecture = "uni-encoder" if config.architecture == "auto" else config.architecture
+    architecture = config.new_architecture
     shared = load_model(config.backbone, architecture=architecture, device=device, dtype="float32")
     tokenizer = Tokenizer.from_str(shared.tokenizer.to_str())
     loaded = replace(

@@ -34,8 +34,8 @@ def read_rows(path: Path, n_rows: int, seed: int) -> list[dict]:
 
 def cosines_and_truth(rows: list[dict], model: str) -> list[tuple[NDArray, NDArray]]:
     """Give each row's cosines with its own labels and which of these are true."""
-    from skgliclass.inference import Engine
-    from skgliclass.modeling.checkpoints import load_model
+    from skgliclass.engine.engine import Engine
+    from skgliclass.loading.checkpoints import load_model
 
     engine = Engine(load_model(model, architecture="bi-encoder"))
     labels = sorted({label for row in rows for label in row["all_labels"]})

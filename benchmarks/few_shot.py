@@ -118,7 +118,7 @@ def setfit(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace)
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
 
-    from skgliclass.modeling.sources import find_source
+    from skgliclass.loading.sources import find_source
 
     column = {label: j for j, label in enumerate(task.labels)}
     target = task.target(train)

@@ -53,8 +53,8 @@ def make_checkpoint(folder: Path) -> None:
     """Write a new GLiClass around MiniLM, with heads that repeat exactly."""
     import torch
 
-    from skgliclass.modeling.checkpoints import load_model, save_checkpoint
-    from skgliclass.modeling.sources import find_source
+    from skgliclass.loading.checkpoints import load_model, save_checkpoint
+    from skgliclass.loading.sources import find_source
 
     loaded = load_model(str(find_source("mini").folder), architecture="uni-encoder")
     torch.manual_seed(0)
@@ -66,10 +66,10 @@ def make_checkpoint(folder: Path) -> None:
 
 
 def train_ours(folder: Path, rows: list[dict], args: argparse.Namespace) -> tuple[float, Path]:
-    from skgliclass.inference import Engine
-    from skgliclass.modeling.checkpoints import load_model, save_checkpoint
-    from skgliclass.training import TrainingOptions, train
-    from skgliclass.training_data import LabelledRows, make_training_set
+    from skgliclass.engine.engine import Engine
+    from skgliclass.loading.checkpoints import load_model, save_checkpoint
+    from skgliclass.training.data import LabelledRows, make_training_set
+    from skgliclass.training.loop import TrainingOptions, train
 
     engine = Engine(load_model(str(folder), dtype="float32"))
     labels = sorted({label for row in rows for label in row["all_labels"]})
@@ -160,8 +160,8 @@ def train_reference(folder: Path, rows: list[dict], args: argparse.Namespace) ->
 
 def final_loss(folder: Path, rows: list[dict]) -> float:
     """Give the mean binary cross-entropy over all pairs."""
-    from skgliclass.inference import Engine
-    from skgliclass.modeling.checkpoints import load_model
+    from skgliclass.engine.engine import Engine
+    from skgliclass.loading.checkpoints import load_model
 
     engine = Engine(load_model(str(folder), dtype="float32"))
     label_sets = [row["all_labels"] for row in rows]

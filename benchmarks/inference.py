@@ -68,8 +68,8 @@ def read_labels(data: Path, name: str) -> list[str]:
 
 def make_checkpoint(folder: Path, architecture: str = "uni-encoder") -> None:
     """Write a GLiClass around MiniLM; a uni-encoder's heads are random, which costs the same."""
-    from skgliclass.modeling.checkpoints import load_model, save_checkpoint
-    from skgliclass.modeling.sources import find_source
+    from skgliclass.loading.checkpoints import load_model, save_checkpoint
+    from skgliclass.loading.sources import find_source
 
     loaded = load_model(str(find_source("mini").folder), architecture=architecture)
     if architecture == "uni-encoder":
@@ -84,8 +84,8 @@ def make_checkpoint(folder: Path, architecture: str = "uni-encoder") -> None:
 
 
 def make_engine(folder: Path, dtype: str = "float32") -> Any:
-    from skgliclass.inference import Engine
-    from skgliclass.modeling.checkpoints import load_model
+    from skgliclass.engine.engine import Engine
+    from skgliclass.loading.checkpoints import load_model
 
     return Engine(load_model(str(folder), dtype=dtype))
 
@@ -108,7 +108,7 @@ def make_gliclass(folder: Path, batch_size: int) -> Method:
 def make_sentence_transformers(batch_size: int) -> Method:
     from sentence_transformers import SentenceTransformer
 
-    from skgliclass.modeling.sources import find_source
+    from skgliclass.loading.sources import find_source
 
     model = SentenceTransformer(str(find_source("mini").folder), device="cpu")
 
@@ -127,7 +127,7 @@ def make_sentence_transformers(batch_size: int) -> Method:
 def make_cross_encoder(batch_size: int) -> Method:
     from transformers import AutoTokenizer, BertForSequenceClassification, pipeline
 
-    from skgliclass.modeling.sources import find_source
+    from skgliclass.loading.sources import find_source
 
     folder = find_source("mini").folder
     label2id = {"contradiction": 0, "neutral": 1, "entailment": 2}

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from skgliclass.inference import Engine
-from skgliclass.modeling.checkpoints import load_model
+from skgliclass.engine.engine import Engine
+from skgliclass.loading.checkpoints import load_model
 
 
 def read_texts(path: Path, n: int) -> list[str]:

@@ -80,7 +80,7 @@ def make_classifier(folder: str):
 
 def fit(folder: str, texts: list[str]) -> int:
     """Fit for a few steps, and count the bytes above model and optimizer."""
-    from skgliclass import training
+    from skgliclass.training import loop as training
 
     original = training.Run.step
 

@@ -20,7 +20,7 @@ import pandas as pd
 from sklearn.metrics import f1_score, label_ranking_average_precision_score
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
-from skgliclass.modeling.sources import EMBEDDED_HUB_ID
+from skgliclass.loading.sources import EMBEDDED_HUB_ID
 
 # Sets of the published comparison (Stepanov et al. 2025, Table 3); wording and splits differ.
 PUBLISHED = {

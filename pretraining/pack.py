@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from skgliclass.modeling.backbones import build_for_config
-from skgliclass.modeling.checkpoints import load_model, save_checkpoint
-from skgliclass.modeling.embedded import pack
-from skgliclass.modeling.sources import EMBEDDED_HUB_ID, find_source
+from skgliclass.loading.backbones import build_for_config
+from skgliclass.loading.checkpoints import load_model, save_checkpoint
+from skgliclass.loading.embedded import pack
+from skgliclass.loading.sources import EMBEDDED_HUB_ID, find_source
 
 
 def main() -> None:

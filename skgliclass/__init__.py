@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from .classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+from .estimators.classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+from .estimators.transformer import GLiClassTransformer
 from .exceptions import TruncationWarning, UntrainedModelError
-from .transformer import GLiClassTransformer
 
 if TYPE_CHECKING:
     from .modeling import GLiClassConfig, GLiClassModel

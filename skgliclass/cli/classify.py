@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+from ..estimators.classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
 from .data import read_saved, saved_kind
 from .errors import CommandError
 from .tables import check_output, is_table, read_table, text_column, write_table

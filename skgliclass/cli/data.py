@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..datasets import EXTENSIONS, Example, is_single_label, read_examples
+from ..datasets.files import EXTENSIONS, Example, is_single_label, read_examples
 from .errors import CommandError
 from .tables import read_table, text_column
 
@@ -42,8 +42,8 @@ def chosen_kind(args: argparse.Namespace) -> bool | None:
 
 def read_saved(args: argparse.Namespace) -> dict[str, Any]:
     """Give what a saved classifier knows besides its model; nothing for another model."""
-    from ..modeling.sources import find_source
-    from ..persistence import FILE
+    from ..estimators.persistence import FILE
+    from ..loading.sources import find_source
 
     return find_source(args.model, args.revision).read_json(FILE) or {}
 

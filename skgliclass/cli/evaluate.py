@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from tqdm import tqdm
 
-from ..base import whole_steps
-from ..classifiers import (
+from ..datasets.files import Example
+from ..estimators.base import whole_steps
+from ..estimators.classifiers import (
     GLiClassClassifier,
     GLiClassMultiLabelClassifier,
     thresholds_of_classes,
 )
-from ..datasets import Example
-from ..labels import LabelSet
+from ..estimators.labels import LabelSet
 from .data import (
     add_data_options,
     chosen_kind,

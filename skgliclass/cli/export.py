@@ -34,7 +34,7 @@ def add_export(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Export as the arguments say."""
     check_folder(args.output)
-    from ..export import export_onnx
+    from ..export.onnx import export_onnx
 
     folder = export_onnx(args.model, args.output, revision=args.revision)
     written = ", ".join(sorted(path.name for path in Path(folder).iterdir()))

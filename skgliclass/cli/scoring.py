@@ -15,13 +15,13 @@ from sklearn.metrics import (
     label_ranking_average_precision_score,
 )
 
-from ..datasets import Example, PromptExample
-from ..fitting import negative_log_likelihood
+from ..datasets.files import Example, PromptExample
+from ..estimators.fitting import negative_log_likelihood
 from .errors import CommandError
 
 if TYPE_CHECKING:
-    from ..inference import Engine
-    from ..training import Validation
+    from ..engine.engine import Engine
+    from ..training.loop import Validation
 
 Scores = list[NDArray[np.float32]]
 """For each row one number for each of its labels, in the order of `all_labels`."""
@@ -118,7 +118,7 @@ def check_examples(engine: Engine, examples: Sequence[Example], name: str) -> No
     CommandError
         If an example has a label that is not among those of its row.
     """
-    from ..prompt_examples import can_show_examples, check_labels_known
+    from ..prompts.examples import can_show_examples, check_labels_known
 
     n_rows = sum(bool(row.examples) for row in examples)
     if n_rows and not can_show_examples(engine.composer()):
@@ -138,7 +138,7 @@ def check_examples(engine: Engine, examples: Sequence[Example], name: str) -> No
 def _shown_examples(
     engine: Engine, examples: Sequence[Example], known: Mapping[str, str]
 ) -> list[list[PromptExample]] | None:
-    from ..prompt_examples import can_show_examples
+    from ..prompts.examples import can_show_examples
 
     if not any(row.examples for row in examples) or not can_show_examples(engine.composer()):
         return None
@@ -161,7 +161,7 @@ def make_validator(
 
     The score is the accuracy for one label a text and micro-F1 at one half for any number.
     """
-    from ..training import Validation
+    from ..training.loop import Validation
 
     targets = [np.asarray(row.targets, dtype=np.float32) for row in examples]
 

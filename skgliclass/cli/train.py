@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from ..architectures import SUPPORTED_ARCHITECTURES
-from ..datasets import Example
-from ..finetuning import training_options
-from ..fitting import warn_of_cut_texts
+from ..datasets.files import Example
+from ..estimators.fit import training_options
+from ..estimators.fitting import warn_of_cut_texts
+from ..prompts.architectures import SUPPORTED_ARCHITECTURES
 from .data import add_data_options, chosen_kind, read_data, told_kind
 from .errors import CommandError
 from .scoring import check_examples, make_validator
 
 if TYPE_CHECKING:
-    from ..classifier_base import BaseGLiClassClassifier
-    from ..inference import Engine
-    from ..training import Progress, TrainingOptions, TrainingResult
-    from ..training_data import TrainingSet
+    from ..engine.engine import Engine
+    from ..estimators.classifier import BaseGLiClassClassifier
+    from ..training.data import TrainingSet
+    from ..training.loop import Progress, TrainingOptions, TrainingResult
 
 # Options that are parameters of the classifiers; where one is not given, their default holds.
 _PARAMETERS = (
@@ -157,8 +157,8 @@ def make_data(
     CommandError
         If the prompts differ and the model reads them after the text.
     """
-    from ..prompt_examples import can_show_examples
-    from ..training_data import LabelledRows, make_training_set
+    from ..prompts.examples import can_show_examples
+    from ..training.data import LabelledRows, make_training_set
 
     shown = [row.examples for row in examples]
     is_shown = any(shown) and can_show_examples(engine.composer())
@@ -271,7 +271,7 @@ def _shared_labels(examples: Sequence[Example]) -> list[str] | None:
 def _train(
     engine: Engine, data: TrainingSet, options: TrainingOptions, validate: Any
 ) -> TrainingResult:
-    from ..training import train
+    from ..training.loop import train
 
     n_steps = options.max_epochs * -(-len(data) // options.batch_size)
     with tqdm(total=n_steps, unit="step", file=sys.stderr) as bar:
@@ -297,7 +297,7 @@ def _train(
 def _save(
     classifier: BaseGLiClassClassifier, engine: Engine, result: TrainingResult, folder: str
 ) -> None:
-    from ..persistence import save_estimator
+    from ..estimators.persistence import save_estimator
 
     loaded = result.weights.apply(engine.loaded)
     save_estimator(classifier, loaded, classifier._current_label_set(), folder)

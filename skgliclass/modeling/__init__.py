@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..architectures import SUPPORTED_ARCHITECTURES
+from ..prompts.architectures import SUPPORTED_ARCHITECTURES
 
 if TYPE_CHECKING:
     from .config import GLiClassConfig

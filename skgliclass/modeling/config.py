@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
-from ..architectures import SUPPORTED_ARCHITECTURES
+from ..prompts.architectures import SUPPORTED_ARCHITECTURES
 
 # Fields that the `gliclass` package does not know; it keeps them as plain attributes.
 _EXTENSIONS: dict[str, Any] = {

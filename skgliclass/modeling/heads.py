@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ..pieces import MARKERS
+from ..prompts.tokens import MARKERS
 
 
 def _activation(name: str) -> nn.Module:

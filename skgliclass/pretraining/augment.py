@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..datasets import Example
-from ..examples import PromptExample
+from ..datasets.examples import PromptExample
+from ..datasets.files import Example
 from .config import AugmentationConfig
 from .mixture import LabelledSet
 from .wordings import normalized

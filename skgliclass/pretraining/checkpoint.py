@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..training import Run
+from ..training.loop import Run
 from .config import PretrainingConfig, config_from_table
 
 NAME = "checkpoint.safetensors"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..datasets import Example
-from ..inference import Engine
-from ..training_data import LabelledRows, TrainingSet, make_training_set
+from ..datasets.files import Example
+from ..engine.engine import Engine
+from ..training.data import LabelledRows, TrainingSet, make_training_set
 from .augment import Augmenter, DrawnRow
 from .config import PretrainingConfig
 from .mixture import Mixture

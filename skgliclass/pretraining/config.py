@@ -14,7 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from ..modeling.sources import EMBEDDED_HUB_ID
+from ..loading.sources import EMBEDDED_HUB_ID
 
 _Table = TypeVar("_Table")
 

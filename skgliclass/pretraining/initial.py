@@ -10,15 +10,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from ..modeling.backbones import add_markers
-from ..modeling.checkpoints import load_model
+from ..loading.backbones import add_markers
+from ..loading.checkpoints import load_model
+from ..loading.embedded import embedded_architecture
+from ..loading.loaded import LoadedModel
+from ..loading.sources import EMBEDDED, find_source
 from ..modeling.config import GLiClassConfig
-from ..modeling.embedded import embedded_architecture
 from ..modeling.heads import FeaturesProjector
-from ..modeling.loaded import LoadedModel
 from ..modeling.scorers import make_scorer
-from ..modeling.sources import EMBEDDED, find_source
-from ..pieces import EXAMPLE_MARKER, LABEL_MARKER, TEXT_MARKER, PieceTokenizer
+from ..prompts.tokens import EXAMPLE_MARKER, LABEL_MARKER, TEXT_MARKER, PieceTokenizer
 from .config import ModelConfig
 
 

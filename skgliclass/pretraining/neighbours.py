@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import Example
-from ..inference import Engine
-from ..shortlist import unit_vectors
+from ..datasets.files import Example
+from ..engine.engine import Engine
+from ..engine.shortlist import unit_vectors
 from .mixture import LabelledSet
 from .wordings import normalized
 

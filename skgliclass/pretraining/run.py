@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..inference import Engine
-from ..modeling.checkpoints import load_model, save_checkpoint
-from ..modeling.loaded import LoadedModel
-from ..training import Run, TrainingOptions
-from ..training_data import LabelledRows, make_training_set
+from ..engine.engine import Engine
+from ..loading.checkpoints import load_model, save_checkpoint
+from ..loading.loaded import LoadedModel
+from ..training.data import LabelledRows, make_training_set
+from ..training.loop import Run, TrainingOptions
 from .checkpoint import NAME, Checkpoint, read_checkpoint, write_checkpoint
 from .chunks import Chunks, needs_teacher
 from .config import PretrainingConfig

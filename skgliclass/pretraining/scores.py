@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import f1_score
 
-from ..datasets import Example
+from ..datasets.files import Example
+from ..engine.engine import Engine
 from ..exceptions import TruncationWarning
-from ..inference import Engine
 from .mixture import LabelledSet
 
 

@@ -1,0 +1,23 @@
+"""Read and write the training format of GLiClass, and turn it into `X` and `y` and back."""
+
+from .files import (
+    Arrays,
+    Example,
+    PromptExample,
+    from_arrays,
+    is_single_label,
+    read_examples,
+    to_arrays,
+    write_examples,
+)
+
+__all__ = [
+    "Arrays",
+    "Example",
+    "PromptExample",
+    "from_arrays",
+    "is_single_label",
+    "read_examples",
+    "to_arrays",
+    "write_examples",
+]

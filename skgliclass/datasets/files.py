@@ -1,0 +1,366 @@
+"""Read and write the training format of GLiClass, and turn it into `X` and `y` and back."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..estimators.targets import multi_label_targets, single_label_targets
+from ..estimators.texts import as_texts
+from .examples import FIELDS, Example, PromptExample, shown
+
+__all__ = [
+    "Arrays",
+    "Example",
+    "PromptExample",
+    "from_arrays",
+    "is_single_label",
+    "read_examples",
+    "to_arrays",
+    "write_examples",
+]
+
+EXTENSIONS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+"""The names that a file of examples may end with."""
+
+
+def read_examples(path: str | Path) -> list[Example]:
+    """Read examples in the training format of GLiClass.
+
+    Parameters
+    ----------
+    path : str or path
+        A ``.json`` file with a list of objects or a ``.jsonl`` file with one object a line, each
+        also with ``.gz``. The fields of an object are ``text``, ``all_labels``, ``true_labels``
+        and optionally ``prompt``, ``examples`` and ``weight``; others are kept in
+        :attr:`Example.extra`.
+
+    Returns
+    -------
+    list of Example
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If the content is not of this format; the message names the file, the row (or line,
+        counted from one) and the field.
+    """
+    path = Path(path)
+    kind = _kind_of(path)
+    examples = []
+    for place, row in _rows(path, kind):
+        with _errors_named(f"{path}, {place}"):
+            examples.append(_from_json(row))
+    return examples
+
+
+def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
+    """Write examples so that :func:`read_examples` and the ``gliclass`` package read them.
+
+    Parameters
+    ----------
+    path : str or path
+        Where to; the extension chooses the format, as in :func:`read_examples`.
+    examples : iterable of Example
+        The rows.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    ValueError
+        If the extension is unknown.
+    TypeError
+        If :attr:`Example.extra` holds what JSON cannot.
+    """
+    path = Path(path)
+    kind = _kind_of(path)
+    # All rows become text before the file is touched, so that an error leaves it as it was.
+    lines = [json.dumps(_to_json(example), ensure_ascii=False) for example in examples]
+    with _opened_to_write(path) as file:
+        if kind == ".jsonl":
+            file.writelines(f"{line}\n" for line in lines)
+        else:
+            file.write("[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n")
+
+
+class Arrays(NamedTuple):
+    """Examples as scikit-learn takes them.
+
+    Attributes
+    ----------
+    X : list of str of length n_samples
+        The texts.
+    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        The one true label of each text; or for any number of labels how far each holds, float32.
+    labels : list of str of length n_labels
+        The label set, in the order of the columns; the `labels` parameter of a classifier.
+    sample_weight : ndarray of shape (n_samples,), float32, or None
+        The weights; None where all are 1.
+    """
+
+    X: list[str]
+    y: NDArray[Any]
+    labels: list[str]
+    sample_weight: NDArray[np.float32] | None
+
+
+def is_single_label(examples: Iterable[Example]) -> bool:
+    """Tell whether every row has exactly one true label, for certain."""
+    return all(sorted(row.targets)[-2:] in ([1.0], [0.0, 1.0]) for row in examples)
+
+
+def to_arrays(examples: Sequence[Example], *, multi_label: bool | None = None) -> Arrays:
+    """Turn examples that share a label set into `X` and `y`.
+
+    Parameters
+    ----------
+    examples : sequence of Example of length n_samples
+        The rows. Their labels may be listed in different orders.
+    multi_label : bool, optional
+        Whether `y` is for :class:`GLiClassMultiLabelClassifier`; by default where some row does
+        not have exactly one true label.
+
+    Returns
+    -------
+    Arrays
+        The labels are in the order of the first row.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, two rows have different label sets, or `multi_label` is False and a
+        row does not have exactly one true label.
+    """
+    if not examples:
+        raise ValueError("There are no examples.")
+    labels = list(examples[0].all_labels)
+    for i, row in enumerate(examples):
+        if set(row.all_labels) != set(labels):
+            raise ValueError(
+                f"examples[{i}] has another label set than examples[0]: "
+                f"{_difference(labels, row.all_labels)}. The classifiers need one for all rows."
+            )
+    if multi_label is None:
+        multi_label = not is_single_label(examples)
+    y = _target_matrix(examples, labels) if multi_label else _target_vector(examples)
+    weights = np.asarray([row.weight for row in examples], dtype=np.float32)
+    return Arrays(
+        [row.text for row in examples], y, labels, None if (weights == 1).all() else weights
+    )
+
+
+def from_arrays(
+    X: Any, y: Any, *, labels: Any = None, multi_label: bool = False, sample_weight: Any = None
+) -> list[Example]:
+    """Turn `X` and `y` as the classifiers take them into examples.
+
+    Parameters
+    ----------
+    X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+        The texts.
+    y : array-like
+        As in the ``fit`` of :class:`GLiClassClassifier`, or of
+        :class:`GLiClassMultiLabelClassifier` if `multi_label`.
+    labels : list, dict or nested dict, default=None
+        As the classifiers' parameter. The examples hold the label texts that the model reads.
+    multi_label : bool, default=False
+        Whether a text may have any number of labels.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each text counts.
+
+    Returns
+    -------
+    list of Example of length n_samples
+        Every row has all labels to choose from.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a text or a label is at fault; the message names it.
+    """
+    texts = as_texts(X)
+    targets = (multi_label_targets if multi_label else single_label_targets)(y, labels)
+    weights = np.ones(len(texts)) if sample_weight is None else np.asarray(sample_weight)
+    if not len(texts) == len(targets.matrix) == len(weights):
+        raise ValueError(
+            f"There are {len(texts)} texts, but {len(targets.matrix)} rows of y and "
+            f"{len(weights)} weights."
+        )
+    names = targets.label_set.texts
+    return [
+        Example(text, names, _names_of(row, names), weight=float(weight))
+        for text, row, weight in zip(texts, targets.matrix, weights, strict=True)
+    ]
+
+
+# Between JSON and examples.
+
+
+def _from_json(row: Any) -> Example:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a row is an object with text and labels, found {shown(row)}.")
+    missing = [name for name in ("text", "all_labels", "true_labels") if name not in row]
+    if missing:
+        found = ", ".join(map(str, row)) or "none"
+        raise ValueError(f"{missing[0]} is missing; the row has the fields {found}.")
+    return Example(
+        row["text"],
+        row["all_labels"],
+        row["true_labels"],
+        prompt=row.get("prompt"),
+        examples=_in_context_examples(row.get("examples")),
+        weight=1.0 if row.get("weight") is None else row["weight"],
+        extra={name: value for name, value in row.items() if name not in FIELDS},
+    )
+
+
+def _in_context_examples(rows: Any) -> list[PromptExample]:
+    if rows is None:
+        return []
+    if not isinstance(rows, list):
+        raise ValueError(f"examples is {shown(rows)}; it must be a list of objects.")
+    examples = []
+    for i, row in enumerate(rows):
+        labels = row.get("labels", row.get("true_labels")) if isinstance(row, Mapping) else None
+        if labels is None or "text" not in row:
+            raise ValueError(f"examples[{i}] is {shown(row)}; it must have text and labels.")
+        # Of soft labels the prompt shows the names.
+        names = list(labels) if isinstance(labels, Mapping) else labels
+        try:
+            examples.append(PromptExample(row["text"], names))
+        except ValueError as error:
+            raise ValueError(f"examples[{i}].{error}") from error
+    return examples
+
+
+def _to_json(example: Example) -> dict[str, Any]:
+    true = example.true_labels
+    row: dict[str, Any] = {
+        "text": example.text,
+        "all_labels": list(example.all_labels),
+        "true_labels": dict(true) if isinstance(true, Mapping) else list(true),
+    }
+    if example.prompt is not None:
+        row["prompt"] = example.prompt
+    if example.examples:
+        row["examples"] = [
+            {"text": other.text, "labels": list(other.labels)} for other in example.examples
+        ]
+    if example.weight != 1.0:
+        row["weight"] = example.weight
+    return {**row, **example.extra}
+
+
+# Files.
+
+
+def _kind_of(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    kind = Path(name).suffix
+    if kind not in (".json", ".jsonl"):
+        raise ValueError(f"{path}: unknown extension; use one of {', '.join(EXTENSIONS)}.")
+    return kind
+
+
+def _rows(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
+    """Give every row with its place in the file."""
+    with _opened_to_read(path) as file, _errors_named(str(path)):
+        if kind == ".jsonl":
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"line {number}", _parsed(line, f"line {number}: ")
+            return
+        content = _parsed(file.read())
+        if not isinstance(content, list):
+            raise ValueError(
+                f"a .json file holds a list of rows, found {shown(content)}. One object a line is "
+                "the .jsonl format."
+            )
+        yield from ((f"row {number}", row) for number, row in enumerate(content, 1))
+
+
+def _parsed(text: str, place: str = "") -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        hint = "" if place else " (one object a line is the .jsonl format)"
+        raise ValueError(f"{place}not valid JSON: {error}{hint}") from error
+
+
+@contextmanager
+def _errors_named(place: str) -> Iterator[None]:
+    """Say in an error where in which file it was found."""
+    try:
+        yield
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{place}: cannot be read: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _opened_to_read(path: Path) -> TextIO:
+    # utf-8-sig: some editors put a byte order mark before the text.
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
+
+
+@contextmanager
+def _opened_to_write(path: Path) -> Iterator[TextIO]:
+    if path.suffix.lower() != ".gz":
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        return
+    # Without the time of writing, the same examples give the same bytes.
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped,
+        TextIOWrapper(zipped, encoding="utf-8", newline="\n") as file,
+    ):
+        yield file
+
+
+# Between targets and labels.
+
+
+def _target_matrix(examples: Sequence[Example], labels: list[str]) -> NDArray[np.float32]:
+    column = {name: j for j, name in enumerate(labels)}
+    matrix = np.zeros((len(examples), len(labels)), dtype=np.float32)
+    for i, row in enumerate(examples):
+        matrix[i, [column[name] for name in row.all_labels]] = row.targets
+    return matrix
+
+
+def _target_vector(examples: Sequence[Example]) -> NDArray[Any]:
+    for i, row in enumerate(examples):
+        if not is_single_label([row]):
+            raise ValueError(
+                f"examples[{i}] does not have exactly one true label: {shown(row.true_labels)}. "
+                "Use multi_label=True."
+            )
+    return np.asarray([row.all_labels[row.targets.index(1.0)] for row in examples])
+
+
+def _names_of(row: NDArray[np.float32], names: Sequence[str]) -> list[str] | dict[str, float]:
+    scores = {names[j]: float(row[j]) for j in np.flatnonzero(row).tolist()}
+    return list(scores) if all(score == 1 for score in scores.values()) else scores
+
+
+def _difference(expected: Iterable[str], found: Iterable[str]) -> str:
+    missing, more = (sorted(set(a) - set(b)) for a, b in ((expected, found), (found, expected)))
+    return "; ".join(
+        f"{word} {', '.join(map(repr, names[:4]))}{', ...' if len(names) > 4 else ''}"
+        for word, names in (("it lacks", missing), ("it adds", more))
+        if names
+    )

@@ -1,0 +1,1 @@
+"""From texts and labels to logits: plan, batch, run, restore."""

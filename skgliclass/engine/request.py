@@ -1,0 +1,182 @@
+"""What a caller asks to be scored: texts, with label sets and examples shared or of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.examples import PromptExample
+from ..prompts.examples import check_labels_known, check_types
+
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True, eq=False)
+class PerRow(Generic[T]):
+    """Values of rows, each distinct value kept once.
+
+    Attributes
+    ----------
+    values : list
+        The distinct values.
+    index : ndarray of shape (n_rows,), or None
+        Each row's value; None where all rows share the first.
+    """
+
+    values: list[T]
+    index: NDArray[np.intp] | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[T]) -> PerRow[T]:
+        """Group the values of rows."""
+        position: dict[T, int] = {}
+        index = [position.setdefault(value, len(position)) for value in values]
+        return cls(list(position), np.asarray(index, dtype=np.intp))
+
+    def rows(self, rows: NDArray[np.intp]) -> tuple[list[T], NDArray[np.intp]]:
+        """Give the distinct values of some rows, and which of them each row has."""
+        if self.index is None:
+            return self.values, np.zeros(len(rows), dtype=np.intp)
+        used, inverse = np.unique(self.index[rows], return_inverse=True)
+        return [self.values[i] for i in used], inverse.astype(np.intp)
+
+
+LabelTexts = tuple[str, ...]
+Shown = tuple[PromptExample, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Texts with their label sets and examples, checked.
+
+    Attributes
+    ----------
+    texts : sequence of str of length n_rows
+        What to score.
+    labels : PerRow of tuple of str
+        The label sets.
+    examples : PerRow of tuple of PromptExample, or None
+        The examples, where there are any.
+    """
+
+    texts: Sequence[str]
+    labels: PerRow[LabelTexts]
+    examples: PerRow[Shown] | None
+
+    @classmethod
+    def of(cls, texts: Sequence[str], label_texts: Any, examples: Any = None) -> Request:
+        """Check what the caller gave.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            What to score.
+        label_texts : sequence of str, or sequence of such sequences, one a text
+            The label sets.
+        examples : sequence of PromptExample, or sequence of such sequences, one a text, optional
+            What the prompts show besides.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If label sets or examples are at fault; the message names the row.
+        """
+        labels = _label_sets(label_texts, len(texts))
+        shown = _examples(examples, len(texts))
+        if shown is not None:
+            _check_examples(shown, labels, len(texts))
+        return cls(texts, labels, shown)
+
+    @property
+    def n_columns(self) -> int:
+        """How many labels the largest label set has."""
+        return max(map(len, self.labels.values))
+
+    def distinct(self, window: slice) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Find what is worth scoring: identical texts with the same labels and examples once.
+
+        Returns
+        -------
+        rows : ndarray of int
+            The first row of each kind.
+        inverse : ndarray of int
+            Which of them each row of the window is like.
+        """
+        texts = self.texts[window]
+        keys: Sequence[Hashable] = texts
+        own = [p.index[window].tolist() for p in self._per_row() if p.index is not None]
+        if own:
+            keys = list(zip(texts, *own, strict=True))
+        position: dict[Hashable, int] = {}
+        first: list[int] = []
+        inverse = np.empty(len(keys), dtype=np.intp)
+        for i, key in enumerate(keys):
+            k = position.setdefault(key, len(first))
+            if k == len(first):
+                first.append(i)
+            inverse[i] = k
+        return window.start + np.asarray(first, dtype=np.intp), inverse
+
+    def _per_row(self) -> list[PerRow[Any]]:
+        return [self.labels] if self.examples is None else [self.labels, self.examples]
+
+
+def _label_sets(label_texts: Any, n_texts: int) -> PerRow[LabelTexts]:
+    if isinstance(label_texts, str):
+        raise TypeError(
+            f"label_texts is the single string {label_texts!r}; it must be a list of label texts."
+        )
+    if len(label_texts) == 0:
+        raise ValueError("label_texts is empty; give at least one label.")
+    if all(isinstance(label, str) for label in label_texts):
+        return PerRow([tuple(label_texts)])
+    if len(label_texts) != n_texts:
+        raise ValueError(
+            f"label_texts has {len(label_texts)} label sets for {n_texts} texts; give one a text, "
+            "or one list of label texts for all."
+        )
+    for i, labels in enumerate(label_texts):
+        if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+            raise TypeError(f"label_texts[{i}] is {labels!r}; it must be a list of label texts.")
+        if len(labels) == 0:
+            raise ValueError(f"label_texts[{i}] is empty; every text needs at least one label.")
+    return PerRow.of([tuple(labels) for labels in label_texts])
+
+
+def _examples(examples: Any, n_texts: int) -> PerRow[Shown] | None:
+    if examples is None or len(examples) == 0:
+        return None
+    if all(isinstance(example, PromptExample) for example in examples):
+        return PerRow([tuple(examples)])
+    if len(examples) != n_texts or any(isinstance(own, PromptExample) for own in examples):
+        raise ValueError(
+            f"examples has {len(examples)} entries for {n_texts} texts; give a list of "
+            "PromptExample for all texts, or one such list a text."
+        )
+    rows = [cast("Shown", tuple(own or ())) for own in examples]
+    for i, own in enumerate(rows):
+        check_types(own, f"examples[{i}]")
+    shown = PerRow.of(rows)
+    return shown if any(shown.values) else None
+
+
+def _check_examples(examples: PerRow[Shown], labels: PerRow[LabelTexts], n_texts: int) -> None:
+    if examples.index is None and labels.index is None:
+        check_labels_known(examples.values[0], labels.values[0], "examples")
+        return
+    n = np.zeros(n_texts, dtype=np.intp)
+    pairs = zip(
+        n if examples.index is None else examples.index,
+        n if labels.index is None else labels.index,
+        strict=True,
+    )
+    seen: set[tuple[int, int]] = set()
+    for row, pair in enumerate(pairs):
+        if pair not in seen:
+            seen.add(pair)
+            where = "examples" if examples.index is None else f"examples[{row}]"
+            check_labels_known(examples.values[pair[0]], labels.values[pair[1]], where)

@@ -1,0 +1,216 @@
+"""Find the labelled texts nearest to a text, to show them in its prompt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+
+from ..datasets.examples import PromptExample
+from .shortlist import unit_vectors
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+BACKENDS = ("sklearn", "faiss")
+
+
+class ExampleStore:
+    """Labelled texts with their vectors, searched by cosine.
+
+    Parameters
+    ----------
+    texts : sequence of str of length n_texts
+        The texts. One that comes again with the same labels is kept once.
+    vectors : ndarray of shape (n_texts, width)
+        Their vectors, such as ``Engine.text_vectors`` gives.
+    labels : sequence of sequence of str of length n_texts
+        The texts of each text's labels.
+    backend : {"sklearn", "faiss"}, default="sklearn"
+        What searches: scikit-learn compares with every text; faiss does the same faster where
+        there are many.
+
+    Attributes
+    ----------
+    examples : list of PromptExample
+        What is kept.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a vector is not finite, a text is empty, or there are no texts.
+    ImportError
+        If faiss is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        vectors: NDArray[np.float32],
+        labels: Sequence[Sequence[str]],
+        *,
+        backend: str = "sklearn",
+    ) -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"backend={backend!r} is unknown; choose from {', '.join(BACKENDS)}.")
+        _check_vectors("vectors", vectors, len(texts))
+        if not len(texts):
+            raise ValueError("There are no texts to keep; give at least one labelled text.")
+        if len(labels) != len(texts):
+            raise ValueError(f"labels has {len(labels)} entries for {len(texts)} texts.")
+        position: dict[PromptExample, int] = {}
+        rows: list[int] = []
+        for i, (text, own) in enumerate(zip(texts, labels, strict=True)):
+            example = _example(i, text, own)
+            if example not in position:
+                position[example] = len(rows)
+                rows.append(i)
+        self.examples = list(position)
+        self._vectors = unit_vectors(vectors[rows])
+        self._copies = Counter(example.text for example in self.examples)
+        self._backend = backend
+        self._index: Any = _make_index(self._vectors, backend)
+
+    @classmethod
+    def embed(
+        cls, engine: Engine, examples: Sequence[PromptExample], *, backend: str = "sklearn"
+    ) -> ExampleStore:
+        """Keep labelled texts with the vectors that an engine gives them.
+
+        Parameters
+        ----------
+        engine : Engine
+            Of the model that will be shown the examples.
+        examples : sequence of PromptExample
+            What to keep.
+        backend : {"sklearn", "faiss"}, default="sklearn"
+            What searches.
+        """
+        texts = [example.text for example in examples]
+        labels = [example.labels for example in examples]
+        return cls(texts, engine.text_vectors(texts), labels, backend=backend)
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The examples' vectors, scaled to length one."""
+        return self._vectors
+
+    @property
+    def backend(self) -> str:
+        """What searches."""
+        return self._backend
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An index is made of the vectors again; that of faiss cannot be pickled.
+        return {**self.__dict__, "_index": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._index = _make_index(self._vectors, self._backend)
+
+    def query(
+        self,
+        texts: Sequence[str],
+        vectors: NDArray[np.float32],
+        k: int,
+        *,
+        exclude_self: bool = False,
+    ) -> list[list[PromptExample]]:
+        """Find the nearest examples of each text.
+
+        Parameters
+        ----------
+        texts : sequence of str of length n_texts
+            The texts.
+        vectors : ndarray of shape (n_texts, width)
+            Their vectors.
+        k : int
+            How many examples to find for each.
+        exclude_self : bool, default=False
+            Whether to leave out examples whose text is the same, as for texts that are in the
+            store: their own labels would be the answer.
+
+        Returns
+        -------
+        list of list of PromptExample
+            For each text the nearest first. With `exclude_self`, a text that makes up most of the
+            store may have fewer than `k`.
+
+        Raises
+        ------
+        ValueError
+            If `k` is not positive or larger than the store, or the vectors do not fit.
+        """
+        self.check_size(k, exclude_self=exclude_self)
+        _check_vectors("vectors", vectors, len(texts), self._vectors.shape[1])
+        scaled = unit_vectors(vectors)
+        found: list[list[PromptExample]] = [[] for _ in texts]
+        n_left_out = np.asarray([self._copies[text] if exclude_self else 0 for text in texts])
+        for extra in np.unique(n_left_out):
+            rows = np.flatnonzero(n_left_out == extra)
+            nearest = self._nearest(scaled[rows], min(len(self), k + int(extra)))
+            for row, own in zip(rows.tolist(), nearest.tolist(), strict=True):
+                others = (self.examples[i] for i in own)
+                kept = [e for e in others if not (exclude_self and e.text == texts[row])]
+                found[row] = kept[:k]
+        return found
+
+    def check_size(self, k: int, *, exclude_self: bool = False) -> None:
+        """Refuse to find more examples than there are; see :meth:`query`."""
+        available = len(self) - bool(exclude_self)
+        if k < 1:
+            raise ValueError(f"n_retrieved={k}; at least one example must be retrieved.")
+        if k > available:
+            raise ValueError(
+                f"n_retrieved={k} is more than the {available} distinct labelled texts in the "
+                "store" + (" besides the text itself" if exclude_self else "") + ". Lower it, or "
+                "fit on more texts."
+            )
+
+    def _nearest(self, vectors: NDArray[np.float32], n: int) -> NDArray[np.intp]:
+        nearest: NDArray[np.intp]
+        if self._backend == "faiss":
+            nearest = self._index.search(vectors, n)[1]
+        else:
+            nearest = self._index.kneighbors(vectors, n_neighbors=n, return_distance=False)
+        return nearest
+
+
+def _make_index(vectors: NDArray[np.float32], backend: str) -> Any:
+    if backend == "sklearn":
+        return NearestNeighbors(metric="cosine", algorithm="brute").fit(vectors)
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            'retrieval_backend="faiss" needs faiss. Install it with: '
+            'pip install "skgliclass[faiss]"'
+        ) from error
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    return index
+
+
+def _example(i: int, text: str, labels: Sequence[str]) -> PromptExample:
+    try:
+        return PromptExample(text, labels)
+    except ValueError as error:
+        raise ValueError(f"Text {i} cannot be shown in a prompt: {error}") from error
+
+
+def _check_vectors(
+    name: str, vectors: NDArray[np.float32], n: int, width: int | None = None
+) -> None:
+    expected = f"({n}, {'width' if width is None else width})"
+    if vectors.ndim != 2 or len(vectors) != n or (width or vectors.shape[1]) != vectors.shape[1]:
+        raise ValueError(f"{name} has shape {vectors.shape}; expected {expected}.")
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        raise ValueError(f"{name}[{int(np.flatnonzero(bad)[0])}] is not finite.")

@@ -1,0 +1,348 @@
+"""The constructor parameters of all estimators: what each means and which values it takes.
+
+scikit-learn reads an estimator's parameters from the signature of its ``__init__``, so every class
+spells its own out. Everything else about a parameter stands here once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..prompts.architectures import SUPPORTED_ARCHITECTURES
+
+_Class = TypeVar("_Class", bound=type)
+_PLACEHOLDER = "{parameters}"
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One constructor parameter.
+
+    Attributes
+    ----------
+    kind : str
+        Its type, as numpydoc writes it, without the default.
+    text : str
+        What it does.
+    constraints : list
+        The values it takes, in the terms of scikit-learn's parameter validation.
+    """
+
+    kind: str
+    text: str
+    constraints: list[Any]
+
+
+class _Numbers(Interval):
+    """Numbers alone: True is 1 to Python, but a mistake where a number is asked for."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool | np.bool_) and bool(super().is_satisfied_by(val))
+
+
+def _at_least(kind: type, lowest: float) -> _Numbers:
+    return _Numbers(kind, lowest, None, closed="left")
+
+
+_POSITIVE = _Numbers(Real, 0, None, closed="neither")
+
+PARAMETERS: dict[str, Parameter] = {
+    # What is classified, by which model, and how it runs.
+    "model": Parameter(
+        "str",
+        '``"mini"`` is the embedded model, which works offline. Otherwise the name of a hub '
+        "repository or of a folder: a GLiClass checkpoint is used as it is, a "
+        "sentence-transformers model becomes a zero-shot bi-encoder, and a plain encoder becomes "
+        "a new GLiClass that has to be fitted before it predicts.",
+        [str],
+    ),
+    "labels": Parameter(
+        "list of classes, dict of class to label text, or nested dict",
+        "What to choose from. A list shows each class to the model as ``str(class)``; a dict gives "
+        "the text that the model reads for each class; a dict of lists or dicts is a hierarchy "
+        "whose leaves are the classes, under dotted names. With None the classes come from "
+        "``fit``.",
+        ["array-like", dict, None],
+    ),
+    "architecture": Parameter(
+        '{"auto", ' + ", ".join(f'"{name}"' for name in SUPPORTED_ARCHITECTURES) + "}",
+        "How a new GLiClass is built around a plain encoder, an encoder-decoder, a decoder or a "
+        "sentence-transformers model. A checkpoint has its own.",
+        [StrOptions({"auto", *SUPPORTED_ARCHITECTURES})],
+    ),
+    "revision": Parameter("str", "The branch, tag or commit of a hub repository.", [str, None]),
+    "task_description": Parameter(
+        "str",
+        "A sentence put in the prompt before the text, such as "
+        '``"Classify the sentiment of this review: "``.',
+        [str, None],
+    ),
+    "examples": Parameter(
+        "list of (text, class), (text, list of classes) or dict",
+        "Labelled texts that every prompt shows, the most important first. A dict has the keys "
+        '``"text"`` and ``"labels"``. Where a text leaves no room for all, the last are not '
+        "shown, with a warning.",
+        ["array-like", None],
+    ),
+    "example_format": Parameter(
+        '{"marker", "tags"}',
+        "How labelled texts are written in the prompt, as the model was trained: with the "
+        "``<<EXAMPLE>>`` token, as the embedded model was, or in the older format with "
+        "``<<TRUE_LABEL>>``. The latter is a part of the text, so it alone works with a bi-encoder "
+        "that knows no markers.",
+        [StrOptions({"marker", "tags"})],
+    ),
+    "n_retrieved": Parameter(
+        "int",
+        "How many labelled texts each prompt shows, of those that ``fit`` was given: the nearest "
+        "by the model's own text vectors, before `examples`. ``fit`` keeps the texts; in training "
+        "none is shown with a text that is the same, so that one more is needed. Where "
+        "``partial_fit`` has seen fewer, all of them are shown.",
+        [_at_least(Integral, 0)],
+    ),
+    "retrieval_backend": Parameter(
+        '{"sklearn", "faiss"}',
+        "What finds the nearest texts. ``faiss`` is faster where there are many (needs the extra "
+        "``faiss``); both compare with every text.",
+        [StrOptions({"sklearn", "faiss"})],
+    ),
+    "long_texts": Parameter(
+        '{"truncate", "chunk"}',
+        "Whether the beginning of a text that does not fit is read, or all of it in chunks whose "
+        "logits are pooled. Training reads the beginning.",
+        [StrOptions({"truncate", "chunk"})],
+    ),
+    "chunk_overlap": Parameter(
+        "int",
+        "The tokens that neighbouring chunks share, but never more than half of a chunk.",
+        [_at_least(Integral, 0)],
+    ),
+    "chunk_pooling": Parameter(
+        '{"max", "mean"}',
+        "Whether a label's logit is the largest of the chunks', or their mean, weighted by the "
+        "tokens that each adds to those before it.",
+        [StrOptions({"max", "mean"})],
+    ),
+    "n_permutations": Parameter(
+        "int",
+        "Over how many orders of the labels logits are averaged: that of ``classes_``, and others "
+        "that are the same in every call. Without effect on a bi-encoder, whose scores do not "
+        "depend on the order.",
+        [_at_least(Integral, 1)],
+    ),
+    "shortlist": Parameter(
+        "int",
+        "How many labels the model reads for each text: those nearest to it by the cosine of "
+        "vectors. The others get a logit far below. None means all.",
+        [_at_least(Integral, 1), None],
+    ),
+    "shortlist_model": Parameter(
+        "str",
+        "What embeds texts and labels for the shortlist, named as `model` is, such as "
+        '``"mini"``. None means the model itself.',
+        [str, None],
+    ),
+    "hierarchy": Parameter(
+        '{"leaves", "path"}',
+        '``"leaves"`` scores the classes alone. ``"path"``, for nested `labels`, scores branches '
+        "too: a class's probability is the product of those of the nodes on the way to it, each "
+        "the softmax over the children of its parent, or the sigmoid where a text may have any "
+        "number of classes. ``fit`` trains the classes' scores.",
+        [StrOptions({"leaves", "path"})],
+    ),
+    "max_length": Parameter(
+        "int",
+        "The longest prompt in tokens; None means what the model was made for. Labels are never "
+        "cut: those that do not fit beside the text are scored in several passes. A longer text "
+        "is treated as `long_texts` says.",
+        [_at_least(Integral, 8), None],
+    ),
+    "device": Parameter(
+        "str",
+        '``"cpu"``, ``"cuda"`` and so on; ``"auto"`` takes a GPU where there is one.',
+        [str],
+    ),
+    "dtype": Parameter(
+        '{"auto", "float32", "bfloat16", "float16"}',
+        'The precision of the weights; ``"auto"`` is float32 on a CPU.',
+        [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+    ),
+    "n_jobs": Parameter(
+        "int",
+        "How many micro-batches are scored at a time, sharing torch's threads. None means as many "
+        "as there are threads, up to 8, which is fastest, but one on a GPU; -1 means one for each "
+        "processor, -2 all but one, and so on.",
+        [_at_least(Integral, 1), _Numbers(Integral, None, -1, closed="right"), None],
+    ),
+    "verbose": Parameter("int", "Show a progress bar.", ["verbose"]),
+    # What becomes of the scores.
+    "threshold": Parameter(
+        'float, list of float, dict of class to float, or "auto"',
+        "The probability from which on a class is chosen: one for all, or one for each class. "
+        '``"auto"`` tunes one for each class on validation data in ``fit``, for the highest F1; '
+        "without fitting it is one half.",
+        [_Numbers(Real, 0, 1, closed="both"), StrOptions({"auto"}), "array-like", dict],
+    ),
+    "output": Parameter(
+        '{"probabilities", "logits", "embeddings"}',
+        "What the features are: the probability or the logit of each label, or the vector by "
+        "which the model represents the text, which needs no labels.",
+        [StrOptions({"probabilities", "logits", "embeddings"})],
+    ),
+    "multi_label": Parameter(
+        "bool",
+        "Whether each label is judged on its own (sigmoid) or all share a probability of one "
+        "(softmax).",
+        ["boolean"],
+    ),
+    # How training goes.
+    "trainable": Parameter(
+        '{"all", "head", "lora"}',
+        "What ``fit`` changes: all weights; the heads alone, on representations that are computed "
+        "once; or the heads and low-rank updates of the backbone (needs the extra ``lora``).",
+        [StrOptions({"all", "head", "lora"})],
+    ),
+    "max_epochs": Parameter(
+        'int or "auto"',
+        "How often training goes through the texts; 0 records the classes and trains nothing. "
+        '``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 10.',
+        [_at_least(Integral, 0), StrOptions({"auto"})],
+    ),
+    "batch_size": Parameter("int", "Texts in an optimizer step.", [_at_least(Integral, 1)]),
+    "learning_rate": Parameter("float", "The highest learning rate of the backbone.", [_POSITIVE]),
+    "head_learning_rate": Parameter(
+        "float",
+        "The highest learning rate of the heads; None means `learning_rate`.",
+        [_POSITIVE, None],
+    ),
+    "weight_decay": Parameter(
+        "float",
+        "How much AdamW shrinks matrices other than embedding tables.",
+        [_at_least(Real, 0)],
+    ),
+    "warmup_fraction": Parameter(
+        "float",
+        "The share of steps in which the learning rate rises; it falls in the rest.",
+        [_Numbers(Real, 0, 1, closed="both")],
+    ),
+    "max_grad_norm": Parameter(
+        "float", "The norm to which larger gradients are clipped.", [_POSITIVE]
+    ),
+    "focal_gamma": Parameter(
+        "float",
+        "How much less examples count in the focal loss that are already right; 0 is "
+        "cross-entropy.",
+        [_at_least(Real, 0)],
+    ),
+    "focal_alpha": Parameter(
+        "float",
+        "The weight of true text-label pairs, against one minus it of false ones, where a text "
+        "may have any number of classes; unused where it has one.",
+        [_Numbers(Real, 0, 1, closed="both"), None],
+    ),
+    "label_smoothing": Parameter(
+        "float",
+        "The share of a target that is spread over the other outcomes.",
+        [_Numbers(Real, 0, 1, closed="left")],
+    ),
+    "class_weight": Parameter(
+        'dict of class to float, "balanced" or None',
+        'How much each class counts. ``"balanced"`` makes up for their frequencies.',
+        [dict, StrOptions({"balanced"}), None],
+    ),
+    "lora_rank": Parameter(
+        "int", 'The rank of the updates with ``trainable="lora"``.', [_at_least(Integral, 1)]
+    ),
+    "early_stopping": Parameter(
+        "bool",
+        "Whether to set a part of the texts aside and stop when the score on it no longer gets "
+        "better. The best weights win, the pretrained ones included.",
+        ["boolean"],
+    ),
+    "validation_fraction": Parameter(
+        "float",
+        "The part set aside where there is no ``X_val``.",
+        [_Numbers(Real, 0, 1, closed="neither")],
+    ),
+    "n_iter_no_change": Parameter(
+        "int",
+        "How many epochs without a better score end the training with `early_stopping`.",
+        [_at_least(Integral, 1)],
+    ),
+    "tol": Parameter(
+        "float",
+        "By how much a score has to be better to count for `n_iter_no_change`.",
+        [_at_least(Real, 0)],
+    ),
+    "calibrate": Parameter(
+        "bool",
+        "Whether to fit a temperature on validation data, so that probabilities fit frequencies.",
+        ["boolean"],
+    ),
+    "gradient_checkpointing": Parameter("bool", "Trade time for memory in training.", ["boolean"]),
+    "warm_start": Parameter(
+        "bool", "Whether ``fit`` goes on from the weights of the last one.", ["boolean"]
+    ),
+    "random_state": Parameter(
+        "int, RandomState or None",
+        "Determines the order of texts and labels, dropout and the validation split. An int makes "
+        "results repeat exactly on the same machine.",
+        ["random_state"],
+    ),
+}
+"""Every parameter by name, in no particular order; a signature has an order and the defaults."""
+
+
+def with_parameters(cls: _Class) -> _Class:
+    """Give a class what the table says about the parameters in the signature of its ``__init__``.
+
+    Parameters
+    ----------
+    cls : type
+        An estimator whose docstring has ``{parameters}`` on a line of its own, where the
+        parameters are to be described.
+
+    Returns
+    -------
+    type
+        The same class, with its docstring completed and its parameter constraints set.
+    """
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    own = [parameter for name, parameter in signature.parameters.items() if name != "self"]
+    constraints = {parameter.name: PARAMETERS[parameter.name].constraints for parameter in own}
+    cls._parameter_constraints = constraints  # type: ignore[attr-defined]
+    if cls.__doc__ is not None:  # python -OO strips docstrings
+        before, _, after = cls.__doc__.partition(_PLACEHOLDER)
+        indent = before[before.rfind("\n") + 1 :]
+        described = "\n".join(_described(parameter, indent) for parameter in own)
+        cls.__doc__ = before.removesuffix(indent) + described + after
+    return cls
+
+
+def store_parameters(estimator: Any, values: dict[str, Any]) -> None:
+    """Set an estimator's attributes from the ``locals()`` of its ``__init__``, unchanged."""
+    vars(estimator).update({name: v for name, v in values.items() if name != "self"})
+
+
+def _described(parameter: inspect.Parameter, indent: str) -> str:
+    entry = PARAMETERS[parameter.name]
+    default = repr(parameter.default)
+    if isinstance(parameter.default, str):
+        default = f'"{parameter.default}"'
+    text = textwrap.fill(
+        entry.text,
+        width=_WIDTH,
+        initial_indent=indent + "    ",
+        subsequent_indent=indent + "    ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return f"{indent}{parameter.name} : {entry.kind}, default={default}\n{text}"

@@ -1,0 +1,192 @@
+"""The models as functions of tensors whose shapes depend on no value, which can be exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ..modeling.bi_encoder import BiEncoder
+from ..modeling.features import Features, Markers, class_features
+from ..modeling.model import GLiClassModel
+from ..modeling.uni_encoder import UniEncoder
+
+Axes: TypeAlias = Mapping[int, str]
+
+_SEQUENCES: dict[str, Axes] = {
+    "input_ids": {0: "batch", 1: "length"},
+    "attention_mask": {0: "batch", 1: "length"},
+}
+_LABELS: dict[str, Axes] = {
+    "input_ids": {0: "n_labels", 1: "length"},
+    "attention_mask": {0: "n_labels", 1: "length"},
+}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One function to export.
+
+    Attributes
+    ----------
+    module : nn.Module
+        Takes the inputs by position and gives one tensor.
+    inputs : dict of str to Tensor
+        An example of each input, of sizes that differ from each other.
+    axes : dict of str to dict of int to str
+        For each input the names of the axes that may have any size.
+    output : str
+        The name of the result.
+    """
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    axes: Mapping[str, Axes]
+    output: str
+
+
+def make_graphs(model: GLiClassModel) -> dict[str, Graph]:
+    """Give what computes a model's logits, without control flow that depends on the data.
+
+    Parameters
+    ----------
+    model : GLiClassModel
+        A uni-encoder or a bi-encoder.
+
+    Returns
+    -------
+    dict of str to Graph
+        ``"model"``: logits from prompts and the positions of their label markers. Of a bi-encoder
+        ``"texts"`` and ``"labels"``: vectors from tokens; ``"scorer"``: logits from vectors.
+
+    Raises
+    ------
+    NotImplementedError
+        If the model is of another architecture, or reads the text with an LSTM.
+    """
+    inner, config = model.model, model.config
+    if config.use_lstm:
+        raise NotImplementedError("A model with use_lstm=True cannot be exported.")
+    if isinstance(inner, UniEncoder):
+        return {"model": _uni_encoder_graph(inner)}
+    if config.architecture_type == "bi-encoder" and isinstance(inner, BiEncoder):
+        return _bi_encoder_graphs(inner)
+    raise NotImplementedError(
+        f"A {config.architecture_type} cannot be exported, only a uni-encoder or a bi-encoder."
+    )
+
+
+@dataclass(frozen=True)
+class PlacedMarkers(Markers):
+    """Markers whose positions are known, so that no shape depends on what a sequence holds.
+
+    Attributes
+    ----------
+    positions : Tensor of shape (batch, n_columns)
+        Where each row's markers are, in ascending order; -1 where it has no more.
+    """
+
+    positions: Tensor
+
+    @property
+    def class_mask(self) -> Tensor:
+        """Whether a column is a label of the row: bool, of shape (batch, n_columns)."""
+        return self.positions >= 0
+
+    def pick(self, hidden: Tensor, offset: int = 0) -> Tensor:
+        """Give each marker's vector, or that of a token after it; zeros where there is none."""
+        chosen = self.positions + offset
+        kept = self.class_mask & (chosen < hidden.shape[1])
+        index = torch.where(kept, chosen, 0)[..., None].expand(-1, -1, hidden.shape[2])
+        return hidden.gather(1, index).masked_fill(~kept[..., None], 0)
+
+
+class PlacedUniEncoder(nn.Module):
+    """A uni-encoder that is told where the label markers are.
+
+    Parameters
+    ----------
+    model : UniEncoder
+        Its modules are shared.
+    """
+
+    def __init__(self, model: UniEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, label_positions: Tensor) -> Tensor:
+        """Give logits of shape (batch, n_labels); minus infinity where a row has fewer labels."""
+        model, config = self.model, self.model.config
+        hidden = model.encode(input_ids, attention_mask)
+        found = input_ids.eq(config.class_token_index) & attention_mask.bool()
+        markers = PlacedMarkers(found, label_positions.shape[1], label_positions)
+        text, text_mask = model.pooled_text(hidden, input_ids, attention_mask)
+        classes = class_features(hidden, input_ids, attention_mask, markers, config)
+        scores = model.score(Features(text, text_mask, classes, markers.class_mask))
+        return scores.logits.masked_fill(~markers.class_mask, float("-inf"))
+
+
+class _TextEncoder(nn.Module):
+    def __init__(self, model: BiEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.model.encode_texts(input_ids, attention_mask)
+
+
+class _LabelEncoder(nn.Module):
+    def __init__(self, model: BiEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.model.encode_labels(input_ids, attention_mask)
+
+
+class _VectorScorer(nn.Module):
+    def __init__(self, model: BiEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, text_vectors: Tensor, label_vectors: Tensor) -> Tensor:
+        return self.model.score_vectors(text_vectors, label_vectors)
+
+
+def _uni_encoder_graph(model: UniEncoder) -> Graph:
+    ids, mask = _sequences(model.config.encoder_config.vocab_size, n_rows=2, length=12)
+    ids[:, [1, 3, 5]], ids[:, 7] = model.config.class_token_index, model.config.text_token_index
+    positions = torch.tensor([[1, 3, 5], [1, 3, 5]])
+    inputs = {"input_ids": ids, "attention_mask": mask, "label_positions": positions}
+    axes = {**_SEQUENCES, "label_positions": {0: "batch", 1: "n_labels"}}
+    return Graph(PlacedUniEncoder(model), inputs, axes, "logits")
+
+
+def _bi_encoder_graphs(model: BiEncoder) -> dict[str, Graph]:
+    config = model.config
+    texts = _sequences(config.encoder_config.vocab_size, n_rows=2, length=12)
+    labels = _sequences(config.label_model_config.vocab_size, n_rows=3, length=7)
+    width = config.encoder_config.hidden_size
+    vectors = {"text_vectors": torch.ones(2, width), "label_vectors": torch.ones(3, width)}
+    vector_axes = {"text_vectors": {0: "batch"}, "label_vectors": {0: "n_labels"}}
+    names = "input_ids", "attention_mask"
+    return {
+        "texts": Graph(
+            _TextEncoder(model), dict(zip(names, texts, strict=True)), _SEQUENCES, "text_vectors"
+        ),
+        "labels": Graph(
+            _LabelEncoder(model), dict(zip(names, labels, strict=True)), _LABELS, "label_vectors"
+        ),
+        "scorer": Graph(_VectorScorer(model), vectors, vector_axes, "logits"),
+    }
+
+
+def _sequences(vocab_size: int, n_rows: int, length: int) -> tuple[Tensor, Tensor]:
+    ids = torch.arange(n_rows * length).reshape(n_rows, length) % vocab_size
+    mask = torch.ones_like(ids)
+    # A tracer must see that there is padding.
+    mask[-1, -2:] = 0
+    return ids, mask

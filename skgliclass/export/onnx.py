@@ -1,0 +1,206 @@
+"""Write models for runtimes other than torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine.engine import Engine
+from ..estimators.persistence import FILE as SAVED_FILE
+from ..exceptions import UntrainedModelError
+from ..loading.checkpoints import load_model
+from ..loading.loaded import LoadedModel
+from ..loading.sources import find_source
+from ..prompts.composer import PieceTokenizer
+from .graphs import Graph, make_graphs
+
+FILE = "prompt.json"
+_FORMAT = 1
+_OPSET = 18  # the exporter's own; any other it would have to convert to
+
+
+def export_onnx(
+    model: str | LoadedModel, folder: str | Path, *, revision: str | None = None
+) -> Path:
+    """Write a model as ONNX, with what is needed to run it without this package or torch.
+
+    Parameters
+    ----------
+    model : str or LoadedModel
+        ``"mini"``, a folder or a hub id, or a model that is loaded already, in float32 on the CPU.
+    folder : str or path
+        Where to; made if missing. It gets ``model.onnx`` (of a bi-encoder ``texts.onnx``,
+        ``labels.onnx`` and ``scorer.onnx``), ``tokenizer.json`` (and ``label_tokenizer.json`` where
+        labels have one of their own), and ``prompt.json``, which says how to build the inputs; of a
+        saved classifier also ``skgliclass.json``, with its classes, temperature and thresholds.
+    revision : str, optional
+        The branch, tag or commit of a hub repository.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ImportError
+        If ``onnx`` or ``onnxscript`` is not installed.
+    ValueError
+        If the model is not in float32 on the CPU.
+    NotImplementedError
+        If the model's architecture cannot be exported.
+    UntrainedModelError
+        If the model has no trained heads.
+
+    Warns
+    -----
+    UserWarning
+        If a saved classifier puts labelled texts in the prompt, which the graphs do not.
+    """
+    _check_installed()
+    saved = None
+    if isinstance(model, str):
+        saved = find_source(model, revision).read_json(SAVED_FILE)
+        model = load_model(model, revision=revision, device="cpu", dtype="float32")
+    _check_exact(model)
+    if not model.zero_shot:
+        raise UntrainedModelError(
+            f"model={model.name!r} is an encoder without trained classification heads, so its "
+            "predictions would be arbitrary. Fit a classifier, save it, and export that folder."
+        )
+    graphs = make_graphs(model.model)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, graph in graphs.items():
+        _write_graph(graph, folder / f"{name}.onnx")
+    text = json.dumps(_description(model), indent=2, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    model.tokenizer.save(str(folder / "tokenizer.json"))
+    if model.label_tokenizer is not model.tokenizer:
+        model.label_tokenizer.save(str(folder / "label_tokenizer.json"))
+    if saved is not None:
+        text = json.dumps(saved, indent=2, ensure_ascii=False)
+        (folder / SAVED_FILE).write_text(text + "\n", encoding="utf-8")
+        _warn_of_examples(saved["parameters"])
+    return folder
+
+
+def _warn_of_examples(parameters: Mapping[str, Any]) -> None:
+    names = [name for name in ("examples", "n_retrieved") if parameters.get(name)]
+    if names:
+        warnings.warn(
+            f"The classifier was saved with {' and '.join(names)}, but what runs the graphs has to "
+            "put labelled texts in the prompt itself.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _check_installed() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "Exporting to ONNX needs onnx and onnxscript. Install them with: "
+            'pip install "skgliclass[onnx]"'
+        ) from error
+
+
+def _check_exact(loaded: LoadedModel) -> None:
+    model = loaded.model
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        raise ValueError(
+            f"The model is in {str(model.dtype).removeprefix('torch.')} on {model.device}; load "
+            'it with device="cpu" and dtype="float32" to export it.'
+        )
+
+
+# The graphs.
+
+
+def _write_graph(graph: Graph, path: Path) -> None:
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            graph.module.eval(),
+            tuple(graph.inputs.values()),
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=[graph.output],
+            dynamic_shapes=tuple(dict(graph.axes[name]) for name in graph.inputs),
+            opset_version=_OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    _forget_origin(program.model)
+    program.save(path)
+
+
+def _forget_origin(model: Any) -> None:
+    """Drop the stack traces that the exporter notes with every node: they hold paths."""
+    for graph in (model.graph, *model.functions.values()):
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from the user's screen what the exporter says about itself."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)
+
+
+# How to build the inputs.
+
+
+def _description(loaded: LoadedModel) -> dict[str, Any]:
+    engine = Engine(loaded)
+    apart = engine.encodes_labels_apart
+    content = {
+        "format": _FORMAT,
+        "architecture": engine.architecture,
+        "problem_type": loaded.model.config.problem_type,
+        "max_length": engine.max_length,
+        "text": _tokenization(engine.text_tokenizer, loaded.model.config.encoder_config),
+    }
+    if apart:
+        content["label"] = _tokenization(
+            engine.label_tokenizer, loaded.model.config.label_model_config
+        )
+        limit = loaded.label_position_limit
+        content["label"]["max_length"] = min(engine.max_length, limit or engine.max_length)
+        content["prompt"] = {"order": ["text"], "task_joiner": " "}
+        return content
+    composer = engine.composer()
+    first = composer.prompt_first
+    content["prompt"] = {
+        "order": ["labels", "separator", "text"]
+        if first
+        else ["text", "labels", "separator", "task"],
+        "label_id": composer.label_id,
+        "separator_id": composer.text_id,
+        "task_joiner": "" if first else None,
+        "text_after_marker": first,
+    }
+    return content
+
+
+def _tokenization(tokenizer: PieceTokenizer, backbone: Any) -> dict[str, Any]:
+    return {
+        **tokenizer.rules(),
+        "pad_id": int(getattr(backbone, "pad_token_id", None) or 0),
+    }

@@ -1,0 +1,168 @@
+"""Texts with their labels that a prompt shows besides the text to classify."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ..datasets.examples import PromptExample
+from .composer import PromptComposer
+from .tokens import EXAMPLE_MARKER, TokenIds
+
+EXAMPLE_FORMATS = ("marker", "tags")
+"""How examples are written: with ``<<EXAMPLE>>``, or with the tags of the first RAC checkpoints."""
+
+_TAGS = re.compile(r"<{2,}(/?(?:EXAMPLE|TRUE_LABEL|FALSE_LABEL))>{2,}")
+
+
+class ExampleEncoder:
+    r"""Turns examples into the tokens that a prompt shows.
+
+    Parameters
+    ----------
+    composer : PromptComposer
+        Of the model's prompts.
+    example_format : {"marker", "tags"}
+        ``"marker"`` is ``<<EXAMPLE>>text \nLabels:\n a, b`` for each example and one ``<<SEP>>``
+        after the last. ``"tags"`` appends ``<<EXAMPLE>> text <<TRUE_LABEL>> a <<FALSE_LABEL>> c
+        <</EXAMPLE>>`` to the text itself, the labels in the order of the label set.
+
+    Attributes
+    ----------
+    follows_text : bool
+        Whether examples are a part of the text.
+    closing : list of int
+        What ends the last example.
+
+    Raises
+    ------
+    ValueError
+        If the model's prompts have no place for examples.
+    """
+
+    def __init__(self, composer: PromptComposer, example_format: str) -> None:
+        if example_format not in EXAMPLE_FORMATS:
+            raise ValueError(
+                f"example_format={example_format!r} is unknown; choose from "
+                f"{', '.join(EXAMPLE_FORMATS)}."
+            )
+        self._tokenizer = composer.tokenizer
+        self._marker = composer.tokenizer.marker_id(EXAMPLE_MARKER)
+        self.follows_text = example_format == "tags"
+        self.closing: TokenIds = [] if self.follows_text else [composer.text_id]
+        if not self.follows_text and not composer.has_place_for_examples:
+            raise ValueError(
+                "Labelled texts in the prompt (examples=, n_retrieved=): this bi-encoder's input "
+                "has no place for them, since its backbone has no vectors for markers. Set "
+                'example_format="tags", which makes them a part of the text, or use another model.'
+            )
+        if not self.follows_text and self._marker is None:
+            raise ValueError(
+                "Labelled texts in the prompt (examples=, n_retrieved=): the model's tokenizer has "
+                f"no {EXAMPLE_MARKER}, so the model was not made for them. "
+                'example_format="tags" writes them without it.'
+            )
+
+    def encode(
+        self, examples: Sequence[PromptExample], label_texts: Sequence[str]
+    ) -> list[TokenIds]:
+        """Give the ids of each example, all but :attr:`closing`.
+
+        Parameters
+        ----------
+        examples : sequence of PromptExample
+            What to show.
+        label_texts : sequence of str
+            The label set of the text that they are shown with.
+
+        Returns
+        -------
+        list of list of int
+        """
+        if not examples:
+            return []
+        if not self.follows_text:
+            pieces = [f"{e.text} \nLabels:\n {', '.join(e.labels)}" for e in examples]
+            return self._with_marker(pieces)
+        pieces = [_tagged(example, label_texts) for example in examples]
+        if self._marker is None:
+            written = [f" {EXAMPLE_MARKER}{piece}" for piece in pieces]
+            return self._tokenizer.encode(written, after_marker=False)
+        (space,) = self._tokenizer.encode([" "], after_marker=False)
+        return [[*space, *ids] for ids in self._with_marker(pieces)]
+
+    def _with_marker(self, pieces: Sequence[str]) -> list[TokenIds]:
+        assert self._marker is not None
+        return [[self._marker, *ids] for ids in self._tokenizer.encode(pieces, after_marker=True)]
+
+
+def can_show_examples(composer: PromptComposer) -> bool:
+    """Tell whether a model's prompts have a place for examples, and its tokenizer their marker."""
+    has_marker = composer.tokenizer.marker_id(EXAMPLE_MARKER) is not None
+    return has_marker and composer.has_place_for_examples
+
+
+def check_types(examples: Iterable[object], where: str) -> None:
+    """Refuse what is no example.
+
+    Parameters
+    ----------
+    examples : iterable
+        What the caller gave.
+    where : str
+        How the caller calls them, for the error.
+
+    Raises
+    ------
+    TypeError
+        If an element is not a :class:`PromptExample`.
+    """
+    for i, example in enumerate(examples):
+        if not isinstance(example, PromptExample):
+            raise TypeError(
+                f"{where}[{i}] is {example!r} ({type(example).__name__}); an example is a "
+                "PromptExample(text, labels)."
+            )
+
+
+def check_labels_known(
+    examples: Iterable[PromptExample], label_texts: Sequence[str], where: str
+) -> None:
+    """Refuse examples with labels that the text they are shown with does not have.
+
+    Parameters
+    ----------
+    examples : iterable of PromptExample
+        What will be shown.
+    label_texts : sequence of str
+        The label set.
+    where : str
+        How the caller calls the examples, for the error.
+
+    Raises
+    ------
+    ValueError
+        If an example has an unknown label.
+    """
+    known = set(label_texts)
+    for i, example in enumerate(examples):
+        unknown = next((label for label in example.labels if label not in known), None)
+        if unknown is not None:
+            shown = ", ".join(map(repr, label_texts[:8])) + (", ..." if len(known) > 8 else "")
+            raise ValueError(
+                f"{where}[{i}] has the label {unknown!r}, which is not in the label set ({shown})."
+            )
+
+
+def without_tags(text: str) -> str:
+    """Take the double brackets from tags that a text spells, as these are no special tokens."""
+    return _TAGS.sub(r"<\1>", text)
+
+
+def _tagged(example: PromptExample, label_texts: Sequence[str]) -> str:
+    true = set(example.labels)
+    others = example.other_labels
+    false = [label for label in (label_texts if others is None else others) if label not in true]
+    shown_true = " ".join(f"<<TRUE_LABEL>> {without_tags(label)}" for label in example.labels)
+    shown_false = " ".join(f"<<FALSE_LABEL>> {without_tags(label)}" for label in false)
+    return f" {without_tags(example.text)} {shown_true} {shown_false} <</EXAMPLE>>"

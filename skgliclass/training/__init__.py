@@ -1,0 +1,1 @@
+"""From examples to trained weights: one loop, its steps and losses."""

@@ -1,0 +1,398 @@
+"""One training loop, used by ``fit`` and by pre-training alike."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..engine.engine import Engine
+from .apart import ApartSteps
+from .data import TrainingSet, batches
+from .joint import FusedSteps, JointSteps
+from .optimizer import RowwiseAdamW, clip_gradients
+from .processes import Workers
+from .steps import MicroBatch, Steps
+from .trainable import Trainable, make_trainable
+from .tuned_weights import TunedWeights
+
+MANY_ROWS = 4096
+"""From how many rows on the gradients of an embedding table are kept sparse."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train; the names are those of the classifiers' parameters.
+
+    Besides, `n_steps` is the length of the learning-rate schedule where it is not that of
+    `max_epochs` over one training set, and `multi_label` counts only where a training set does
+    not say it for each row.
+    """
+
+    multi_label: bool
+    max_epochs: int = 10
+    batch_size: int = 8
+    learning_rate: float = 5e-5
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_fraction: float = 0.1
+    decay: bool = True
+    max_grad_norm: float = 1.0
+    focal_gamma: float = 0.0
+    focal_alpha: float | None = None
+    label_smoothing: float = 0.0
+    trainable: str = "all"
+    lora_rank: int = 16
+    max_batch_tokens: int = 4096
+    precision: str = "auto"
+    gradient_checkpointing: bool = False
+    shuffle_labels: bool = True
+    n_iter_no_change: int | None = None
+    tol: float = 1e-4
+    seed: int = 0
+    n_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good a model is on held-out texts: the score decides, the loss breaks ties."""
+
+    score: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after an epoch (0: before the first)."""
+
+    epoch: int
+    loss: float | None
+    validation: Validation | None
+    engine: Engine
+    weights: Callable[[], TunedWeights]
+
+
+@dataclass
+class TrainingResult:
+    """What a training gives.
+
+    Attributes
+    ----------
+    weights : TunedWeights
+        The best weights seen; without validation data the last.
+    loss_curve : list of float
+        The mean training loss of each epoch.
+    validation_scores : list of float
+        The validation score before training and after each epoch.
+    n_iter : int
+        How many epochs were run.
+    best_iter : int
+        After which of them the weights were taken; 0 if the pretrained ones were best.
+    interrupted : bool
+        Whether the user stopped it.
+    """
+
+    weights: TunedWeights
+    loss_curve: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+    n_iter: int = 0
+    best_iter: int = 0
+    interrupted: bool = False
+
+
+class NonFiniteLossError(FloatingPointError, ValueError):
+    """The loss became infinite or not a number."""
+
+
+def train(
+    engine: Engine,
+    data: TrainingSet,
+    options: TrainingOptions,
+    *,
+    validate: Callable[[Engine], Validation] | None = None,
+    on_epoch: Callable[[Progress], bool | None] | None = None,
+    on_step: Callable[[float], object] | None = None,
+) -> TrainingResult:
+    """Train a model on examples.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of the model to start from, which is not modified.
+    data : TrainingSet
+        What to learn from.
+    options : TrainingOptions
+        How.
+    validate : callable, optional
+        Judges an engine with the current weights: before training and after every epoch.
+    on_epoch : callable, optional
+        Told after every epoch; training stops where it returns True.
+    on_step : callable, optional
+        Told the loss of every optimizer step.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    NonFiniteLossError
+        If the loss is not finite; nothing was modified.
+    """
+    devices = [engine.loaded.model.device] if engine.loaded.model.device.type == "cuda" else []
+    # Dropout draws from the global generator: seed a copy of it, and give the original back.
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(options.seed)
+        run = Run(engine, data, options)
+        return run.loop(validate, on_epoch, on_step)
+
+
+class Run:
+    """The state of one training.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of the model to start from, which is not modified.
+    data : TrainingSet
+        What to learn from, until :meth:`use` gives something else.
+    options : TrainingOptions
+        How.
+
+    Attributes
+    ----------
+    n_tokens : int
+        How many tokens the backbone has read.
+    """
+
+    def __init__(self, engine: Engine, data: TrainingSet, options: TrainingOptions) -> None:
+        self.n_tokens = 0
+        self.workers = Workers.of_this_launch()
+        self.options = options
+        self.rng = np.random.default_rng(options.seed)
+        model = copy.deepcopy(engine.loaded.model).float()
+        self.trainable: Trainable = make_trainable(model, options.trainable, options.lora_rank)
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                # A batch reads few of the rows: they cost less than whole tables.
+                module.sparse = module.num_embeddings >= MANY_ROWS
+        if options.gradient_checkpointing:
+            for encoder in self.trainable.encoders():
+                _checkpoint_activations(encoder)
+        self.engine = Engine(
+            replace(engine.loaded, model=model, zero_shot=True),
+            max_length=engine.max_length,
+            batch_tokens=engine.batch_tokens,
+            n_jobs=engine.n_jobs,
+        )
+        self.use(data)
+        self.model = model
+        epochs = options.max_epochs * math.ceil(len(data) / options.batch_size)
+        self.n_steps = epochs if options.n_steps is None else options.n_steps
+        self.optimizer = self._make_optimizer()
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.autocast = _autocast(model.device, options.precision)
+
+    def use(self, data: TrainingSet) -> None:
+        """Go on with other examples."""
+        self.data = data
+        self.steps = make_steps(self.engine, data, self.options, self.rng)
+
+    def go_to(self, step: int) -> None:
+        """Continue the learning-rate schedule after so many steps."""
+        self.scheduler.last_epoch = step
+        for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+            group["lr"] = rate * self._rate(step)
+
+    def loop(
+        self,
+        validate: Callable[[Engine], Validation] | None,
+        on_epoch: Callable[[Progress], bool | None] | None,
+        on_step: Callable[[float], object] | None,
+    ) -> TrainingResult:
+        """Train until the epochs are over, nothing gets better, or somebody stops it."""
+        best = self.trainable.snapshot()
+        result = TrainingResult(best)
+        best_validation = self._validate(validate, result)
+        stale = 0
+        self._tell(on_epoch, 0, None, best_validation)
+        try:
+            for epoch in range(1, self.options.max_epochs + 1):
+                loss = self._epoch(on_step)
+                result.loss_curve.append(loss)
+                result.n_iter = epoch
+                validation = self._validate(validate, result)
+                if validation is None or best_validation is None:
+                    result.best_iter = epoch
+                else:
+                    clearly = _is_better(validation, best_validation, self.options.tol)
+                    stale = 0 if clearly else stale + 1
+                    if _is_better(validation, best_validation):
+                        best, best_validation = self.trainable.snapshot(), validation
+                        result.best_iter = epoch
+                stop = self._tell(on_epoch, epoch, loss, validation)
+                patience = self.options.n_iter_no_change
+                if stop or (patience is not None and stale >= patience):
+                    break
+        except KeyboardInterrupt:
+            result.interrupted = True
+        if best_validation is None:
+            best = self.trainable.snapshot()
+        result.weights = best
+        return result
+
+    def _epoch(self, on_step: Callable[[float], object] | None) -> float:
+        total = count = 0.0
+        for rows in batches(len(self.data), self.options.batch_size, self.rng):
+            loss = self.step(rows)
+            total, count = total + loss * len(rows), count + len(rows)
+            if on_step is not None:
+                on_step(loss)
+        return total / count
+
+    def step(self, rows: NDArray[np.intp]) -> float:
+        """Make one optimizer step from a batch, in as many micro-batches as its length needs."""
+        self.trainable.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            micro_batches = [part for part in self.steps.prepare(rows) if part.has_weight()]
+        self.n_tokens += sum(map(self.steps.n_tokens, micro_batches))
+        if micro_batches:
+            loss = self._back_propagate(micro_batches)
+            clip_gradients(self.trainable.parameters(), self.options.max_grad_norm)
+            self.optimizer.step()
+        else:
+            loss = 0.0
+        self.scheduler.step()
+        return loss
+
+    def _back_propagate(self, micro_batches: Sequence[MicroBatch]) -> float:
+        """Leave the gradient of the batch's loss in the parameters, and give the loss."""
+        normalizer = torch.stack([part.total_weight() for part in micro_batches]).sum()
+        total = torch.zeros_like(normalizer)
+        for part in self.workers.share(micro_batches):
+            with self.autocast():
+                loss = self.steps.loss(part, normalizer)
+            self._check_finite(loss)
+            loss.backward()
+            total += loss.detach()
+        self.steps.finish()
+        # Elsewhere than on one CPU whole tables are added up faster than rows are found.
+        keep_sparse = self.workers.size == 1 and self.model.device.type == "cpu"
+        for parameter in self.trainable.parameters():
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                own = parameter.grad
+                parameter.grad = own.coalesce() if keep_sparse else own.to_dense()
+        self.workers.sum_gradients(self.trainable.parameters())
+        return self.workers.sum(total).item()
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(
+                f"The training loss became {loss.item()}. The weights are unchanged. Lower "
+                f"learning_rate (now {self.options.learning_rate:g}) or head_learning_rate "
+                f"(now {self.options.head_learning_rate:g}), or look for extreme weights."
+            )
+
+    def _validate(
+        self, validate: Callable[[Engine], Validation] | None, result: TrainingResult
+    ) -> Validation | None:
+        if validate is None:
+            return None
+        self.model.eval()
+        validation = validate(
+            Engine(self.engine.loaded, max_length=self.engine.max_length, n_jobs=self.engine.n_jobs)
+        )
+        result.validation_scores.append(validation.score)
+        return validation
+
+    def _tell(
+        self,
+        on_epoch: Callable[[Progress], bool | None] | None,
+        epoch: int,
+        loss: float | None,
+        validation: Validation | None,
+    ) -> bool:
+        if on_epoch is None:
+            return False
+        self.model.eval()
+        return bool(
+            on_epoch(Progress(epoch, loss, validation, self.engine, self.trainable.snapshot))
+        )
+
+    def _make_optimizer(self) -> RowwiseAdamW:
+        options = self.options
+        rates = {True: options.head_learning_rate, False: options.learning_rate}
+        # Biases and normalisation gains are not shrunk towards zero, and neither are the vectors
+        # of words, most of which no training text has.
+        tables = {id(m.weight) for m in self.model.modules() if isinstance(m, nn.Embedding)}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for parameter, is_head in self.trainable.with_role():
+            shrinks = parameter.ndim > 1 and id(parameter) not in tables
+            groups.setdefault((is_head, shrinks), []).append(parameter)
+        return RowwiseAdamW(
+            [
+                {
+                    "params": parameters,
+                    "lr": rates[is_head],
+                    "weight_decay": options.weight_decay if shrinks else 0.0,
+                }
+                for (is_head, shrinks), parameters in groups.items()
+            ],
+            fused=self.model.device.type in ("cpu", "cuda"),
+        )
+
+    def _rate(self, step: int) -> float:
+        """Rise to the full rate, then fall to zero, both linearly."""
+        warmup = max(1, round(self.options.warmup_fraction * self.n_steps))
+        if step < warmup:
+            return (step + 1) / warmup
+        if not self.options.decay:
+            return 1.0
+        return max(0.0, (self.n_steps - step) / max(1, self.n_steps - warmup))
+
+
+def make_steps(
+    engine: Engine, data: TrainingSet, options: TrainingOptions, rng: np.random.Generator
+) -> Steps:
+    """Give what trains the engine's architecture."""
+    kinds: dict[str, type[Steps]] = {"bi-encoder": ApartSteps, "bi-encoder-fused": FusedSteps}
+    return kinds.get(engine.architecture, JointSteps)(engine, data, options, rng)
+
+
+def _is_better(new: Validation, old: Validation, margin: float = 0.0) -> bool:
+    if new.score > old.score + margin:
+        return True
+    return margin == 0 and new.score == old.score and new.loss < old.loss
+
+
+def _checkpoint_activations(encoder: Any) -> None:
+    # Newer versions of transformers have renamed it and warn of the old name.
+    new = getattr(encoder, "activation_checkpointing_enable", None)
+    (new or encoder.gradient_checkpointing_enable)()
+
+
+def _autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:
+    """Choose bfloat16 where the processor computes in it natively."""
+    if precision == "auto":
+        precision = "bfloat16" if _has_native_bfloat16(device) else "float32"
+    if precision == "float32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _has_native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return False
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)

@@ -1,0 +1,543 @@
+"""The commands ``train`` and ``evaluate``, on tiny random models."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import (
+    accuracy_score,
+    classification_report,
+    f1_score,
+    label_ranking_average_precision_score,
+)
+from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
+
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
+from skgliclass.__main__ import main
+from skgliclass.cli.errors import CommandError
+from skgliclass.cli.train import make_data
+from skgliclass.datasets import Example, PromptExample, from_arrays, write_examples
+from skgliclass.engine.engine import Engine
+from skgliclass.loading.checkpoints import load_model
+from skgliclass.prompts.examples import ExampleEncoder
+
+LABELS = ["travel", "sport", "music"]
+WORDS = {"travel": "world day see", "sport": "fox dog jumps", "music": "café degrees today"}
+FAST = ["--learning-rate", "3e-3", "--head-learning-rate", "3e-3", "--batch-size", "12"]
+
+
+def toy(n=36, seed=0):
+    """Texts whose words tell their label."""
+    rng = np.random.default_rng(seed)
+    y = [LABELS[i % 3] for i in range(n)]
+    texts = [
+        " ".join(rng.choice(WORDS[label].split(), size=3)) + f" {rng.integers(9)}" for label in y
+    ]
+    return texts, y
+
+
+def toy_sets(n=30, seed=0):
+    """The same with any number of labels."""
+    rng = np.random.default_rng(seed)
+    Y = (rng.random((n, 3)) < 0.5).astype(int)
+    texts = [
+        " ".join(["the", *(WORDS[LABELS[j]] for j in np.flatnonzero(row))]) + f" {rng.integers(9)}"
+        for row in Y
+    ]
+    return texts, Y
+
+
+@pytest.mark.filterwarnings("default:.*texts to learn from")
+def test_texts_that_training_cuts_are_counted(tmp_path, capsys):
+    rows = [replace(row, text="fox " * (30 * i)) for i, row in enumerate(ragged_rows(4)) if i]
+    write_examples(tmp_path / "data.json", rows)
+    model = str(encoder_checkpoint(tmp_path / "model"))
+    arguments = ["--model", model, "--max-length", "48", "--trainable", "head"]
+    output = str(tmp_path / "tuned")
+    assert main(["train", str(tmp_path / "data.json"), *arguments, "--output", output]) == 0
+    assert "2 of 3 texts to learn from did not fit" in capsys.readouterr().err
+
+
+def ragged_rows(n=36, soft=False):
+    """Every text with two or three labels to choose from, in an order of its own."""
+    rows = []
+    for i, (text, label) in enumerate(zip(*toy(n), strict=True)):
+        choice = [name for name in LABELS if name != label][: 1 + i % 2]
+        choice.insert(i % 3, label)
+        true = {label: 0.9, choice[-1]: 0.1} if soft and choice[-1] != label else [label]
+        rows.append(Example(text, choice, true))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def bi(tmp_path_factory):
+    return str(sentence_transformer(tmp_path_factory.mktemp("bi")))
+
+
+@pytest.fixture(scope="module")
+def uni(tmp_path_factory):
+    return str(encoder_checkpoint(tmp_path_factory.mktemp("uni")))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    reference_checkpoint(folder, prompt_first=True, scorer_type="mlp", pooling_strategy="avg")
+    return str(folder)
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.json"
+    write_examples(path, from_arrays(*toy()))
+    return path
+
+
+def train(data, model, output, *arguments):
+    return main(["train", *map(str, [data, "--model", model, "--output", output, *arguments])])
+
+
+def evaluate(capsys, *arguments):
+    assert main(["evaluate", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+# Training.
+
+
+@pytest.mark.parametrize("model", ["bi", "uni"])
+def test_training_is_what_fit_does(model, request, tmp_path, data, capsys):
+    model = request.getfixturevalue(model)
+    output = tmp_path / "tuned"
+    assert train(data, model, output, "--max-epochs", 2, "--seed", 3, *FAST) == 0
+    clf = GLiClassClassifier(
+        model,
+        labels=LABELS,
+        max_epochs=2,
+        batch_size=12,
+        learning_rate=3e-3,
+        head_learning_rate=3e-3,
+        random_state=3,
+    )
+    texts, y = toy()
+    clf.fit(texts, y)
+    tuned = GLiClassClassifier.from_pretrained(output)
+    assert tuned.classes_.tolist() == clf.classes_.tolist()
+    assert tuned.get_params()["learning_rate"] == 3e-3
+    np.testing.assert_allclose(tuned.predict_proba(texts), clf.predict_proba(texts), atol=1e-5)
+    assert f"training loss     {clf.loss_curve_[-1]:.4f}" in capsys.readouterr().out
+
+
+def test_training_with_many_labels_is_what_fit_does(bi, tmp_path):
+    texts, Y = toy_sets()
+    Y = np.where(Y == 1, 0.9, 0.0)
+    write_examples(tmp_path / "d.jsonl", from_arrays(texts, Y, labels=LABELS, multi_label=True))
+    arguments = ["--max-epochs", 2, "--focal-gamma", 2, "--focal-alpha", 0.4, *FAST]
+    assert train(tmp_path / "d.jsonl", bi, tmp_path / "tuned", *arguments) == 0
+    clf = GLiClassMultiLabelClassifier(
+        bi,
+        labels=sorted(LABELS),
+        max_epochs=2,
+        batch_size=12,
+        learning_rate=3e-3,
+        head_learning_rate=3e-3,
+        focal_gamma=2,
+        focal_alpha=0.4,
+        random_state=0,
+    )
+    clf.fit(texts, pd.DataFrame(Y, columns=LABELS))
+    tuned = GLiClassMultiLabelClassifier.from_pretrained(tmp_path / "tuned")
+    np.testing.assert_allclose(tuned.predict_proba(texts), clf.predict_proba(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_rows_with_label_sets_of_their_own_are_learnt(bi, tmp_path, capsys, soft):
+    path = tmp_path / "data.jsonl.gz"
+    write_examples(path, ragged_rows(soft=soft))
+    arguments = ["--single-label"] if soft else []
+    before = evaluate(capsys, path, "--model", bi, *arguments)
+    assert train(path, bi, tmp_path / "tuned", "--max-epochs", 30, *FAST, *arguments) == 0
+    capsys.readouterr()
+    after = evaluate(capsys, path, "--model", tmp_path / "tuned")
+    assert before["accuracy"] < 0.8
+    assert after["accuracy"] > 0.95
+    assert GLiClassClassifier.from_pretrained(tmp_path / "tuned").labels is None
+
+
+def test_the_reference_package_loads_what_was_trained(reference, tmp_path, data):
+    from gliclass import GLiClassModel, ZeroShotClassificationPipeline
+    from transformers import AutoTokenizer
+
+    output = tmp_path / "tuned"
+    assert train(data, reference, output, "--max-epochs", 1, "--multi-label", *FAST) == 0
+    pipeline = ZeroShotClassificationPipeline(
+        GLiClassModel.from_pretrained(output),
+        AutoTokenizer.from_pretrained(output),
+        classification_type="multi-label",
+        device="cpu",
+        progress_bar=False,
+    )
+    clf = GLiClassMultiLabelClassifier.from_pretrained(output)
+    (found,) = pipeline(["the fox jumps"], list(clf.classes_), threshold=0.0)
+    scores = {entry["label"]: entry["score"] for entry in found}
+    expected = clf.predict_frame(["the fox jumps"]).iloc[0].to_dict()
+    assert scores == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_best_epoch_on_validation_data_is_written(uni, tmp_path, capsys):
+    train_file, held_out = tmp_path / "train.json", tmp_path / "held_out.json"
+    write_examples(train_file, ragged_rows())
+    write_examples(held_out, ragged_rows(21))
+    arguments = ["--max-epochs", 4, "--validation", held_out, *FAST]
+    assert train(train_file, uni, tmp_path / "tuned", *arguments) == 0
+    shown = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    best = next(value for name, value in shown.items() if name.startswith("best validation"))
+    result = evaluate(capsys, held_out, "--model", tmp_path / "tuned")
+    assert f"{result['accuracy']:.4f}" == best.split()[0]
+
+
+def test_validation_of_many_labels_counts_pairs(bi, tmp_path, capsys):
+    path = tmp_path / "data.json"
+    write_examples(path, from_arrays(*toy_sets(), labels=LABELS, multi_label=True))
+    arguments = ["--max-epochs", 3, "--validation", path, *FAST]
+    assert train(path, bi, tmp_path / "tuned", *arguments) == 0
+    printed = capsys.readouterr().out
+    result = evaluate(capsys, path, "--model", tmp_path / "tuned")
+    assert f"best validation   {result['micro_f1']:.4f}" in printed
+
+
+def test_training_stops_where_nothing_gets_better(bi, tmp_path, data, capsys):
+    arguments = ["--learning-rate", 1e-9, "--head-learning-rate", 1e-9, "--max-epochs", 9]
+    arguments += ["--validation-fraction", 0.3, "--n-iter-no-change", 2]
+    assert train(data, bi, tmp_path / "tuned", *arguments) == 0
+    assert "epochs            2\n" in capsys.readouterr().out
+
+
+def test_tables_are_training_data_too(bi, tmp_path, data):
+    texts, y = toy()
+    table = pd.DataFrame({"ticket": texts, "team": y, "id": range(len(y))})
+    table.to_csv(tmp_path / "data.csv", index=False)
+    columns = ["--text-column", "ticket", "--label-column", "team"]
+    for name, path, more in (("a", tmp_path / "data.csv", columns), ("b", data, [])):
+        assert train(path, bi, tmp_path / name, "--max-epochs", 1, *FAST, *more) == 0
+    scores = [
+        GLiClassClassifier.from_pretrained(tmp_path / name).predict_proba(texts) for name in "ab"
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_a_table_of_label_sets(bi, tmp_path, capsys):
+    texts, Y = toy_sets()
+    cells = [" ; ".join(LABELS[j] for j in np.flatnonzero(row)) for row in Y]
+    pd.DataFrame({"text": texts, "labels": cells}).to_csv(tmp_path / "data.csv", index=False)
+    write_examples(tmp_path / "data.json", from_arrays(texts, Y, labels=LABELS, multi_label=True))
+    clf = GLiClassMultiLabelClassifier(bi, LABELS)
+    clf.save_pretrained(tmp_path / "saved")
+    one, other = (
+        evaluate(capsys, tmp_path / name, "--model", tmp_path / "saved", "--report")
+        for name in ("data.csv", "data.json")
+    )
+    assert one == other
+    arguments = ["--multi-label", "--max-epochs", 1]
+    assert train(tmp_path / "data.csv", bi, tmp_path / "tuned", *arguments) == 0
+    tuned = GLiClassMultiLabelClassifier.from_pretrained(tmp_path / "tuned")
+    assert tuned.classes_.tolist() == sorted(LABELS)
+
+
+@pytest.mark.parametrize("model", ["bi", "reference"])
+def test_every_row_is_tokenised_with_its_own_prompt(model, request):
+    engine = Engine(load_model(request.getfixturevalue(model)))
+    rows = [
+        Example("the fox", ["sport"], ["sport"], prompt="Which sport? "),
+        Example("the world", ["travel"], [], prompt=""),
+        Example("music today", ["music"], []),
+    ]
+    data, task = make_data(engine, rows, "Topic: ")
+    assert task == ""
+    for i, prompt in enumerate(["Which sport? ", "", "Topic: "]):
+        assert data.texts[i] == engine.text_ids([rows[i].text], prompt)[0]
+    data, task = make_data(engine, rows[2:], "Topic: ")
+    assert task == "Topic: "
+
+
+def test_a_prompt_of_all_rows_is_kept_with_the_model(bi, tmp_path):
+    rows = [Example(t, LABELS, [y], prompt="Topic: ") for t, y in zip(*toy(6), strict=True)]
+    write_examples(tmp_path / "data.json", rows)
+    assert train(tmp_path / "data.json", bi, tmp_path / "tuned", "--max-epochs", 1) == 0
+    assert GLiClassClassifier.from_pretrained(tmp_path / "tuned").task_description == "Topic: "
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_what_is_not_used_is_said(bi, tmp_path, capsys):
+    shown = [PromptExample("the fox", ["sport"])]
+    rows = [Example(t, LABELS, [y], examples=shown) for t, y in zip(*toy(6), strict=True)]
+    write_examples(tmp_path / "data.json", rows)
+    assert train(tmp_path / "data.json", bi, tmp_path / "tuned", "--max-epochs", 1) == 0
+    assert "warning: 6 of 6 rows have in-context examples" in capsys.readouterr().err
+    main(["evaluate", str(tmp_path / "data.json"), "--model", bi])
+    assert "warning: 6 of 6 rows have in-context examples" in capsys.readouterr().err
+
+
+def rows_with_examples():
+    rows = []
+    for i, row in enumerate(ragged_rows(12)):
+        shown = [PromptExample("the fox", [row.all_labels[0]]), PromptExample("the world", [])]
+        rows.append(replace(row, examples=shown[: i % 3]))
+    return rows
+
+
+def test_training_shows_the_examples_of_each_row(reference):
+    engine = Engine(load_model(reference))
+    rows = rows_with_examples()
+    data, _ = make_data(engine, rows, "")
+    encoder = ExampleEncoder(engine.composer(), "marker")
+    for i, row in enumerate(rows):
+        ids = [token for own in encoder.encode(row.examples, row.all_labels) for token in own]
+        assert data.examples.fitting(i, 500) == (ids + encoder.closing if ids else [])
+
+
+def test_evaluating_shows_the_examples_of_each_row(reference, tmp_path, capsys):
+    rows = rows_with_examples()
+    write_examples(tmp_path / "data.json", rows)
+    with_examples = evaluate(capsys, tmp_path / "data.json", "--model", reference, "--multi-label")
+    engine = Engine(load_model(reference))
+    precisions = []
+    for row in rows:
+        labels = sorted(row.all_labels)
+        logits = engine.logits([row.text], labels, examples=row.examples)
+        truth = [[name in row.true_labels for name in labels]]
+        precisions.append(label_ranking_average_precision_score(truth, logits))
+    assert with_examples["lrap"] == pytest.approx(np.mean(precisions))
+    write_examples(tmp_path / "bare.json", [replace(row, examples=()) for row in rows])
+    bare = evaluate(capsys, tmp_path / "bare.json", "--model", reference, "--multi-label")
+    assert bare != with_examples
+
+
+def test_prompts_that_examples_would_part_from_their_texts_are_refused(tmp_path):
+    reference_checkpoint(tmp_path, "qwen3", architecture_type="decoder-kv", prompt_first=True)
+    engine = Engine(load_model(str(tmp_path)))
+    rows = [replace(row, prompt=f"{i}: ") for i, row in enumerate(rows_with_examples())]
+    with pytest.raises(CommandError, match="different prompts and in-context examples"):
+        make_data(engine, rows, "")
+
+
+# Evaluating.
+
+
+@pytest.mark.parametrize("model", ["bi", "reference"])
+def test_figures_of_single_labels_are_those_of_scikit_learn(model, request, tmp_path, capsys):
+    model = request.getfixturevalue(model)
+    texts, y = toy(24)
+    y[:3] = ["travel"] * 3
+    write_examples(tmp_path / "data.json", from_arrays(texts, y))
+    result = evaluate(capsys, tmp_path / "data.json", "--model", model, "--report")
+    predicted = GLiClassClassifier(model, LABELS).predict(texts)
+    assert result["n_samples"] == 24
+    assert result["n_labels"] == 3
+    assert result["accuracy"] == pytest.approx(accuracy_score(y, predicted))
+    assert result["macro_f1"] == pytest.approx(f1_score(y, predicted, average="macro"))
+    assert result["micro_f1"] == pytest.approx(f1_score(y, predicted, average="micro"))
+    assert "lrap" not in result
+    assert result["report"] == classification_report(
+        y, predicted, output_dict=True, zero_division=0
+    )
+
+
+def test_figures_of_many_labels_are_those_of_scikit_learn(bi, tmp_path, capsys):
+    texts, Y = toy_sets()
+    write_examples(tmp_path / "data.json", from_arrays(texts, Y, labels=LABELS, multi_label=True))
+    arguments = ["--model", bi, "--threshold", 0.4, "--report"]
+    result = evaluate(capsys, tmp_path / "data.json", *arguments)
+    clf = GLiClassMultiLabelClassifier(bi, LABELS, threshold=0.4)
+    predicted, scores = clf.predict(texts), clf.predict_proba(texts)
+    assert result["accuracy"] == pytest.approx(accuracy_score(Y, predicted))
+    assert result["macro_f1"] == pytest.approx(f1_score(Y, predicted, average="macro"))
+    assert result["micro_f1"] == pytest.approx(f1_score(Y, predicted, average="micro"))
+    assert result["lrap"] == pytest.approx(label_ranking_average_precision_score(Y, scores))
+    assert result["report"]["sport"]["support"] == Y[:, 1].sum()
+
+
+def test_every_row_is_judged_among_its_own_labels(reference, tmp_path, capsys):
+    rows = ragged_rows(18)
+    rows[4] = Example(rows[4].text, rows[4].all_labels, rows[4].true_labels, prompt="Topic: ")
+    write_examples(tmp_path / "data.json", rows)
+    result = evaluate(capsys, tmp_path / "data.json", "--model", reference)
+    right = [
+        GLiClassClassifier(reference, list(row.all_labels), task_description=row.prompt)
+        .predict([row.text])
+        .item()
+        == row.true_labels[0]
+        for row in rows
+    ]
+    assert 0 < sum(right) < len(rows)
+    assert result["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_many_labels_are_ranked_among_those_of_the_row(bi, tmp_path, capsys):
+    rows = [
+        Example(text, [LABELS[i % 3], LABELS[(i + 1) % 3]], [LABELS[i % 3]])
+        for i, text in enumerate(toy_sets(12)[0])
+    ]
+    write_examples(tmp_path / "data.json", rows)
+    result = evaluate(capsys, tmp_path / "data.json", "--model", bi, "--multi-label")
+    precisions, hits, chosen = [], 0, 0
+    for row in rows:
+        clf = GLiClassMultiLabelClassifier(bi, list(row.all_labels))
+        scores = clf.predict_proba([row.text])
+        precisions.append(label_ranking_average_precision_score([[1, 0]], scores))
+        picked = clf.predict([row.text])[0]
+        hits, chosen = hits + picked[0], chosen + picked.sum()
+    assert len(set(precisions)) > 1
+    assert result["lrap"] == pytest.approx(np.mean(precisions))
+    assert result["micro_f1"] == pytest.approx(2 * hits / (chosen + len(rows)))
+
+
+def test_a_saved_classifier_is_judged_with_all_that_it_has(bi, tmp_path, capsys):
+    texts, Y = toy_sets()
+    labels = {"T": "travel", "S": "sport", "M": "music"}
+    clf = GLiClassMultiLabelClassifier(
+        bi,
+        labels,
+        threshold="auto",
+        calibrate=True,
+        task_description="Topic: ",
+        max_epochs=4,
+        learning_rate=3e-3,
+        head_learning_rate=3e-3,
+        random_state=0,
+    )
+    # Some are wrong, or no temperature would be too low.
+    y_val = np.where(np.arange(len(Y))[:, None] % 5 == 0, 1 - Y, Y)
+    clf.fit(texts, Y, X_val=texts, y_val=y_val)
+    assert clf.temperature_ != 1
+    clf.save_pretrained(tmp_path / "saved")
+    names = list(labels)
+    rows = [
+        Example(text, names, [names[j] for j in np.flatnonzero(row)])
+        for text, row in zip(texts, Y, strict=True)
+    ]
+    write_examples(tmp_path / "data.json", rows)
+    result = evaluate(capsys, tmp_path / "data.json", "--model", tmp_path / "saved")
+    assert len(set(clf.thresholds_)) > 1
+    assert result["micro_f1"] == pytest.approx(f1_score(Y, clf.predict(texts), average="micro"))
+
+
+def test_figures_for_people(bi, data, capsys):
+    assert main(["evaluate", str(data), "--model", bi, "--report"]) == 0
+    figures, report = capsys.readouterr().out.split("\n\n", 1)
+    lines = dict(line.split() for line in figures.splitlines())
+    assert list(lines) == ["texts", "labels", "accuracy", "macro-F1", "micro-F1"]
+    assert lines["texts"] == "36"
+    assert all(label in report for label in LABELS)
+
+
+def test_a_bar_on_long_work(bi, tmp_path, capsys):
+    write_examples(tmp_path / "data.json", ragged_rows(510))
+    assert main(["evaluate", str(tmp_path / "data.json"), "--model", bi]) == 0
+    assert "510/510" in capsys.readouterr().err
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere.json"], "nowhere.json: there is no such file"),
+        (["evaluate", "nowhere.json"], "nowhere.json: there is no such file"),
+        (
+            ["evaluate", "{own}", "--model", "{multi}", "--multi-label"],
+            "own.csv: row 2 has the label 'elsewhere', which is none of the classes of",
+        ),
+        (["train", "{txt}"], "unknown extension; use one of .json"),
+        (["train", "{empty}"], "empty.json: there are no rows"),
+        (["train", "{bad}"], "bad.jsonl, line 2: true_labels names 'z'"),
+        (["evaluate", "{bad}"], "bad.jsonl, line 2: true_labels names 'z'"),
+        (["train", "{table}"], "choose the labels with --label-column; columns: text, team"),
+        (["train", "{table}", "--label-column", "x"], "no column 'x'; columns: text, team"),
+        (["train", "{table}", "--label-column", "team"], "row 2 has no label in column 'team'"),
+        (["train", "{table}", "--text-column", "x"], "no column 'x'; columns: text, team"),
+        (["train", "{sets}", "--single-label"], "the true labels of row 2 add up to 2"),
+        (["train", "{nothing}"], "the weight of every row is 0"),
+        (["train", "{data}", "--output", "{data}"], "this is a file; give a folder"),
+        (["train", "{data}", "--output", "{full}"], "the folder is not empty; give a new one"),
+        (["train", "{data}", "--n-iter-no-change", "2"], "needs --validation"),
+        (["train", "{data}", "--validation-fraction", "1.5"], "between 0 and 1"),
+        (["train", "{data}", "--validation-fraction", "0.99"], "leaves rows to learn from"),
+        (["train", "{data}", "--validation", "{sets}"], "the true labels of row 2 add up to 2"),
+        (["train", "{data}", "--learning-rate", "-1"], "'learning_rate' parameter"),
+        (["train", "{data}", "--max-length", "100000"], "max_length=100000"),
+        (["train", "{data}", "--model", "nobody/nothing"], "neither a folder"),
+        (
+            ["train", "{data}", "--learning-rate", "1e30", "--batch-size", "2"],
+            "The training loss became",
+        ),
+        (["train", "{prompts}", "--model", "{last}"], "the rows have different prompts"),
+        (["evaluate", "{shown}", "--model", "{first}"], "in row 2, examples[0] has the label 'z'"),
+        (["evaluate", "{data}", "--model", "nobody/nothing"], "neither a folder"),
+        (["evaluate", "{data}", "--model", "{uni}"], "without trained classification heads"),
+        (["evaluate", "{data}", "--model", "{multi}", "--single-label"], "for the other kind"),
+        (["evaluate", "{data}", "--threshold", "0.3"], "--threshold is for many labels"),
+        (["evaluate", "{sets}", "--single-label"], "the true labels of row 2 add up to 2"),
+        (["evaluate", "{sets}", "--threshold", "3"], "threshold"),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_2(
+    bi, uni, reference, tmp_path, capsys, arguments, message
+):
+    paths = {"uni": uni, "first": reference, "full": str(tmp_path)}
+    files = {
+        "data": ("data.json", from_arrays(*toy(6))),
+        "empty": ("empty.json", []),
+        "nothing": ("nothing.json", [Example("a", ["x"], ["x"], weight=0)]),
+        "shown": (
+            "shown.json",
+            [
+                Example("a", ["x"], []),
+                Example("b", ["x"], [], examples=[PromptExample("c", ["z"])]),
+            ],
+        ),
+        "prompts": (
+            "prompts.json",
+            [Example("a", LABELS, [], prompt="A"), Example("b", LABELS, [])],
+        ),
+    }
+    files["sets"] = (
+        "sets.json",
+        [Example("a", ["x", "y"], ["x"]), Example("b", ["x", "y"], ["x", "y"])],
+    )
+    for name, (file, rows) in files.items():
+        paths[name] = tmp_path / file
+        write_examples(paths[name], rows)
+    paths["bad"] = tmp_path / "bad.jsonl"
+    good = '{"text": "a", "all_labels": ["x"], "true_labels": ["x"]}\n'
+    paths["bad"].write_text(good + good.replace('["x"]}', '["z"]}'))
+    paths["txt"] = tmp_path / "data.txt"
+    paths["txt"].write_text("a")
+    paths["table"] = tmp_path / "table.csv"
+    pd.DataFrame({"text": ["a", "b"], "team": ["x", None]}).to_csv(paths["table"], index=False)
+    paths["own"] = tmp_path / "own.csv"
+    own = pd.DataFrame({"text": ["a", "b"], "label": [LABELS[0], f"{LABELS[1]};elsewhere"]})
+    own.to_csv(paths["own"], index=False)
+    if "{last}" in arguments:
+        paths["last"] = tmp_path / "last"
+        reference_checkpoint(paths["last"], prompt_first=False, scorer_type="mlp")
+    if "{multi}" in arguments:
+        paths["multi"] = tmp_path / "multi"
+        GLiClassMultiLabelClassifier(bi, LABELS).save_pretrained(paths["multi"])
+    filled = [argument.format(**paths) for argument in arguments]
+    if "--model" not in filled:
+        filled += ["--model", bi]
+    if filled[0] == "train":
+        filled += [] if "--output" in filled else ["--output", str(tmp_path / "tuned")]
+        filled += ["--max-epochs", "1"]
+    assert main(filled) == 2
+    captured = capsys.readouterr()
+    # What a progress bar drew comes before the message, ended by a carriage return or a newline.
+    said = captured.err[captured.err.index("skgliclass: ") :]
+    assert message in said
+    assert said.count("\n") == 1
+    assert captured.out == ""
+    assert not (tmp_path / "tuned").exists()

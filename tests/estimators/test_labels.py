@@ -1,0 +1,97 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from skgliclass.estimators.labels import LabelSet, flatten_hierarchy
+
+
+def test_a_list_is_shown_as_str_and_sorted_like_unique():
+    label_set = LabelSet.from_labels([10, 2, 33], sort=True)
+    np.testing.assert_array_equal(label_set.classes, np.unique([10, 2, 33]))
+    assert label_set.texts == ("2", "10", "33")
+
+
+def test_order_is_kept_without_sorting():
+    label_set = LabelSet.from_labels(["travel", "dreams", "sport"], sort=False)
+    assert label_set.classes.tolist() == ["travel", "dreams", "sport"]
+
+
+def test_dict_gives_label_texts_that_move_with_their_classes():
+    label_set = LabelSet.from_labels({1: "sport", 0: "world news"}, sort=True)
+    assert label_set.classes.tolist() == [0, 1]
+    assert label_set.texts == ("world news", "sport")
+    assert label_set.classes.dtype.kind == "i"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("b", "a"), np.array(["b", "a"]), pd.Series(["b", "a"]), pd.Index(["b", "a"]), iter("ba")],
+)
+def test_any_ordered_collection_of_classes(labels):
+    assert LabelSet.from_labels(labels, sort=False).texts == ("b", "a")
+
+
+def test_hierarchy_of_any_depth():
+    tree = {
+        "category": {"electronics": ["phone", "laptop"], "clothing": ["shirt"]},
+        "sentiment": ["good", "bad"],
+    }
+    names = [
+        "category.electronics.phone",
+        "category.electronics.laptop",
+        "category.clothing.shirt",
+        "sentiment.good",
+        "sentiment.bad",
+    ]
+    assert flatten_hierarchy(tree) == names
+    assert LabelSet.from_labels(tree, sort=False).texts == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        ([], ValueError, "labels is empty"),
+        ({}, ValueError, "labels is empty"),
+        ("travel", TypeError, r"labels=\['travel', ...\]"),
+        ({"a", "b"}, TypeError, "got set"),
+        (3, TypeError, "got int"),
+        (["a", "b", "a"], ValueError, r"labels\[2\] repeats labels\[0\]: 'a'"),
+        ({"a": "news", "b": "news"}, ValueError, r"labels\['b'\] and labels\['a'\].*'news'"),
+        ({"a": "news", "b": " "}, ValueError, r"^labels\['b'\] has an empty label text"),
+        ({"a": "news", None: "b"}, ValueError, r"^labels\[None\] is missing"),
+        ({"topic": {"a": "news"}}, TypeError, r"'topic.a' stands for the string 'news'. In a hier"),
+        ({"topic": ["a", "a"]}, ValueError, "two leaves with the dotted name 'topic.a'"),
+        ([1, "1"], ValueError, r"same label text '1'"),
+        (["a", " "], ValueError, r"labels\[1\] has an empty label text"),
+        (["a", "b\ud800"], ValueError, r"^labels\[1\] is not valid Unicode: its character 1 "),
+        ({"a": "\ud800"}, ValueError, r"^labels\['a'\] is not valid Unicode"),
+        (["a", None], ValueError, r"labels\[1\] is missing"),
+        (["a", float("nan")], ValueError, r"labels\[1\] is missing"),
+        (["a", ["b"]], TypeError, r"labels\[1\]"),
+        (["a", 1], TypeError, "int, str"),
+        ({"topic": []}, ValueError, "'topic' of the hierarchy is empty"),
+        ({"topic": {"sport": []}}, ValueError, "'topic.sport' of the hierarchy is empty"),
+        ({"topic": ["a"], "mood": "good"}, TypeError, r"labels\['mood'\] is a string"),
+        ({"topic": {"sport": 3}}, TypeError, "'topic.sport'.*got int"),
+        ({"topic": [3]}, TypeError, "non-empty strings, found 3 under 'topic'"),
+    ],
+)
+def test_bad_labels_are_named(labels, error, message):
+    with pytest.raises(error, match=message):
+        LabelSet.from_labels(labels, sort=True)
+
+
+def test_classes_of_mixed_types_keep_their_values():
+    label_set = LabelSet.from_labels(["a", 1], sort=False)
+    assert label_set.classes.tolist() == ["a", 1]
+
+
+def test_classes_from_a_target():
+    label_set = LabelSet.from_target(np.array(["b", "a", "b"]))
+    assert label_set.classes.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", [None, 3, b"x"])
+def test_a_label_text_that_is_no_text_is_named(value):
+    with pytest.raises(TypeError, match=r"labels\['a'\] is .*must be the text"):
+        LabelSet.from_labels({"a": value, "b": "x"}, sort=False)

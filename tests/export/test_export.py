@@ -1,0 +1,189 @@
+"""An exported folder gives the engine's logits in plain onnxruntime, as a user would run it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
+
+from skgliclass import GLiClassClassifier, TruncationWarning, UntrainedModelError
+from skgliclass.__main__ import main
+from skgliclass.engine.engine import Engine
+from skgliclass.export import export_onnx
+from skgliclass.loading.checkpoints import load_model
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "run_onnx.py"
+TEXTS = [
+    "One day I will see the world!",
+    "",
+    "music",
+    "naïve café, 你好 world; it's 20 degrees <outside> [today]",
+    "The quick brown fox jumps over the lazy dog, twice. " * 6,
+    "a <<LABEL>> b <<SEP>> [SEP] c </s>",
+]
+LABELS = ["travel", "dreams", "sport", "world news", "<<LABEL>> music", "anger", "joy"]
+TASK = "very positive world:"
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """Give the example that users copy."""
+    spec = importlib.util.spec_from_file_location("run_onnx", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def check(model, folder, runner):
+    """Compare over several numbers of texts and labels, which differ in length."""
+    engine, exported = Engine(load_model(model)), runner.open_model(folder)
+    spread = 0.0
+    for n_texts, n_labels, task in [(1, 1, ""), (6, 2, ""), (3, 7, TASK), (1, 7, ""), (5, 5, TASK)]:
+        texts, labels = TEXTS[-n_texts:], LABELS[:n_labels]
+        expected = engine.logits(texts, labels, task_description=task)
+        got = exported.logits(texts, labels, task)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+        spread = max(spread, float(expected.std()))
+    assert spread > 1e-2
+
+
+UNI = {
+    "text first, labels averaged": (
+        "deberta-v2",
+        {"pooling_strategy": "first", "class_token_pooling": "average", "normalize_features": True},
+    ),
+    "segments": (
+        "bert",
+        {"prompt_first": True, "use_segment_embeddings": True, "scorer_type": "weighted-dot"},
+    ),
+    "attending scorer": (
+        "modernbert",
+        {"prompt_first": True, "pooling_strategy": "pass", "scorer_type": "cross-attn"},
+    ),
+    "competing labels": (
+        "roberta",
+        {"scorer_type": "hopfield", "extract_text_features": True, "prompt_first": True},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def uni(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uni")
+    reference_checkpoint(
+        folder / "model", prompt_first=True, pooling_strategy="avg", scorer_type="mlp"
+    )
+    export_onnx(str(folder / "model"), folder / "onnx")
+    return folder
+
+
+def test_uni_encoder(uni, runner):
+    check(str(uni / "model"), uni / "onnx", runner)
+
+
+# Each takes ten seconds, most of them torch's; that the graphs compute what the models do is
+# tested for all options in test_graphs.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNI)
+def test_other_uni_encoders(tmp_path, runner, name):
+    kind, fields = UNI[name]
+    # With these random weights the logits of all four differ clearly from label to label.
+    reference_checkpoint(tmp_path / "model", kind, seed=1, **fields)
+    export_onnx(str(tmp_path / "model"), tmp_path / "onnx")
+    check(str(tmp_path / "model"), tmp_path / "onnx", runner)
+
+
+@pytest.mark.slow
+def test_bi_encoder_whose_scorer_takes_pairs(tmp_path, runner):
+    reference_checkpoint(
+        tmp_path / "model",
+        architecture_type="bi-encoder",
+        pooling_strategy="avg",
+        scorer_type="mlp",
+    )
+    export_onnx(str(tmp_path / "model"), tmp_path / "onnx")
+    check(str(tmp_path / "model"), tmp_path / "onnx", runner)
+
+
+@pytest.fixture(scope="module")
+def sentence_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sentence")
+    sentence_transformer(folder / "model")
+    assert main(["export", str(folder / "model"), "--output", str(folder / "onnx")]) == 0
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::skgliclass.TruncationWarning")
+def test_the_command_exports_a_sentence_transformers_model(sentence_model, runner):
+    check(str(sentence_model / "model"), sentence_model / "onnx", runner)
+
+
+def test_neither_torch_nor_this_package_is_needed_to_run(sentence_model):
+    code = (
+        "import runpy, sys; sys.argv[1:] = sys.argv[2:];"
+        f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__');"
+        "print([m for m in ('torch', 'transformers', 'skgliclass') if m in sys.modules])"
+    )
+    arguments = ["-", str(sentence_model / "onnx"), "music", "--labels", "travel", "sport"]
+    command = [sys.executable, "-c", code, *arguments]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[-1] == "[]"
+    assert {line.split()[-1] for line in lines[1:3]} == {"travel", "sport"}
+
+
+def test_no_trace_of_the_machine_is_written(sentence_model):
+    for file in (sentence_model / "onnx").glob("*.onnx"):
+        content = file.read_bytes()
+        assert b"site-packages" not in content
+        assert str(Path(__file__).parents[2]).encode() not in content
+
+
+def test_labels_that_fill_the_prompt_are_an_error_of_the_example(uni, runner):
+    with pytest.raises(ValueError, match="of 512 tokens"):
+        runner.open_model(uni / "onnx").logits(["music"], ["world news"] * 300)
+
+
+def test_a_long_text_is_cut_where_the_engine_cuts_it(uni, runner):
+    long = "music world " * 600
+    with pytest.warns(TruncationWarning):
+        expected = Engine(load_model(str(uni / "model"))).logits([long], LABELS[:3])
+    got = runner.open_model(uni / "onnx").logits([long], LABELS[:3])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+
+
+def test_a_saved_classifier_brings_what_it_knows(sentence_model, tmp_path):
+    shown = {"text": "music", "labels": ["b"]}
+    clf = GLiClassClassifier(
+        str(sentence_model / "model"), ["a", "b"], examples=[shown], example_format="tags"
+    )
+    clf.save_pretrained(tmp_path / "saved")
+    with pytest.warns(UserWarning, match="saved with examples, but what runs the graphs"):
+        export_onnx(str(tmp_path / "saved"), tmp_path / "onnx")
+    content, again = (
+        json.loads((tmp_path / name / "skgliclass.json").read_text()) for name in ("saved", "onnx")
+    )
+    assert content == again
+    assert content["classes"] == ["a", "b"]
+
+
+def test_a_model_in_another_precision_is_refused(uni, tmp_path):
+    loaded = load_model(str(uni / "model"), dtype="bfloat16")
+    with pytest.raises(ValueError, match="in bfloat16 on cpu"):
+        export_onnx(loaded, tmp_path / "onnx")
+
+
+def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"skgliclass\[onnx\]"):
+        export_onnx("mini", tmp_path / "onnx")
+
+
+def test_untrained_heads_are_not_exported(tmp_path):
+    folder = encoder_checkpoint(tmp_path / "encoder")
+    with pytest.raises(UntrainedModelError, match="without trained classification heads"):
+        export_onnx(str(folder), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()

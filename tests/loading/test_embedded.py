@@ -1,0 +1,234 @@
+"""The embedded model: what training changed in a backbone, packed in few bytes."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import sentence_transformer
+from tokenizers import Tokenizer
+
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
+from skgliclass.engine.engine import Engine
+from skgliclass.loading import embedded
+from skgliclass.loading.checkpoints import load_model, save_checkpoint
+from skgliclass.loading.embedded import build_embedded, pack
+from skgliclass.loading.light import load_light
+from skgliclass.loading.loaded import LoadedModel
+from skgliclass.loading.sources import EMBEDDED_HUB_ID, find_source
+from skgliclass.pretraining.config import ModelConfig
+from skgliclass.pretraining.initial import initial_model
+
+TEXTS = ["One day I will see the world!", "the lazy dog", "music"]
+LABELS = ["travel", "dreams", "sport"]
+
+
+def tokenizer_of(source):
+    return Tokenizer.from_file(str(source.folder / "tokenizer.json"))
+
+
+def logits_of(loaded, texts=TEXTS):
+    return Engine(loaded, max_length=64).logits(texts, LABELS)
+
+
+@pytest.mark.parametrize("architecture", ["bi-encoder", "uni-encoder"])
+def test_what_was_packed_comes_back(tmp_path, architecture):
+    source = find_source(str(sentence_transformer(tmp_path / "backbone")))
+    start = initial_model(ModelConfig(source.name, architecture), 0, "cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        changes = {
+            name: 0.02 * torch.randn_like(value)
+            for name, value in start.model.named_parameters()
+            if "embeddings" not in name
+        }
+        trained = {
+            name: value + changes.get(name, torch.zeros(()))
+            for name, value in start.model.named_parameters()
+        }
+    pack(trained, start.model.config, source, tokenizer_of(source), tmp_path / "packed")
+    tokenizer = tokenizer_of(source)
+    model = build_embedded(source, tokenizer, torch.float32, tmp_path / "packed")
+    for name, value in model.named_parameters():
+        # Half a step of the row's 127, and what is not trained is the same to the bit.
+        change = changes.get(name)
+        if change is None:
+            assert torch.equal(value, trained[name])
+        elif change.ndim == 1:
+            assert ((value - trained[name]).abs() <= change.abs() * 2**-8 + 1e-6).all()
+        else:
+            allowed = change.abs().amax(dim=-1, keepdim=True) / 254 + 1e-7
+            assert ((value - trained[name]).abs() <= allowed).all()
+    loaded = LoadedModel(model, tokenizer, tokenizer, True, 64, 64, "packed")
+    start.model.load_state_dict(trained, strict=False)
+    expected, before = logits_of(start), start.model
+    assert before is not model
+    np.testing.assert_allclose(logits_of(loaded), expected, atol=0.05)
+    with torch.no_grad():
+        for name, value in start.model.named_parameters():
+            value.sub_(changes.get(name, torch.zeros(())))
+    assert np.abs(logits_of(start) - expected).max() > 0.2
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    source = find_source(str(sentence_transformer(tmp_path / "backbone")))
+    start = initial_model(ModelConfig(source.name, "bi-encoder"), 0, "cpu")
+    name = "model.text_projector.linear_1.weight"
+    with pytest.raises(ValueError, match=rf"{name} has the shape \(2, 3\), but"):
+        pack(
+            {name: torch.zeros(2, 3)},
+            start.model.config,
+            source,
+            tokenizer_of(source),
+            tmp_path / "packed",
+        )
+
+
+# The model in the package.
+
+
+def test_mini_is_small_and_tells_no_paths():
+    files = {path.name: path for path in embedded.FOLDER.iterdir()}
+    assert set(files) == {"config.json", "changes.safetensors", "README.md"}
+    assert files["changes.safetensors"].stat().st_size <= 12e6
+    config = json.loads(files["config.json"].read_text())
+    assert config["encoder_config"]["_name_or_path"] == ""
+
+
+def test_mini_is_the_backbone_with_the_changes():
+    source = find_source("mini")
+    base = load_file(source.folder / "model.safetensors")
+    changes = load_file(embedded.FOLDER / "changes.safetensors")
+    name = "encoder.layer.3.intermediate.dense.weight"
+    stored = changes[f"model.encoder_model.{name}"]
+    assert stored.dtype == torch.int8
+    expected = base[name] + stored.float() * changes[f"model.encoder_model.{name}.step"]
+    found = load_model("mini").model.state_dict()[f"model.encoder_model.{name}"]
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, base[name])
+
+
+def test_the_backbone_alone_is_found_by_its_own_name():
+    raw, mini = load_model(EMBEDDED_HUB_ID), load_model("mini")
+    assert np.abs(logits_of(raw) - logits_of(mini)).max() > 0.1
+    other = load_model("mini", architecture="uni-encoder")
+    assert not other.zero_shot
+    words = "embeddings.word_embeddings.weight"
+    assert torch.equal(
+        raw.model.model.encoder_model.state_dict()[words][:1000],
+        other.model.model.encoder_model.state_dict()[words][:1000],
+    )
+
+
+def test_mini_saves_a_checkpoint_that_stands_alone(tmp_path):
+    mini = load_model("mini")
+    save_checkpoint(tmp_path, mini)
+    again = load_model(str(tmp_path))
+    np.testing.assert_allclose(logits_of(again), logits_of(mini), atol=1e-5)
+    assert "/" not in json.loads((tmp_path / "config.json").read_text())["encoder_config"].get(
+        "_name_or_path", ""
+    )
+
+
+def test_mini_tells_opinions_topics_and_intents():
+    reviews = [
+        "A gripping story with superb acting.",
+        "Dull, far too long and badly written.",
+        "I loved every minute of it.",
+        "Don't waste your money on this.",
+    ]
+    clf = GLiClassClassifier(labels=["negative review", "positive review"])
+    expected = ["positive review", "negative review"] * 2
+    assert clf.predict(reviews).tolist() == expected
+    requests = {
+        "wake me up at seven": "set an alarm",
+        "how many dollars is fifty euros": "convert currency",
+        "is it going to rain on sunday": "weather forecast",
+    }
+    clf = GLiClassClassifier(labels=sorted(requests.values()))
+    assert clf.predict(list(requests)).tolist() == list(requests.values())
+
+
+def test_mini_takes_examples_and_reads_them():
+    clf = GLiClassMultiLabelClassifier(labels=["zorp", "blik"])
+    text = ["My parcel never arrived."]
+    plain = clf.predict_proba(text)
+    clf.set_params(examples=[("Where is my delivery?", ["zorp"])])
+    shown = clf.predict_proba(text)
+    assert (shown - plain)[0, 0] > (shown - plain)[0, 1]
+
+
+# For prediction it is put together without transformers.
+
+
+def load_light_mini(dtype="auto"):
+    return load_light("mini", revision=None, architecture="auto", device="cpu", dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_model_without_transformers_is_the_same_to_the_bit(dtype):
+    light, whole = load_light_mini(dtype), load_model("mini", device="cpu", dtype=dtype)
+    assert (
+        dict(light.model.named_parameters()).keys() == dict(whole.model.named_parameters()).keys()
+    )
+    texts = [*TEXTS, "the lazy dog " * 15, ""]
+    np.testing.assert_array_equal(logits_of(light, texts), logits_of(whole, texts))
+    ids, mask = Engine(light).to_tensors([[101, 2003, 102], [101, 102]])
+    inputs = {"input_ids": ids, "attention_mask": mask, "class_input_ids": ids}
+    with torch.inference_mode():
+        one, other = (m.model(**inputs, class_attention_mask=mask) for m in (light, whole))
+    assert torch.equal(one.logits, other.logits)
+    np.testing.assert_array_equal(
+        Engine(light).text_vectors(texts), Engine(whole).text_vectors(texts)
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": EMBEDDED_HUB_ID},
+        {"architecture": "uni-encoder"},
+        {"revision": "main"},
+        {"device": "meta"},
+    ],
+)
+def test_what_is_not_the_embedded_model_on_a_cpu_needs_transformers(other):
+    how = {"model": "mini", "revision": None, "architecture": "auto", "device": "auto"}
+    assert load_light(**{**how, "dtype": "auto", **other}) is None
+
+
+def test_a_first_prediction_does_not_import_transformers():
+    code = (
+        "import sys; from skgliclass import GLiClassClassifier;"
+        "clf = GLiClassClassifier(labels=['travel', 'sport'], examples=[('a ball', 'sport')]);"
+        "clf.predict(['The match was lost in the last minute.']); clf.embed(['text']);"
+        "print(sorted({'transformers', 'torch', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert run.stdout.strip() == "['torch']"
+
+
+def test_what_predicted_can_be_fitted_pickled_and_saved(tmp_path):
+    texts = ["the match was lost", "a goal in extra time", "the bank raised rates", "shares fell"]
+    y = ["sport", "sport", "money", "money"]
+    clf = GLiClassClassifier(labels=["money", "sport"], max_epochs=1, random_state=0)
+    before = clf.predict_proba(texts)
+    clf.fit(texts, y)
+    after = clf.predict_proba(texts)
+    assert np.abs(after - before).max() > 1e-3
+    # Unpickled, the changes are added to the model without transformers.
+    np.testing.assert_allclose(
+        pickle.loads(pickle.dumps(clf)).predict_proba(texts), after, atol=1e-5
+    )
+    clf.save_pretrained(tmp_path / "saved")
+    again = GLiClassClassifier.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(again.predict_proba(texts), after, atol=1e-5)
+    GLiClassClassifier(labels=["money", "sport"]).save_pretrained(tmp_path / "zero")
+    again = GLiClassClassifier.from_pretrained(tmp_path / "zero")
+    np.testing.assert_allclose(again.predict_proba(texts), before, atol=1e-5)

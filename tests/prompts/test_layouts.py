@@ -1,0 +1,305 @@
+"""The prompts of every architecture hold the ids that the reference's joined strings give."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from gliclass.utils import retrieval_augmented_text
+from pipelines import EXAMPLES, PIPELINES, TASK, reference
+from tiny import MARKERS, TOKENIZERS, with_markers
+from transformers import PreTrainedTokenizerFast
+
+from skgliclass.datasets import PromptExample
+from skgliclass.engine.work import plan_work
+from skgliclass.prompts.examples import ExampleEncoder
+from skgliclass.prompts.label_plan import plan_labels
+from skgliclass.prompts.layouts import make_composer
+from skgliclass.prompts.long_texts import LongTexts
+from skgliclass.prompts.tokens import PieceTokenizer
+
+TEXTS = ["One day I will see the world!", "", "naïve café 你好", " the", "a\nb\t c", "x" * 50]
+LABELS = ("travel", "dreams", " sport ", "naïve science", "it's")
+# The reference's bi-encoders ignore examples with markers.
+WITH_EXAMPLES = [name for name in PIPELINES if name != "bi-encoder"]
+WITH_AND_WITHOUT = [(n, ()) for n in PIPELINES] + [(n, EXAMPLES) for n in WITH_EXAMPLES]
+
+
+def _name(value):
+    return value if isinstance(value, str) else f"{len(value)} examples"
+
+
+@pytest.fixture(params=TOKENIZERS, scope="module")
+def tokenizer(request):
+    return with_markers(TOKENIZERS[request.param]())
+
+
+def config_for(tokenizer, architecture, prompt_first):
+    n_words = tokenizer.get_vocab_size()
+    return SimpleNamespace(
+        encoder_config=SimpleNamespace(vocab_size=n_words),
+        architecture_type=architecture,
+        prompt_first=prompt_first,
+        class_token_index=tokenizer.token_to_id(MARKERS[0]),
+        text_token_index=tokenizer.token_to_id(MARKERS[1]),
+        label_model_name=None,
+    )
+
+
+def our_prompts(
+    tokenizer,
+    config,
+    texts=TEXTS,
+    *,
+    labels=LABELS,
+    task="",
+    examples=(),
+    example_format="marker",
+    max_length=512,
+    long_texts="truncate",
+    overlap=4,
+):
+    composer = make_composer(config, PieceTokenizer(tokenizer), max_length)
+    encoder = ExampleEncoder(composer, example_format) if examples else None
+    work = plan_work(
+        composer,
+        plan_labels(composer, [labels], task),
+        texts,
+        np.zeros(len(texts), dtype=np.intp),
+        task,
+        examples=[encoder.encode(examples, labels) for _ in texts] if encoder else None,
+        encoder=encoder,
+        long_texts=LongTexts(long_texts, overlap),
+    )
+    return work.compose(np.arange(len(work.cell))), work
+
+
+def reference_prompts(tokenizer, config, texts=TEXTS, *, task="", examples=(), monkeypatch=None):
+    pad = "[PAD]" if tokenizer.token_to_id("[PAD]") is not None else "<pad>"
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad)
+    monkeypatch.setattr(
+        reference, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda _: wrapped)
+    )
+    model = SimpleNamespace(config=config, device=torch.device("cpu"), eval=lambda: None)
+    pipeline = PIPELINES[config.architecture_type](model, wrapped, device="cpu")
+    shown = [{"text": e.text, "labels": list(e.labels)} for e in examples]
+    inputs = pipeline.prepare_inputs(
+        texts, list(LABELS), same_labels=True, examples=shown or None, prompt=task or None
+    )
+    names = ["input_ids"]
+    if config.architecture_type.startswith("encoder-decoder"):
+        names.append("class_input_ids")
+    return [
+        {
+            name: [
+                token
+                for token, real in zip(
+                    inputs[name][i].tolist(),
+                    inputs[name.replace("input_ids", "attention_mask")][i].tolist(),
+                    strict=True,
+                )
+                if real
+            ]
+            for name in names
+        }
+        for i in range(len(texts))
+    ]
+
+
+@pytest.mark.parametrize(("architecture", "examples"), WITH_AND_WITHOUT, ids=_name)
+@pytest.mark.parametrize("task", ["", TASK], ids=["no task", "task"])
+@pytest.mark.parametrize("prompt_first", [True, False], ids=["labels first", "text first"])
+def test_ids_are_those_of_the_reference(
+    tokenizer, architecture, prompt_first, task, examples, monkeypatch
+):
+    config = config_for(tokenizer, architecture, prompt_first)
+    ours, work = our_prompts(tokenizer, config, task=task, examples=examples)
+    theirs = reference_prompts(
+        tokenizer, config, task=task, examples=examples, monkeypatch=monkeypatch
+    )
+    assert ours == theirs
+    lengths = [sum(map(len, prompt.values())) for prompt in ours]
+    assert work.lengths.tolist() == lengths
+
+
+@pytest.mark.parametrize("marker_known", [True, False])
+@pytest.mark.parametrize("prompt_first", [True, False], ids=["labels first", "text first"])
+@pytest.mark.parametrize("architecture", PIPELINES)
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tagged_examples_are_those_of_the_reference(
+    name, architecture, prompt_first, marker_known, monkeypatch
+):
+    tokenizer = TOKENIZERS[name]()
+    tokenizer.add_special_tokens(MARKERS if marker_known else MARKERS[:2])
+    config = config_for(tokenizer, architecture, prompt_first)
+    # The reference shows the other labels in an order of its own; with one there is only one.
+    examples = [
+        PromptExample("the quick brown fox", ["travel"], ["dreams"]),
+        PromptExample("very positive, twice", ["it's", "dreams"], ["travel"]),
+    ]
+    told = [
+        {"text": e.text, "true_labels": e.labels, "all_labels": [*e.labels, *e.other_labels]}
+        for e in examples
+    ]
+    texts = [text for text in TEXTS if text == text.rstrip() and text]
+    ours, _ = our_prompts(
+        tokenizer, config, texts, examples=examples, example_format="tags", max_length=1024
+    )
+    joined = [retrieval_augmented_text(text, told) for text in texts]
+    theirs = reference_prompts(tokenizer, config, joined, monkeypatch=monkeypatch)
+    assert ours == theirs
+
+
+def test_other_labels_of_an_example_are_the_rest_of_the_label_set_in_its_order():
+    tokenizer = with_markers(TOKENIZERS["wordpiece"]())
+    config = config_for(tokenizer, "uni-encoder", True)
+    labels = ("travel", "dreams", "sport")
+    written = PromptExample("fox", ["dreams"], ["travel", "sport"])
+    by_default, _ = our_prompts(
+        tokenizer, config, labels=labels, examples=[PromptExample("fox", ["dreams"])],
+        example_format="tags",
+    )  # fmt: skip
+    assert by_default == our_prompts(
+        tokenizer, config, labels=labels, examples=[written], example_format="tags"
+    )[0]  # fmt: skip
+
+
+def test_a_bi_encoder_reads_examples_as_an_encoder_decoder_does(tokenizer):
+    """The reference has no format for it; this is that of the half that reads the text."""
+    (bi,), (halves,) = (
+        our_prompts(tokenizer, config_for(tokenizer, name, True), TEXTS[:1], examples=EXAMPLES)[0]
+        for name in ("bi-encoder", "encoder-decoder")
+    )
+    assert bi["input_ids"] == halves["input_ids"]
+
+
+def test_a_bi_encoder_without_vectors_for_markers_has_no_place_for_examples(tokenizer):
+    config = config_for(tokenizer, "bi-encoder", True)
+    config.encoder_config.vocab_size -= 1
+    composer = make_composer(config, PieceTokenizer(tokenizer), 64)
+    with pytest.raises(ValueError, match=r'no place for them.*example_format="tags"'):
+        ExampleEncoder(composer, "marker")
+
+
+HOSTILE = "see <<LABEL>> the <<SEP>> <<EXAMPLE>> world </s> [SEP] <<TRUE_LABEL>>"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "example_format"),
+    [(n, "marker") for n in WITH_EXAMPLES] + [(n, "tags") for n in PIPELINES],
+)
+def test_no_piece_adds_a_marker(tokenizer, architecture, example_format):
+    special = {
+        index
+        for index, token in tokenizer.get_added_tokens_decoder().items()
+        if token.content not in ("[UNK]", "<unk>")
+    }
+    config = config_for(tokenizer, architecture, True)
+    labels = ("travel", HOSTILE)
+
+    def count(text, labels, task, example):
+        prompts, _ = our_prompts(
+            tokenizer,
+            config,
+            [text],
+            labels=labels,
+            task=task,
+            examples=[example],
+            example_format=example_format,
+        )
+        return [sum(t in special for t in ids) for ids in prompts[0].values()]
+
+    harmless = count("world", ("travel", "a"), "task", PromptExample("fox", ["a"], ()))
+    hostile = count(HOSTILE, labels, HOSTILE, PromptExample(HOSTILE, [HOSTILE], ()))
+    assert hostile == harmless
+
+
+def test_tags_that_a_text_spells_are_no_tags():
+    tokenizer = with_markers(TOKENIZERS["byte-level"]())
+    composer = make_composer(
+        config_for(tokenizer, "uni-encoder", True), PieceTokenizer(tokenizer), 512
+    )
+    encoder = ExampleEncoder(composer, "tags")
+    example = PromptExample("fox <<<TRUE_LABEL>>> dreams <</EXAMPLE>>", ["travel"], ())
+    ids = encoder.encode([example], ["travel"])[0]
+    text = "".join(tokenizer.id_to_token(i) for i in ids)
+    assert text.count("<<TRUE_LABEL>>") == 1
+    assert text.count("<</EXAMPLE>>") == 1
+
+
+@pytest.mark.parametrize("prompt_first", [True, False])
+@pytest.mark.parametrize("architecture", WITH_EXAMPLES)
+def test_examples_give_way_before_labels_and_text(tokenizer, architecture, prompt_first):
+    config = config_for(tokenizer, architecture, prompt_first)
+    texts = ["fox " * n for n in (2, 10, 20, 40, 400)]
+    labels = ("travel", "sport")
+    examples = [PromptExample(f"number {i} of the foxes", ["sport"]) for i in range(6)]
+    plain, bare = our_prompts(tokenizer, config, texts, labels=labels, task=TASK, max_length=256)
+    prompts, work = our_prompts(
+        tokenizer, config, texts, labels=labels, task=TASK, max_length=256, examples=examples
+    )
+    marker = tokenizer.token_to_id(MARKERS[2])
+    shown = [prompt["input_ids"].count(marker) for prompt in prompts]
+    assert shown[0] > 0
+    assert shown == sorted(shown, reverse=True)
+    assert shown[-1] == 0
+    assert prompts[-1] == plain[-1]
+    assert work.dropped.tolist() == [n < len(examples) for n in shown]
+    assert max(len(ids) for prompt in prompts for ids in prompt.values()) <= 256
+    np.testing.assert_array_equal(work.cut, bare.cut)
+    # Whole ones, from the start: as if no more had been given.
+    for i, n in enumerate(shown):
+        given = examples[:n]
+        alone, _ = our_prompts(
+            tokenizer, config, [texts[i]], labels=labels, task=TASK, max_length=256, examples=given
+        )
+        assert prompts[i] == alone[0]
+
+
+@pytest.mark.parametrize(("architecture", "examples"), WITH_AND_WITHOUT, ids=_name)
+@pytest.mark.parametrize("task", ["", TASK], ids=["no task", "task"])
+@pytest.mark.parametrize("prompt_first", [True, False])
+def test_chunks_cover_a_long_text(architecture, prompt_first, task, examples):
+    tokenizer = with_markers(TOKENIZERS["wordpiece"]())
+    config = config_for(tokenizer, architecture, prompt_first)
+    words = ["one", "day", "I", "will", "see", "the", "world", "travel", "sport", "fox"]
+    text = " ".join(np.random.default_rng(0).choice(words, 900))
+    prompts, work = our_prompts(
+        tokenizer,
+        config,
+        [text, "short"],
+        task=task,
+        examples=examples,
+        max_length=128,
+        long_texts="chunk",
+        overlap=8,
+    )
+    assert not work.cut.any()
+    assert max(len(ids) for prompt in prompts for ids in prompt.values()) <= 128
+    assert work.lengths.tolist() == [sum(map(len, prompt.values())) for prompt in prompts]
+    whole = tokenizer.encode(text, add_special_tokens=False).ids
+    first = work.cells.row == 0
+    starts, stops = work.cells.start[first], work.cells.stop[first]
+    assert (starts[0], stops[-1]) == (0, len(whole))
+    assert (stops[:-1] - starts[1:] >= 8).all()
+    assert len(set((stops - starts).tolist())) == 1
+    for prompt, start, stop in zip(prompts, starts, stops, strict=False):
+        joined = ",".join(map(str, prompt["input_ids"]))
+        assert ",".join(map(str, whole[start:stop])) in joined
+        if examples:
+            assert prompt["input_ids"].count(tokenizer.token_to_id(MARKERS[2])) > 0
+        if task:
+            task_ids = tokenizer.encode(task, add_special_tokens=False).ids
+            name = "class_input_ids" if "class_input_ids" in prompt else "input_ids"
+            assert ",".join(map(str, task_ids)) in ",".join(map(str, prompt[name]))
+    assert prompts[-1] == our_prompts(
+        tokenizer, config, ["short"], task=task, examples=examples, max_length=128
+    )[0][0]  # fmt: skip
+
+
+def test_a_task_description_without_room_is_an_error():
+    tokenizer = with_markers(TOKENIZERS["wordpiece"]())
+    for architecture in PIPELINES:
+        config = config_for(tokenizer, architecture, True)
+        with pytest.raises(ValueError, match="task_description has 2000 tokens"):
+            our_prompts(tokenizer, config, task="the " * 2000)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
 from .estimators.classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
 from .estimators.transformer import GLiClassTransformer
 from .exceptions import TruncationWarning, UntrainedModelError
 
 if TYPE_CHECKING:
     from .modeling import GLiClassConfig, GLiClassModel
-
-try:
-    __version__ = version("skgliclass")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "GLiClassClassifier",

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import __version__
+from ._version import __version__
 from .cli.classify import add_classify
 from .cli.errors import CommandError
 from .cli.evaluate import add_evaluate

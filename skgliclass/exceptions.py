@@ -1,6 +1,15 @@
-"""Warnings and errors that a caller may want to catch by name."""
+"""Warnings and errors that a caller may want to catch by name, and how they are issued."""
 
 from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+# Whoever calls the package may do so through scikit-learn (a pipeline, a search, a decorator of
+# its own) or through joblib, whose lines say as little about where the text came from as ours.
+_NOT_THE_USERS = ("sklearn", "joblib", "contextlib")
+_PACKAGE = str(Path(__file__).parent)
 
 
 class TruncationWarning(UserWarning):
@@ -9,3 +18,24 @@ class TruncationWarning(UserWarning):
 
 class UntrainedModelError(ValueError):
     """A model whose heads were never trained was asked to predict."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning that points at the user's line, however deep in the package it arose.
+
+    Parameters
+    ----------
+    message : str
+        What to say.
+    category : type, default=UserWarning
+        Of which kind.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_code.co_filename, frame.f_globals):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level - 1)
+
+
+def _is_ours(file: str, module: dict[str, object]) -> bool:
+    name = str(module.get("__name__", "")).partition(".")[0]
+    return name in _NOT_THE_USERS or file.startswith(_PACKAGE)

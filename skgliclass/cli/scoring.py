@@ -57,6 +57,8 @@ def row_logits(
         The logits, in the order of `all_labels`. They do not depend on it: labels are read in
         the order of `known` by rows that have these, sorted by others.
     """
+    from ..engine.options import ScoringOptions
+
     known = known or {}
     orders = [_order(row, known) for row in examples]
     label_sets = [[known.get(name, name) for name in order] for order in orders]
@@ -66,7 +68,7 @@ def row_logits(
         logits = engine.logits(
             [examples[i].text for i in rows],
             [label_sets[i] for i in rows],
-            task_description=prompt,
+            ScoringOptions(task_description=prompt),
             examples=None if shown is None else [shown[i] for i in rows],
             on_progress=on_progress,
         )

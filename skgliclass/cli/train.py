@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..estimators.classifier import BaseGLiClassClassifier
     from ..training.data import TrainingSet
-    from ..training.loop import Progress, TrainingOptions, TrainingResult
+    from ..training.options import TrainingOptions
+from ..training.loop import Progress, TrainingResult
 
 # Options that are parameters of the classifiers; where one is not given, their default holds.
 _PARAMETERS = (

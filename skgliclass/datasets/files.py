@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from ..estimators.targets import multi_label_targets, single_label_targets
 from ..estimators.texts import as_texts
-from .examples import FIELDS, Example, PromptExample, shown
+from ..prompts.checks import in_short
+from ..prompts.examples import PromptExample
+from .examples import FIELDS, Example
 
 __all__ = [
     "Arrays",
@@ -209,7 +211,7 @@ def from_arrays(
 
 def _from_json(row: Any) -> Example:
     if not isinstance(row, Mapping):
-        raise ValueError(f"a row is an object with text and labels, found {shown(row)}.")
+        raise ValueError(f"a row is an object with text and labels, found {in_short(row)}.")
     missing = [name for name in ("text", "all_labels", "true_labels") if name not in row]
     if missing:
         found = ", ".join(map(str, row)) or "none"
@@ -229,12 +231,12 @@ def _in_context_examples(rows: Any) -> list[PromptExample]:
     if rows is None:
         return []
     if not isinstance(rows, list):
-        raise ValueError(f"examples is {shown(rows)}; it must be a list of objects.")
+        raise ValueError(f"examples is {in_short(rows)}; it must be a list of objects.")
     examples = []
     for i, row in enumerate(rows):
         labels = row.get("labels", row.get("true_labels")) if isinstance(row, Mapping) else None
         if labels is None or "text" not in row:
-            raise ValueError(f"examples[{i}] is {shown(row)}; it must have text and labels.")
+            raise ValueError(f"examples[{i}] is {in_short(row)}; it must have text and labels.")
         # Of soft labels the prompt shows the names.
         names = list(labels) if isinstance(labels, Mapping) else labels
         try:
@@ -284,8 +286,8 @@ def _rows(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
         content = _parsed(file.read())
         if not isinstance(content, list):
             raise ValueError(
-                f"a .json file holds a list of rows, found {shown(content)}. One object a line is "
-                "the .jsonl format."
+                f"a .json file holds a list of rows, found {in_short(content)}. One object a line "
+                "is the .jsonl format."
             )
         yield from ((f"row {number}", row) for number, row in enumerate(content, 1))
 
@@ -346,7 +348,7 @@ def _target_vector(examples: Sequence[Example]) -> NDArray[Any]:
     for i, row in enumerate(examples):
         if not is_single_label([row]):
             raise ValueError(
-                f"examples[{i}] does not have exactly one true label: {shown(row.true_labels)}. "
+                f"examples[{i}] does not have exactly one true label: {in_short(row.true_labels)}. "
                 "Use multi_label=True."
             )
     return np.asarray([row.all_labels[row.targets.index(1.0)] for row in examples])

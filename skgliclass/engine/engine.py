@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..datasets.examples import PromptExample
 from ..prompts.composer import Prompt, PromptComposer
-from ..prompts.examples import ExampleEncoder
+from ..prompts.examples import ExampleEncoder, PromptExample
 from ..prompts.label_plan import LabelPlan, plan_labels
 from ..prompts.layouts import make_composer
-from ..prompts.long_texts import LongTexts
 from ..prompts.tokens import PieceTokenizer, TokenIds
 from .batching import plan_batches, worker_pool
 from .border import pad_right, to_numpy
+from .options import ScoringOptions
 from .request import PerRow, Request
 from .scoring import Scoring
 from .shortlist import SHORTLIST_GAP, Shortlist
@@ -38,6 +37,9 @@ MOST_WORKERS = 8
 
 CACHED_LABEL_SETS = 16
 """How many label sets an engine keeps ready, tokenised or encoded."""
+
+
+DEFAULTS = ScoringOptions()
 
 
 class Engine:
@@ -92,16 +94,9 @@ class Engine:
         self,
         texts: Sequence[str],
         label_texts: Sequence[str] | Sequence[Sequence[str]],
+        options: ScoringOptions = DEFAULTS,
         *,
-        task_description: str = "",
         examples: Sequence[PromptExample] | Sequence[Sequence[PromptExample]] | None = None,
-        example_format: str = "marker",
-        long_texts: str = "truncate",
-        chunk_overlap: int = 32,
-        chunk_pooling: str = "max",
-        n_permutations: int = 1,
-        seed: int = 0,
-        shortlist: int | None = None,
         embedder: Engine | None = None,
         on_progress: Callable[[float], object] | None = None,
     ) -> NDArray[np.float32]:
@@ -114,31 +109,12 @@ class Engine:
         label_texts : sequence of str, or sequence of such sequences of length n_texts
             What the model reads for each label, in this order: for all texts, or a label set for
             each.
-        task_description : str, default=""
-            A sentence put in the prompt before the text.
+        options : ScoringOptions, optional
+            How the model is asked.
         examples : sequence of PromptExample, or sequence of such sequences, optional
             Texts with their labels that the prompt shows, the most important first: for all
             texts, or a list for each. Only whole examples are shown, as many as the text leaves
             room for.
-        example_format : {"marker", "tags"}, default="marker"
-            How examples are written: with the ``<<EXAMPLE>>`` token, or in the older format with
-            ``<<TRUE_LABEL>>``, which is a part of the text and so goes with every architecture.
-        long_texts : {"truncate", "chunk"}, default="truncate"
-            Whether the beginning of a text that does not fit is read, or all of it in chunks.
-        chunk_overlap : int, default=32
-            The tokens that neighbouring chunks share, but never more than half of a chunk.
-        chunk_pooling : {"max", "mean"}, default="max"
-            Whether a label's logit is the largest of the chunks', or their mean, weighted by the
-            tokens that each adds to those before it.
-        n_permutations : int, default=1
-            Over how many orders of the labels logits are averaged. The first is the order given.
-            No effect on a bi-encoder, whose scores do not depend on it.
-        seed : int, default=0
-            Of the other orders.
-        shortlist : int, optional
-            How many labels the model reads for each text: those nearest to it by the cosine of
-            embeddings. The others get the row's lowest logit, or 0 where that is higher, minus
-            ``SHORTLIST_GAP`` (10).
         embedder : Engine, optional
             What embeds texts and labels for the shortlist; by default this engine.
         on_progress : callable, optional
@@ -166,21 +142,21 @@ class Engine:
         composer = self.composer()
         encoder = None
         if request.examples is not None:
-            encoder = ExampleEncoder(composer, example_format)
-        if n_permutations < 1:
-            raise ValueError(f"n_permutations={n_permutations}; it must be at least 1.")
+            encoder = ExampleEncoder(composer, options.example_format)
         scoring = Scoring(
             self,
             composer,
-            task_description=task_description,
+            task_description=options.task_description,
             example_encoder=encoder,
-            long_texts=LongTexts(long_texts, chunk_overlap, chunk_pooling),
-            n_orders=1 if self.encodes_labels_apart else n_permutations,
-            seed=seed,
+            long_texts=options.chunking,
+            n_orders=1 if self.encodes_labels_apart else options.n_permutations,
+            seed=options.seed,
         )
-        if shortlist is None:
+        if options.shortlist is None:
             return scoring.logits(request, advance)
-        chosen = Shortlist.choose(embedder or self, request, shortlist, task_description)
+        chosen = Shortlist.choose(
+            embedder or self, request, options.shortlist, options.task_description
+        )
         return chosen.spread(scoring.logits(chosen.narrow(request), advance))
 
     def text_vectors(

@@ -9,8 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.examples import PromptExample
-from ..prompts.examples import check_labels_known, check_types
+from ..prompts.examples import PromptExample, check_labels_known, check_types
 
 T = TypeVar("T", bound=Hashable)
 

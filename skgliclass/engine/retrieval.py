@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from ..datasets.examples import PromptExample
+from ..prompts.examples import PromptExample
 from .shortlist import unit_vectors
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from ..training.loop import Progress, TrainingOptions
+    from ..training.loop import Progress
+    from ..training.options import TrainingOptions
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 

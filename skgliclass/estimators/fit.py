@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
     from ..training.data import TrainingSet
-    from ..training.loop import TrainingOptions, TrainingResult
+    from ..training.loop import TrainingResult
+    from ..training.options import TrainingOptions
     from ..training.tuned_weights import TunedWeights
     from .classifier import BaseGLiClassClassifier
 
@@ -257,7 +259,8 @@ def training_options(
     one_epoch : bool
         Whether to train one epoch without warm-up and decay, whatever the parameters say.
     """
-    from ..training.loop import TrainingOptions
+    from ..modeling.losses import LossOptions
+    from ..training.options import TrainingOptions
 
     epochs = (
         fitting.automatic_epochs(n_samples, classifier.batch_size)
@@ -274,9 +277,9 @@ def training_options(
         weight_decay=classifier.weight_decay,
         warmup_fraction=0.0 if one_epoch else classifier.warmup_fraction,
         max_grad_norm=classifier.max_grad_norm,
-        focal_gamma=classifier.focal_gamma,
-        focal_alpha=classifier.focal_alpha,
-        label_smoothing=classifier.label_smoothing,
+        loss=LossOptions(
+            **{f.name: getattr(classifier, f.name) for f in dataclasses.fields(LossOptions)}
+        ),
         trainable=classifier.trainable,
         lora_rank=classifier.lora_rank,
         gradient_checkpointing=classifier.gradient_checkpointing,

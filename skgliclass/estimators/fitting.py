@@ -19,9 +19,9 @@ from .labels import LabelSet
 from .targets import Targets
 
 if TYPE_CHECKING:
-    from ..datasets.examples import PromptExample
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
+    from ..prompts.examples import PromptExample
     from ..training.data import TrainingSet
     from ..training.loop import Validation
     from ..training.tuned_weights import TunedWeights
@@ -135,7 +135,7 @@ def labelled_examples(training: Examples, label_texts: Sequence[str]) -> list[Pr
 
     A text without a weight or without a word is not shown.
     """
-    from ..datasets.examples import PromptExample
+    from ..prompts.examples import PromptExample
 
     weights = np.ones(len(training.texts)) if training.weights is None else training.weights
     return [

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .texts import check_unicode
+from ..prompts.checks import check_unicode
 
 SEPARATOR = "."
 """What joins the names on the way from a hierarchy's root to one of its leaves."""

@@ -52,7 +52,7 @@ def save_estimator(
             f"{str(folder)!r} is a file, but a classifier is saved as a folder of files. Give the "
             "name of a folder, which is made if missing, or remove the file."
         )
-    from .. import __version__
+    from .._version import __version__
     from ..loading.checkpoints import save_checkpoint
 
     state = estimator._fit_state

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
+from ..prompts.checks import check_unicode
 from .hierarchy import Hierarchy
 from .labels import LabelSet
-from .texts import check_unicode
 
 if TYPE_CHECKING:
-    from ..datasets.examples import PromptExample
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
+    from ..prompts.examples import PromptExample
     from .base import BaseGLiClass
 
 _PASSED_ON = (
@@ -56,6 +56,7 @@ class ScoringOptions:
     n_retrieved: int
     arguments: dict[str, Any]
     hierarchy: Hierarchy | None = None
+    embedder: Engine | None = None
 
     @classmethod
     def of(cls, estimator: BaseGLiClass, label_set: LabelSet) -> ScoringOptions:
@@ -69,8 +70,6 @@ class ScoringOptions:
         arguments = {name: getattr(estimator, name) for name in _PASSED_ON}
         arguments["task_description"] = estimator.task_description or ""
         check_unicode(arguments["task_description"], "task_description")
-        if estimator.shortlist is not None:
-            arguments["embedder"] = estimator._embedder()
         # Examples name classes as `labels` does, whatever integers stand for them in `y`.
         named = estimator._given_label_set() or label_set
         nests = estimator.hierarchy == "path"
@@ -92,6 +91,7 @@ class ScoringOptions:
             estimator.n_retrieved,
             arguments,
             tree,
+            None if estimator.shortlist is None else estimator._embedder(),
         )
 
     def logits(
@@ -120,13 +120,16 @@ class ScoringOptions:
         -------
         ndarray of shape (n_texts, n_classes), float32
         """
+        from ..engine.options import ScoringOptions as EngineOptions
+
         tree = self.hierarchy
         found = engine.logits(
             texts,
             self.label_set.texts if tree is None else tree.names,
+            EngineOptions(**self.arguments),
             examples=self.examples if shown is None else shown,
+            embedder=self.embedder,
             on_progress=on_progress,
-            **self.arguments,
         )
         return found if tree is None else tree.class_logits(found, self.multi_label)
 
@@ -216,7 +219,7 @@ def read_examples(examples: Any, label_set: LabelSet) -> tuple[PromptExample, ..
 
 
 def _read_example(i: int, entry: Any, text_of: dict[Any, str]) -> PromptExample:
-    from ..datasets.examples import PromptExample
+    from ..prompts.examples import PromptExample
 
     text, labels = _text_and_labels(i, entry)
     if isinstance(labels, str) or not isinstance(labels, list | tuple | set | np.ndarray):

@@ -9,6 +9,8 @@ import narwhals.stable.v1 as nw
 import numpy as np
 import pandas as pd
 
+from ..prompts.checks import check_unicode
+
 
 def as_texts(X: Any, *, name: str = "X") -> list[str]:
     """Turn a column of texts into a list of strings.
@@ -44,31 +46,6 @@ def as_texts(X: Any, *, name: str = "X") -> list[str]:
         if not row.isascii():
             check_unicode(row, f"{name}[{i}]")
     return rows
-
-
-def check_unicode(text: str, where: str) -> None:
-    """Refuse a text that holds half of a surrogate pair, as no tokenizer reads it.
-
-    Parameters
-    ----------
-    text : str
-        What to check.
-    where : str
-        How the caller calls it, for the error.
-
-    Raises
-    ------
-    ValueError
-        If the text cannot be encoded.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where} is not valid Unicode: its character {error.start} is the lone surrogate "
-            f"{text[error.start]!r}. Read the data in the encoding that it has, or replace such "
-            "characters: text.encode('utf-8', 'replace').decode()."
-        ) from error
 
 
 def row_index(X: Any) -> pd.Index | None:

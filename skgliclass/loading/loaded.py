@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from .sources import Source
 
 if TYPE_CHECKING:
+    from ..modeling.architecture import Architecture
     from ..modeling.model import GLiClassModel
 
 _ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer"}
@@ -52,6 +53,11 @@ class LoadedModel:
     name: str
     tokenizer_config: dict[str, Any] = field(default_factory=dict)
     label_position_limit: int | None = None
+
+    @property
+    def network(self) -> Architecture:
+        """The architecture's own module, without what transformers puts around it."""
+        return self.model.model
 
 
 def resolve_device(device: str) -> torch.device:

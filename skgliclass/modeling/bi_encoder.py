@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .architecture import Architecture
 from .encoders import make_encoder
 from .features import Scores
 from .joint import make_projector
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MASKED_LOGIT = -1e3
 
 
-class BiEncoder(nn.Module):
+class BiEncoder(Architecture):
     """Two backbones (or one shared), projections and scorer.
 
     The backbones may differ in width: the labels' vectors are projected to the texts'.
@@ -36,7 +37,8 @@ class BiEncoder(nn.Module):
         The backbone of the texts; by default one of `config` without weights.
     """
 
-    backbone_name: ClassVar[str] = "encoder_model"
+    has_label_encoder: ClassVar[bool] = True
+    encodes_labels_apart: ClassVar[bool] = True
 
     def __init__(self, config: GLiClassConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__()

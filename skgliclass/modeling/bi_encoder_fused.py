@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ class BiEncoderFused(BiEncoder):
     vector. So a label costs one token, however long it is, and can still be encoded once for many
     texts.
     """
+
+    encodes_labels_apart: ClassVar[bool] = False
 
     def forward(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, DebertaV2Config, PreTrainedModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Encoder
 
+from .architecture import Architecture
 from .config import GLiClassConfig
 from .features import Markers, Scores
 from .pooling import pool
@@ -110,7 +111,7 @@ class DecoderKVScorer(nn.Module):
         return Scores(logits, text, labels, section.markers.class_mask)
 
 
-class DecoderKV(nn.Module):
+class DecoderKV(Architecture):
     """A causal backbone and the scorer."""
 
     backbone_name: ClassVar[str] = "decoder_model"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from .architecture import Architecture
 from .features import Features, Scores
 from .heads import BidirectionalLSTM, FeaturesProjector
 from .pooling import pool
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from .config import GLiClassConfig
 
 
-class JointModel(nn.Module):
+class JointModel(Architecture):
     """Projections and scorer; a subclass adds the backbone and :meth:`features`."""
-
-    backbone_name: ClassVar[str] = "encoder_model"
 
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__()

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What the loss is like; the names are those of the classifiers' parameters.
+
+    Parameters
+    ----------
+    focal_gamma : float, default=0.0
+        How much less examples count that are already right; 0 is cross-entropy.
+    focal_alpha : float, optional
+        The weight of true text-label pairs against one minus it of false ones, where labels hold
+        independently.
+    label_smoothing : float, default=0.0
+        The share of a target that is spread over the other outcomes.
+    """
+
+    focal_gamma: float = 0.0
+    focal_alpha: float | None = None
+    label_smoothing: float = 0.0
 
 
 def focal_loss(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..datasets.examples import PromptExample
 from ..datasets.files import Example
+from ..prompts.examples import PromptExample
 from .config import AugmentationConfig
 from .mixture import LabelledSet
 from .wordings import normalized

@@ -17,8 +17,10 @@ import torch
 from ..engine.engine import Engine
 from ..loading.checkpoints import load_model, save_checkpoint
 from ..loading.loaded import LoadedModel
+from ..modeling.losses import LossOptions
 from ..training.data import LabelledRows, make_training_set
-from ..training.loop import Run, TrainingOptions
+from ..training.loop import Run
+from ..training.options import TrainingOptions
 from .checkpoint import NAME, Checkpoint, read_checkpoint, write_checkpoint
 from .chunks import Chunks, needs_teacher
 from .config import PretrainingConfig
@@ -296,8 +298,9 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
         weight_decay=training.weight_decay,
         warmup_fraction=training.warmup_fraction,
         max_grad_norm=training.max_grad_norm,
-        focal_gamma=training.focal_gamma,
-        label_smoothing=training.label_smoothing,
+        loss=LossOptions(
+            focal_gamma=training.focal_gamma, label_smoothing=training.label_smoothing
+        ),
         trainable=training.trainable,
         lora_rank=training.lora_rank,
         max_batch_tokens=training.max_batch_tokens,

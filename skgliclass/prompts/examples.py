@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from ..datasets.examples import PromptExample
+from .checks import check_text, label_names
 from .composer import PromptComposer
 from .tokens import EXAMPLE_MARKER, TokenIds
 
@@ -13,6 +14,41 @@ EXAMPLE_FORMATS = ("marker", "tags")
 """How examples are written: with ``<<EXAMPLE>>``, or with the tags of the first RAC checkpoints."""
 
 _TAGS = re.compile(r"<{2,}(/?(?:EXAMPLE|TRUE_LABEL|FALSE_LABEL))>{2,}")
+
+
+@dataclass(frozen=True)
+class PromptExample:
+    """A text with its labels that the prompt of another text shows.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    labels : sequence of str
+        The texts of the labels that it has.
+    other_labels : sequence of str, optional
+        The texts of labels that it does not have, which only the format ``"tags"`` shows; by
+        default the rest of the label set.
+
+    Raises
+    ------
+    ValueError
+        If the text is missing or empty, or the labels are no list of texts; the message begins
+        with the name of the field.
+    """
+
+    text: str
+    labels: Sequence[str]
+    other_labels: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_text("text", self.text)
+        if not self.text.strip():
+            raise ValueError("text is empty, so that the example shows nothing.")
+        object.__setattr__(self, "labels", label_names("labels", self.labels))
+        if self.other_labels is not None:
+            others = label_names("other_labels", self.other_labels)
+            object.__setattr__(self, "other_labels", others)
 
 
 class ExampleEncoder:

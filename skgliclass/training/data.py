@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.examples import PromptExample
 from ..engine.engine import Engine
-from ..prompts.examples import ExampleEncoder
+from ..prompts.examples import ExampleEncoder, PromptExample
 from ..prompts.tokens import TokenIds
 
 _WINDOW = 4096

@@ -19,6 +19,7 @@ from .apart import ApartSteps
 from .data import TrainingSet, batches
 from .joint import FusedSteps, JointSteps
 from .optimizer import RowwiseAdamW, clip_gradients
+from .options import TrainingOptions
 from .processes import Workers
 from .steps import MicroBatch, Steps
 from .trainable import Trainable, make_trainable
@@ -26,39 +27,6 @@ from .tuned_weights import TunedWeights
 
 MANY_ROWS = 4096
 """From how many rows on the gradients of an embedding table are kept sparse."""
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How to train; the names are those of the classifiers' parameters.
-
-    Besides, `n_steps` is the length of the learning-rate schedule where it is not that of
-    `max_epochs` over one training set, and `multi_label` counts only where a training set does
-    not say it for each row.
-    """
-
-    multi_label: bool
-    max_epochs: int = 10
-    batch_size: int = 8
-    learning_rate: float = 5e-5
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_fraction: float = 0.1
-    decay: bool = True
-    max_grad_norm: float = 1.0
-    focal_gamma: float = 0.0
-    focal_alpha: float | None = None
-    label_smoothing: float = 0.0
-    trainable: str = "all"
-    lora_rank: int = 16
-    max_batch_tokens: int = 4096
-    precision: str = "auto"
-    gradient_checkpointing: bool = False
-    shuffle_labels: bool = True
-    n_iter_no_change: int | None = None
-    tol: float = 1e-4
-    seed: int = 0
-    n_steps: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,7 @@ from ..modeling.losses import focal_loss, loss_weight, mixed_loss
 from ..prompts.composer import Prompt
 from ..prompts.tokens import TokenIds
 from .data import TrainingSet
-
-if TYPE_CHECKING:
-    from .loop import TrainingOptions
+from .options import TrainingOptions
 
 _FIXED_COST = {"cpu": 64}
 _FIXED_COST_ELSEWHERE = 4096
@@ -64,9 +62,9 @@ class MicroBatch:
     def loss(self, logits: Tensor, options: TrainingOptions, normalizer: Tensor) -> Tensor:
         """Give its part of the batch's mean loss."""
         how: dict[str, Any] = {
-            "gamma": options.focal_gamma,
-            "alpha": options.focal_alpha,
-            "label_smoothing": options.label_smoothing,
+            "gamma": options.loss.focal_gamma,
+            "alpha": options.loss.focal_alpha,
+            "label_smoothing": options.loss.label_smoothing,
             "mask": self.mask,
             "weight": self.weight,
             "normalizer": normalizer,

@@ -9,6 +9,7 @@ from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass import TruncationWarning
 from skgliclass.engine.engine import Engine, plan_batches
+from skgliclass.engine.options import ScoringOptions
 from skgliclass.loading.checkpoints import load_model
 
 LABELS = ["travel", "dreams", "sport"]
@@ -264,7 +265,9 @@ def test_task_description_reaches_the_model(tmp_path, architecture):
     reference_checkpoint(tmp_path, architecture_type=architecture, pooling_strategy="avg")
     engine = Engine(load_model(str(tmp_path)))
     plain = engine.logits(["music"], LABELS)
-    described = engine.logits(["music"], LABELS, task_description="very positive world:")
+    described = engine.logits(
+        ["music"], LABELS, ScoringOptions(task_description="very positive world:")
+    )
     assert np.abs(plain - described).max() > 1e-4
 
 

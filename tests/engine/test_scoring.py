@@ -12,6 +12,7 @@ from tiny import reference_checkpoint, sentence_transformer
 
 from skgliclass import TruncationWarning
 from skgliclass.engine.engine import SHORTLIST_GAP, Engine, PromptExample
+from skgliclass.engine.options import ScoringOptions
 from skgliclass.loading.checkpoints import load_model
 
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "naïve café " * 9]
@@ -86,7 +87,7 @@ def test_logits_are_those_of_the_reference(checkpoints, architecture, task, with
         with torch.no_grad():
             theirs.append(model(**inputs).logits[0].numpy())
     ours = Engine(loaded, batch_tokens=256).logits(
-        TEXTS, LABELS, task_description=task, examples=examples
+        TEXTS, LABELS, ScoringOptions(task_description=task), examples=examples
     )
     assert_close(ours, np.stack(theirs))
     # A constant would agree with a constant: the texts and the labels have to matter.
@@ -112,6 +113,10 @@ def test_label_sets_and_examples_of_single_rows(engine):
         assert np.isneginf(together[i, len(own) :]).all()
 
 
+def ask(engine, texts, labels, examples=None, **options):
+    return engine.logits(texts, labels, ScoringOptions(**options), examples=examples)
+
+
 @every_architecture
 @pytest.mark.filterwarnings("ignore::skgliclass.TruncationWarning")
 def test_a_row_depends_on_itself_alone_under_all_options(engine):
@@ -131,14 +136,14 @@ def test_a_row_depends_on_itself_alone_under_all_options(engine):
     alone = np.full((len(texts), 4), -np.inf, dtype=np.float32)
     for i, own in enumerate(label_sets):
         shown = {"examples": options["examples"][i]} if "examples" in options else {}
-        alone[i, : len(own)] = engine.logits([texts[i]], own, **{**options, **shown})[0]
+        alone[i, : len(own)] = ask(engine, [texts[i]], own, **{**options, **shown})[0]
     order = rng.permutation(len(texts))
     for batch_tokens, n_jobs in ((1, 1), (256, 2), (100_000, 1)):
         other = Engine(engine.loaded, max_length=128, batch_tokens=batch_tokens, n_jobs=n_jobs)
         own = {**options}
         if "examples" in own:
             own["examples"] = [own["examples"][i] for i in order]
-        together = other.logits([texts[i] for i in order], [label_sets[i] for i in order], **own)
+        together = ask(other, [texts[i] for i in order], [label_sets[i] for i in order], **own)
         assert_close(together, alone[order])
 
 
@@ -148,8 +153,7 @@ def test_progress_counts_texts_whatever_their_items(engine):
     engine.logits(
         [*TEXTS, "the world " * 300, "music"],
         [f"label number {i}" for i in range(60)],
-        long_texts="chunk",
-        n_permutations=2,
+        ScoringOptions(long_texts="chunk", n_permutations=2),
         on_progress=done.append,
     )
     assert sum(done) == pytest.approx(6)
@@ -161,8 +165,8 @@ def test_progress_counts_texts_whatever_their_items(engine):
 @every_architecture
 def test_averaging_over_all_orders_makes_the_order_given_irrelevant(engine):
     labels = LABELS[:3]
-    first = engine.logits(TEXTS, labels, n_permutations=6)
-    backwards = engine.logits(TEXTS, labels[::-1], n_permutations=6)
+    first = engine.logits(TEXTS, labels, ScoringOptions(n_permutations=6))
+    backwards = engine.logits(TEXTS, labels[::-1], ScoringOptions(n_permutations=6))
     assert_close(backwards[:, ::-1], first)
     orders = [list(order) for order in itertools.permutations(range(3))]
     single = [engine.logits(TEXTS, [labels[i] for i in o])[:, np.argsort(o)] for o in orders]
@@ -173,18 +177,27 @@ def test_averaging_over_all_orders_makes_the_order_given_irrelevant(engine):
 def test_orders_are_seeded_and_begin_with_the_one_given(engine):
     labels = [*LABELS, "fox", "music"]
     plain = engine.logits(TEXTS, labels)
-    averaged = engine.logits(TEXTS, labels, n_permutations=4, seed=1)
-    np.testing.assert_array_equal(engine.logits(TEXTS, labels, n_permutations=1, seed=5), plain)
-    np.testing.assert_array_equal(engine.logits(TEXTS, labels, n_permutations=4, seed=1), averaged)
+    averaged = engine.logits(TEXTS, labels, ScoringOptions(n_permutations=4, seed=1))
+    np.testing.assert_array_equal(
+        engine.logits(TEXTS, labels, ScoringOptions(n_permutations=1, seed=5)), plain
+    )
+    np.testing.assert_array_equal(
+        engine.logits(TEXTS, labels, ScoringOptions(n_permutations=4, seed=1)), averaged
+    )
     assert np.abs(averaged - plain).max() > 1e-3
-    assert np.abs(engine.logits(TEXTS, labels, n_permutations=4, seed=2) - averaged).max() > 1e-4
+    assert (
+        np.abs(
+            engine.logits(TEXTS, labels, ScoringOptions(n_permutations=4, seed=2)) - averaged
+        ).max()
+        > 1e-4
+    )
 
 
 @uni_encoder
 def test_orders_and_passes_go_together(engine):
     words = ["travel", "dreams", "sport", "science", "politics", "music", "world", "news"]
     labels = [f"{first} {second} {first}" for first in words for second in words][:60]
-    scores = engine.logits(["the world"], labels, n_permutations=3)
+    scores = engine.logits(["the world"], labels, ScoringOptions(n_permutations=3))
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) == 60
 
@@ -213,9 +226,7 @@ def test_chunks_are_pooled_by_the_rule(engine, overlap):
         scores = engine.logits(
             [" ".join(words), "fox"],
             LABELS,
-            long_texts="chunk",
-            chunk_overlap=overlap,
-            chunk_pooling=rule,
+            ScoringOptions(long_texts="chunk", chunk_overlap=overlap, chunk_pooling=rule),
         )
         assert_close(scores[0], values)
         assert_close(scores[1], engine.logits(["fox"], LABELS)[0])
@@ -226,8 +237,8 @@ def test_chunks_are_pooled_by_the_rule(engine, overlap):
 def test_chunks_show_what_truncation_does_not(engine):
     text = "the world " * 200 + "sport fox music" * 20
     options = {"long_texts": "chunk"}
-    chunked = engine.logits([text], LABELS, **options)
-    mean = engine.logits([text], LABELS, chunk_pooling="mean", **options)
+    chunked = engine.logits([text], LABELS, ScoringOptions(**options))
+    mean = engine.logits([text], LABELS, ScoringOptions(chunk_pooling="mean", **options))
     with pytest.warns(TruncationWarning, match="1 of 1 texts"):
         beginning = engine.logits([text], LABELS)
     assert (chunked >= beginning - 1e-5).all()
@@ -242,7 +253,7 @@ def test_a_repeated_text_has_the_logits_of_its_chunks(engine):
     with pytest.warns(TruncationWarning):
         expected = engine.logits([text], LABELS)
     for rule in ("max", "mean"):
-        got = engine.logits([text], LABELS, long_texts="chunk", chunk_pooling=rule)
+        got = engine.logits([text], LABELS, ScoringOptions(long_texts="chunk", chunk_pooling=rule))
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
@@ -255,7 +266,7 @@ def test_a_text_of_a_hundred_thousand_words_needs_little_memory(engine, monkeypa
     monkeypatch.setattr(engine.loaded.model, "encode_texts", encode)
     text = "the quick fox sees " * 25_000
     tracemalloc.start()
-    scores = engine.logits([text], LABELS, long_texts="chunk")
+    scores = engine.logits([text], LABELS, ScoringOptions(long_texts="chunk"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.isfinite(scores).all()
@@ -300,7 +311,7 @@ def test_repeated_labels_have_the_same_logits(checkpoints):
 def test_a_shortlist_reads_the_nearest_labels_only(engine, tmp_path):
     embedder = Engine(load_model(str(sentence_transformer(tmp_path / "embedder"))))
     labels = [f"{word} {i}" for i in range(10) for word in ("fox", "world", "sport", "day")]
-    scores = engine.logits(TEXTS, labels, shortlist=5, embedder=embedder)
+    scores = engine.logits(TEXTS, labels, ScoringOptions(shortlist=5), embedder=embedder)
     similarity = embedder.logits(TEXTS, labels)
     for i, text in enumerate(TEXTS):
         chosen = np.sort(np.argsort(-similarity[i])[:5])
@@ -313,10 +324,10 @@ def test_a_shortlist_reads_the_nearest_labels_only(engine, tmp_path):
 @every_architecture
 def test_a_model_can_choose_its_own_shortlist(engine):
     labels = [f"label number {i}" for i in range(30)]
-    scores = engine.logits(TEXTS, labels, shortlist=4)
+    scores = engine.logits(TEXTS, labels, ScoringOptions(shortlist=4))
     ranked = np.sort(scores, axis=1)
     assert (ranked[:, -4] - ranked[:, -5] >= SHORTLIST_GAP - 1e-4).all()
-    whole = engine.logits(TEXTS, LABELS, shortlist=len(LABELS))
+    whole = engine.logits(TEXTS, LABELS, ScoringOptions(shortlist=len(LABELS)))
     assert_close(whole, engine.logits(TEXTS, LABELS))
 
 
@@ -378,7 +389,7 @@ def test_tagged_examples_reach_every_architecture(checkpoints, architecture):
     engine = Engine(checkpoints(architecture)[2])
     plain = engine.logits(TEXTS, LABELS)
     examples = [PromptExample("the fox", ["sport"])]
-    tagged = engine.logits(TEXTS, LABELS, examples=examples, example_format="tags")
+    tagged = engine.logits(TEXTS, LABELS, ScoringOptions(example_format="tags"), examples=examples)
     assert np.abs(tagged - plain).max() > 1e-4
 
 
@@ -415,7 +426,7 @@ def test_no_examples_are_no_examples(engine):
 @uni_encoder
 def test_options_at_fault_are_named(engine, options, message):
     with pytest.raises(ValueError, match=message):
-        engine.logits(TEXTS, LABELS, **options)
+        ask(engine, TEXTS, LABELS, **options)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +461,7 @@ def test_a_label_that_its_encoder_cannot_read_is_an_error(engine):
 @uni_encoder
 def test_a_shortlist_needs_a_shared_label_set(engine):
     with pytest.raises(ValueError, match="shortlist chooses from one label set"):
-        engine.logits(TEXTS, [LABELS] * 4, shortlist=2)
+        engine.logits(TEXTS, [LABELS] * 4, ScoringOptions(shortlist=2))
 
 
 @bi_encoder

@@ -13,6 +13,7 @@ from toy import LABELS, toy, toy_indicator
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 from skgliclass.engine.engine import Engine, PromptExample
+from skgliclass.engine.options import ScoringOptions
 from skgliclass.loading import checkpoints
 from skgliclass.training import data as training_data
 
@@ -59,7 +60,9 @@ def test_predictions_are_those_with_the_nearest_texts_in_the_prompt(uni, cls, ex
     found = clf.fit(*data(cls)).decision_function(NEW)
     engine = Engine(checkpoints.load_model(uni))
     shown = neighbours(engine, cls, NEW, 2)
-    expected = engine.logits(NEW, LABELS, examples=shown, example_format=example_format)
+    expected = engine.logits(
+        NEW, LABELS, ScoringOptions(example_format=example_format), examples=shown
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(found - engine.logits(NEW, LABELS)).max() > 1e-3
 

@@ -16,6 +16,7 @@ from skgliclass import (
     TruncationWarning,
 )
 from skgliclass.engine.engine import Engine, PromptExample
+from skgliclass.engine.options import ScoringOptions
 from skgliclass.estimators.parameters import PARAMETERS
 from skgliclass.loading import checkpoints
 from skgliclass.prompts.architectures import SUPPORTED_ARCHITECTURES
@@ -63,7 +64,7 @@ def test_examples_are_shown_with_their_label_texts(uni, engine, cls, example_for
     estimator = cls(uni, NAMES, examples=PAIRS, example_format=example_format, **own)
     found = estimator.transform(TEXTS) if own else estimator.decision_function(TEXTS)
     expected = engine.logits(
-        TEXTS, list(NAMES.values()), examples=SHOWN, example_format=example_format
+        TEXTS, list(NAMES.values()), ScoringOptions(example_format=example_format), examples=SHOWN
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
     without = engine.logits(TEXTS, list(NAMES.values()))
@@ -167,7 +168,9 @@ def test_chunks(uni, pooling):
     short = Engine(checkpoints.load_model(uni), max_length=48)
     options = {"long_texts": "chunk", "chunk_overlap": 4, "chunk_pooling": pooling}
     found = logits_of(uni, LABELS, max_length=48, **options).transform([LONG])
-    np.testing.assert_allclose(found, short.logits([LONG], LABELS, **options), atol=1e-5)
+    np.testing.assert_allclose(
+        found, short.logits([LONG], LABELS, ScoringOptions(**options)), atol=1e-5
+    )
     with pytest.warns(TruncationWarning, match='long_texts="chunk"'):
         cut = logits_of(uni, LABELS, max_length=48).transform([LONG])
     assert np.abs(found - cut).max() > 1e-4
@@ -186,7 +189,9 @@ def test_chunks_share_no_more_than_half(uni, engine):
 
 def test_orders_of_the_labels_are_averaged_and_the_same_in_every_call(uni, engine):
     found = logits_of(uni, LABELS, n_permutations=3).transform(TEXTS)
-    np.testing.assert_allclose(found, engine.logits(TEXTS, LABELS, n_permutations=3), atol=1e-5)
+    np.testing.assert_allclose(
+        found, engine.logits(TEXTS, LABELS, ScoringOptions(n_permutations=3)), atol=1e-5
+    )
     again = logits_of(uni, LABELS, n_permutations=3).transform(TEXTS)
     np.testing.assert_array_equal(found, again)
     assert np.abs(found - engine.logits(TEXTS, LABELS)).max() > 1e-4
@@ -196,7 +201,7 @@ def test_a_shortlist_by_another_model(uni, bi, engine):
     embedder = Engine(checkpoints.load_model(bi))
     for name, model in ((None, None), (bi, embedder)):
         found = logits_of(uni, LABELS, shortlist=2, shortlist_model=name).transform(TEXTS)
-        expected = engine.logits(TEXTS, LABELS, shortlist=2, embedder=model)
+        expected = engine.logits(TEXTS, LABELS, ScoringOptions(shortlist=2), embedder=model)
         np.testing.assert_allclose(found, expected, atol=1e-5)
     clf = GLiClassClassifier(uni, LABELS, shortlist=1, shortlist_model=bi)
     nearest = embedder.logits(TEXTS, LABELS).argmax(axis=1)

@@ -112,10 +112,8 @@ def plan_labels(
     ValueError
         If a label or the task description does not fit in a prompt.
     """
-    position: dict[str, int] = {}
-    for label in itertools.chain.from_iterable(label_sets):
-        position.setdefault(label, len(position))
-    label_texts = tuple(position)
+    label_texts = tuple(dict.fromkeys(itertools.chain.from_iterable(label_sets)))
+    position = {label: i for i, label in enumerate(label_texts)}
     label_ids = composer.encode_labels(label_texts)
     task = composer.encode_task_apart(task_description)
     _check_task_fits(composer, task)
@@ -129,13 +127,13 @@ def plan_labels(
             texts = [labels[k] for k in order]
             for share in split_labels(composer, ids, texts, len(task)):
                 columns = order[share.start : share.stop]
-                joined = np.concatenate([NO_TOKENS, *(ids[k] for k in share)])
+                joined = np.concatenate([NO_TOKENS, *ids[share.start : share.stop]])
                 parts.append(LabelPart(columns, positions[columns], joined, i))
         offsets.append(len(parts))
         n_orders.append(len(orders))
     return LabelPlan(
         label_texts,
-        np.asarray([len(labels) for labels in label_sets], dtype=np.int64),
+        np.asarray(list(map(len, label_sets)), dtype=np.int64),
         parts,
         np.asarray(offsets, dtype=np.int64),
         prompt_rooms(composer, count_tokens([part.ids for part in parts]), len(task)),

@@ -217,7 +217,8 @@ def text_forms(
         The values of `apart` and `after_examples`.
     """
     forms = [(False, False)]
-    if has_task and composer.task_follows_text:
+    tagged = encoder is not None and encoder.follows_text
+    if composer.task_follows_text and (has_task or tagged):
         forms.append((True, False))
     if encoder is not None and _examples_part(composer, encoder):
         forms.append((True, True))

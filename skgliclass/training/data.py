@@ -397,9 +397,6 @@ def make_training_set(
     multi_label : ndarray of shape (n_texts,), bool, optional
         Whether a text's labels hold independently, where that differs from text to text.
 
-    Returns
-    -------
-    TrainingSet
     """
     composer = engine.composer
     encoder = None if examples is None else ExampleEncoder(composer, example_format)
@@ -409,17 +406,18 @@ def make_training_set(
     sequences = None
     if engine.loaded.network.has_label_encoder:
         sequences = TokenTable.of([engine.label_sequences(label_texts)])
+    table = None
+    if encoder is not None and examples is not None:
+        table = ExampleTable.of(encoder, examples, label_texts, rows)
     return TrainingSet(
         composer,
         TextTables.of(composer, texts, tasks, encoder),
         TokenTable.of([composer.encode_labels(label_texts)]),
         sequences,
         rows,
-        np.ones(len(texts), np.float32) if weights is None else np.asarray(weights, np.float32),
+        np.ones(len(texts), np.float32) if weights is None else weights.astype(np.float32),
         label_weights,
-        None
-        if encoder is None or examples is None
-        else ExampleTable.of(encoder, examples, label_texts, rows),
+        table,
         multi_label,
     )
 

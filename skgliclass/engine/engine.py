@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import joblib
 import numpy as np
@@ -16,7 +14,7 @@ from ..prompts.composer import Prompt, PromptComposer
 from ..prompts.examples import ExampleEncoder, PromptExample
 from ..prompts.label_plan import LabelPlan, plan_labels
 from ..prompts.layouts import make_composer
-from ..prompts.tokens import PieceTokenizer, TokenIds
+from ..prompts.tokens import TokenIds
 from .batching import plan_batches, worker_pool
 from .border import pad_right, to_numpy
 from .options import ScoringOptions
@@ -26,6 +24,7 @@ from .shortlist import SHORTLIST_GAP, Shortlist
 
 if TYPE_CHECKING:
     from ..loading.loaded import LoadedModel
+    from ..modeling.bi_encoder import BiEncoder
 
 __all__ = ["SHORTLIST_GAP", "Engine", "PromptExample", "plan_batches"]
 
@@ -34,9 +33,6 @@ BATCH_TOKENS = 1024
 
 MOST_WORKERS = 8
 """How many micro-batches run at a time unless asked for more: more would wait for Python's lock."""
-
-CACHED_LABEL_SETS = 16
-"""How many label sets an engine keeps ready, tokenised or encoded."""
 
 
 DEFAULTS = ScoringOptions()
@@ -70,24 +66,18 @@ class Engine:
         self.max_length = _checked_length(max_length, loaded)
         self.batch_tokens = batch_tokens
         self.n_jobs = n_jobs
-        self.text_tokenizer = PieceTokenizer(loaded.tokenizer)
-        self.label_tokenizer = (
-            self.text_tokenizer
-            if loaded.label_tokenizer is loaded.tokenizer
-            else PieceTokenizer(loaded.label_tokenizer)
-        )
-        self._prepared: OrderedDict[Any, Any] = OrderedDict()
-        self._lock = Lock()
-        self.architecture = loaded.model.config.architecture_type
-        self.encodes_labels_apart = self.architecture == "bi-encoder"
-        self.has_label_encoder = self.architecture in ("bi-encoder", "bi-encoder-fused")
+        self.text_tokenizer = loaded.text_tokenizer
+        self.label_tokenizer = loaded.label_tokenizer
+        self.architecture = loaded.network.config.architecture_type
+        self.encodes_labels_apart = loaded.network.encodes_labels_apart
+        self.has_label_encoder = loaded.network.has_label_encoder
 
     @property
     def n_workers(self) -> int:
         """How many micro-batches run at a time."""
         if self.n_jobs is not None:
             return int(joblib.effective_n_jobs(self.n_jobs))
-        on_cpu = self.loaded.model.device.type == "cpu"
+        on_cpu = self.loaded.network.device.type == "cpu"
         return min(torch.get_num_threads(), MOST_WORKERS) if on_cpu else 1
 
     def logits(
@@ -224,16 +214,16 @@ class Engine:
 
     def composer(self) -> PromptComposer:
         """Give what arranges this model's prompts."""
-        return make_composer(self.loaded.model.config, self.text_tokenizer, self.max_length)
+        return make_composer(self.loaded.network.config, self.text_tokenizer, self.max_length)
 
     def to_tensors(
         self, prompts: Sequence[TokenIds], *, label_side: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Pad a micro-batch on the right; the one way from lists of ids to tensors."""
-        config = self.loaded.model.config
+        config = self.loaded.network.config
         backbone = config.label_model_config if label_side else config.encoder_config
         pad_id = int(getattr(backbone, "pad_token_id", None) or 0)
-        return pad_right(prompts, pad_id, self.loaded.model.device)
+        return pad_right(prompts, pad_id, self.loaded.network.device)
 
     def to_inputs(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
         """Give the model's arguments for a micro-batch: every sequence with its mask."""
@@ -258,13 +248,20 @@ class Engine:
 
         if len(label_sets) > 1:
             return prepare()
-        return self._remember(("plan", label_sets[0], task, n_orders, seed), prepare)
+        key = ("plan", self.max_length, label_sets[0], task, n_orders, seed)
+        return cast("LabelPlan", self.loaded.prepared.get(key, prepare))
 
     def encoded_labels(self, label_texts: tuple[str, ...], *, keep: bool = True) -> torch.Tensor:
         """Give the label encoder's vectors, of shape (n_labels, width)."""
         if not keep:
             return self._encode_labels(label_texts)
-        return self._remember(("vectors", label_texts), lambda: self._encode_labels(label_texts))
+        # The length counts too, as it may be too short for a label.
+        return cast(
+            "torch.Tensor",
+            self.loaded.prepared.get(
+                ("vectors", self.max_length, label_texts), lambda: self._encode_labels(label_texts)
+            ),
+        )
 
     def _encode_labels(self, label_texts: tuple[str, ...]) -> torch.Tensor:
         tokenizer = self.label_tokenizer
@@ -282,7 +279,9 @@ class Engine:
         def encode(rows: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
             inputs = self.to_tensors([prompts[i] for i in rows], label_side=True)
             with torch.inference_mode():
-                return torch.from_numpy(rows), self.loaded.model.encode_labels(*inputs)
+                return torch.from_numpy(rows), cast("BiEncoder", self.loaded.network).encode_labels(
+                    *inputs
+                )
 
         vectors: torch.Tensor | None = None
         jobs = plan_batches(lengths, self.batch_tokens)
@@ -293,16 +292,6 @@ class Engine:
                 vectors[rows] = batch
         assert vectors is not None
         return vectors
-
-    def _remember(self, key: Any, prepare: Callable[[], Any]) -> Any:
-        """Keep what was prepared for the label sets seen last."""
-        with self._lock:
-            if key not in self._prepared:
-                self._prepared[key] = prepare()
-                if len(self._prepared) > CACHED_LABEL_SETS:
-                    self._prepared.popitem(last=False)
-            self._prepared.move_to_end(key)
-            return self._prepared[key]
 
 
 def _checked_length(max_length: int | None, loaded: LoadedModel) -> int:

@@ -39,9 +39,6 @@ WINDOW_SCORES = 1 << 24
 CHUNK_CHARACTERS = 256
 """How many characters a chunk has at least, by a cautious guess, for the bound on logits."""
 
-COMPARED_PAIRS = 1 << 16
-"""How many text-label pairs are compared at a time where each needs memory of its own."""
-
 
 class Scoring:
     """How a model is asked; what it is asked comes with each call.
@@ -76,7 +73,7 @@ class Scoring:
         seed: int = 0,
     ) -> None:
         self._engine = engine
-        self._model = engine.loaded.model
+        self._model: Any = engine.loaded.network
         self._composer = composer
         self._task = task_description
         self._encoder = example_encoder
@@ -232,9 +229,7 @@ class Scoring:
         if self._engine.encodes_labels_apart:
             vectors = self._model.encode_texts(**inputs)
             return vectors
-        output = self._model(
-            **inputs, **self._label_inputs(parts, labels), output_text_embeddings=True
-        )
+        output = self._model(**inputs, **self._label_inputs(parts, labels))
         vectors = output.text_embeddings
         if vectors.dim() == 2:
             return vectors
@@ -254,17 +249,10 @@ class Scoring:
     def _compare(
         self, texts: torch.Tensor, parts: Sequence[LabelPart], labels: torch.Tensor
     ) -> torch.Tensor:
-        model = cast("BiEncoder", self._model.model)
-        if self._model.config.scorer_type == "simple" and all(p is parts[0] for p in parts):
+        model = cast("BiEncoder", self._model)
+        if all(p is parts[0] for p in parts):
             return model.score_vectors(texts, _rows_of(labels, parts[0].labels))
-        # Other scorers make a vector of every pair.
-        n_columns = max(len(part.columns) for part in parts)
-        step = max(1, COMPARED_PAIRS // n_columns)
-        found = []
-        for start in range(0, len(texts), step):
-            own, mask = _vectors_of_parts(parts[start : start + step], labels, n_columns)
-            found.append(model.score_vectors(texts[start : start + step], own, mask))
-        return torch.cat(found)
+        return model.score_vectors(texts, *_vectors_of_parts(parts, labels))
 
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
         max_length = self._composer.max_length

@@ -25,7 +25,7 @@ class ApartSteps(Steps):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.model = cast("BiEncoder", self.engine.loaded.model.model)
+        self.model = cast("BiEncoder", self.engine.loaded.network)
         self.composer = self.engine.composer()
         self.room = self.composer.text_budget([], len(self.data.task))
         self._shared: SharedVectors | None = None
@@ -90,7 +90,7 @@ class ApartSteps(Steps):
         mask: NDArray[np.bool_],
         prompts: Sequence[Prompt],
     ) -> MicroBatch:
-        device = self.engine.loaded.model.device
+        device = self.engine.loaded.network.device
         weight = torch.from_numpy(self.data.weights[rows]).to(device)
         if self.data.label_weights is not None:
             own = torch.from_numpy(self.data.label_weights[labels]).to(device)

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from ..engine.batching import plan_batches
 from ..modeling.features import Scores
-from ..modeling.joint import JointModel
 from ..modeling.losses import contrastive_loss
-from ..modeling.uni_encoder import UniEncoder
 from ..prompts.composer import Prompt
 from ..prompts.tokens import TokenIds
 from .data import choose_labels
@@ -29,7 +27,7 @@ class JointSteps(Steps):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.model = cast("JointModel", self.engine.loaded.model.model)
+        self.model = cast("Any", self.engine.loaded.network)
         self.composer = self.engine.composer()
         self.label_room = self.composer.label_room(len(self.data.task))
         self._store: FeatureStore | None = None
@@ -51,13 +49,11 @@ class JointSteps(Steps):
         if self.frozen:
             return [self.model.score(self._features(part.rows))]
         inputs: dict[str, Any] = {**part.inputs, "max_num_classes": part.mask.shape[1]}
-        if self.model.config.layer_wise and isinstance(self.model, UniEncoder):
-            return [self.model.score(f) for f in self.model.layer_features(**inputs)]
-        return [self.model(**inputs)]
+        return cast("list[Scores]", self.model.training_scores(**inputs))
 
     def loss(self, part: MicroBatch, normalizer: Tensor) -> Tensor:
         """Add the contrastive term where the model's configuration asks for it."""
-        coefficient = self.engine.loaded.model.config.contrastive_loss_coef
+        coefficient = self.engine.loaded.network.config.contrastive_loss_coef
         if coefficient <= 0:
             return super().loss(part, normalizer)
         share = part.total_weight() / normalizer
@@ -110,7 +106,7 @@ class JointSteps(Steps):
             targets[i, : len(own)], mask[i, : len(own)] = wanted, True
             if self.data.label_weights is not None:
                 weight[i, : len(own)] *= self.data.label_weights[own]
-        device = self.engine.loaded.model.device
+        device = self.engine.loaded.network.device
         pair_weight = torch.from_numpy(weight).to(device)
         return MicroBatch(
             rows,
@@ -123,14 +119,14 @@ class JointSteps(Steps):
 
     def _features(self, rows: NDArray[np.intp]) -> Any:
         if self._store is None:
-            was_training = self.engine.loaded.model.training
+            was_training = self.engine.loaded.network.training
             self._store = FeatureStore(self._all_features())
-            self.engine.loaded.model.train(was_training)
+            self.engine.loaded.network.train(was_training)
         return self._store.take(rows)
 
     def _all_features(self) -> Iterator[tuple[NDArray[np.intp], Any]]:
         """Run the backbone over every row once."""
-        model = self.engine.loaded.model.eval()
+        model = cast("Any", self.engine.loaded.network.eval())
         for start in range(0, len(self.data), _WINDOW):
             rows = np.arange(start, min(start + _WINDOW, len(self.data)))
             chosen = {i: self._choose(i) for i in rows.tolist()}
@@ -140,7 +136,7 @@ class JointSteps(Steps):
                 inputs = self._inputs([prompts[i] for i in part], labels)
                 n_columns = max(map(len, labels))
                 with torch.no_grad():
-                    yield rows[part], model.model.features(**inputs, max_num_classes=n_columns)
+                    yield rows[part], model.features(**inputs, max_num_classes=n_columns)
 
 
 class FusedSteps(JointSteps):
@@ -169,7 +165,7 @@ class FusedSteps(JointSteps):
     def _encode(self, labels: NDArray[np.int32]) -> SharedVectors:
         self._column[labels] = np.arange(len(labels))
         inputs = label_tensors(self.engine, self.data, labels)
-        return SharedVectors(self.engine.loaded.model.encode_labels(*inputs))
+        return SharedVectors(self.model.encode_labels(*inputs))
 
     def _label_ids(self, label: int) -> TokenIds:
         return [self.composer.label_id]

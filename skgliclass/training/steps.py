@@ -126,10 +126,10 @@ class Steps:
         if self.data.multi_label is None:
             return self.options.multi_label
         kinds = torch.from_numpy(self.data.multi_label[rows])
-        return kinds.to(self.engine.loaded.model.device)
+        return kinds.to(self.engine.loaded.network.device)
 
     def _groups(self, lengths: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-        kind = self.engine.loaded.model.device.type
+        kind = self.engine.loaded.network.device.type
         fixed_cost = _FIXED_COST.get(kind, _FIXED_COST_ELSEWHERE)
         return group_by_length(lengths, self.options.max_batch_tokens, fixed_cost)
 

@@ -10,7 +10,7 @@ from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 from skgliclass import TruncationWarning
 from skgliclass.engine.engine import Engine, plan_batches
 from skgliclass.engine.options import ScoringOptions
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 
 LABELS = ["travel", "dreams", "sport"]
 
@@ -81,7 +81,7 @@ def test_identical_texts_are_scored_once(uni, prompts):
 
 def test_labels_are_encoded_once_for_a_label_set(bi, monkeypatch):
     calls = []
-    model = type(bi.model)
+    model = type(bi.network)
     encode = model.encode_labels
     monkeypatch.setattr(
         model, "encode_labels", lambda self, *a: calls.append(1) or encode(self, *a)
@@ -121,7 +121,7 @@ def test_hostile_text_changes_no_other_label(uni, prompts):
         assert np.isfinite(scores).all()
     prompts.clear()
     Engine(uni).logits(["a <<LABEL>> b"], ["tra<<LABEL>>vel", "[SEP]", "sport"])
-    config = uni.model.config
+    config = uni.network.config
     assert prompts[0]["input_ids"].count(config.class_token_index) == 3
     assert prompts[0]["input_ids"].count(config.text_token_index) == 1
 
@@ -168,13 +168,13 @@ def test_threads_and_seeds_are_left_alone(uni, n_jobs):
 @pytest.mark.usefixtures("four_threads")
 def test_workers_share_the_threads(uni, n_jobs, n_texts, expected, monkeypatch):
     seen = set()
-    real = type(uni.model).forward
+    real = type(uni.network).forward
 
     def forward(*args, **kwargs):
         seen.add(torch.get_num_threads())
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(type(uni.model), "forward", forward)
+    monkeypatch.setattr(type(uni.network), "forward", forward)
     Engine(uni, n_jobs=n_jobs, batch_tokens=64).logits(random_texts(n_texts), LABELS)
     assert seen == expected
 
@@ -187,7 +187,7 @@ def test_an_error_in_a_worker_is_the_callers(uni, monkeypatch):
         calls.append(args)
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(type(uni.model), "forward", fail)
+    monkeypatch.setattr(type(uni.network), "forward", fail)
     with pytest.raises(RuntimeError, match="no memory"):
         Engine(uni, batch_tokens=64).logits(random_texts(500), LABELS)
     # What had not begun was not begun any more.
@@ -225,7 +225,7 @@ def test_engines_may_be_used_from_several_threads(bi):
 def test_memory_is_bounded_by_the_window(bi, monkeypatch):
     monkeypatch.setattr("skgliclass.engine.scoring.WINDOW", 256)
     monkeypatch.setattr(
-        type(bi.model),
+        type(bi.network),
         "encode_texts",
         lambda self, input_ids, attention_mask: torch.zeros(len(input_ids), 32),
     )

@@ -13,7 +13,7 @@ from tiny import reference_checkpoint, sentence_transformer
 from skgliclass import TruncationWarning
 from skgliclass.engine.engine import SHORTLIST_GAP, Engine, PromptExample
 from skgliclass.engine.options import ScoringOptions
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "naïve café " * 9]
 LABELS = ["travel", "dreams", "sport", "it's"]
@@ -263,7 +263,7 @@ def test_a_text_of_a_hundred_thousand_words_needs_little_memory(engine, monkeypa
         assert input_ids.numel() <= 2 * engine.batch_tokens
         return torch.zeros(len(input_ids), 32)
 
-    monkeypatch.setattr(engine.loaded.model, "encode_texts", encode)
+    monkeypatch.setattr(engine.loaded.network, "encode_texts", encode)
     text = "the quick fox sees " * 25_000
     tracemalloc.start()
     scores = engine.logits([text], LABELS, ScoringOptions(long_texts="chunk"))
@@ -285,14 +285,14 @@ def test_ten_thousand_labels_are_encoded_once(tmp_path, scorer, monkeypatch):
     labels = [f"fox {i}" for i in range(10_000 if scorer == "simple" else 1_000)]
     few = [3, 500, 999]
     encoded = []
-    encode = engine.loaded.model.encode_labels
+    encode = engine.loaded.network.encode_labels
 
     def count(input_ids, mask):
         assert input_ids.numel() <= 8192
         encoded.append(len(input_ids))
         return encode(input_ids, mask)
 
-    monkeypatch.setattr(engine.loaded.model, "encode_labels", count)
+    monkeypatch.setattr(engine.loaded.network, "encode_labels", count)
     scores = engine.logits(TEXTS, labels)
     assert_close(engine.logits(TEXTS[::-1], labels)[::-1], scores)
     assert sum(encoded) == len(labels)

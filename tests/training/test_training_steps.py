@@ -12,7 +12,7 @@ from tiny import encoder_checkpoint, reference_checkpoint
 
 from skgliclass.engine.batching import group_by_length
 from skgliclass.engine.engine import Engine, PromptExample
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.modeling.uni_encoder import UniEncoder
 from skgliclass.training.data import LabelledRows, make_training_set
 from skgliclass.training.loop import Run, make_steps, train
@@ -88,7 +88,7 @@ def gradients_of(engine, data, max_batch_tokens):
 
 
 def test_micro_batches_give_the_gradient_of_the_batch(any_engine):
-    if any_engine.loaded.model.config.contrastive_loss_coef:
+    if any_engine.loaded.network.config.contrastive_loss_coef:
         pytest.skip("the contrastive term is a mean over labels, not over pairs")
     data = data_for(any_engine)
     whole, divided = (gradients_of(any_engine, data, tokens) for tokens in (100_000, 30))
@@ -114,7 +114,7 @@ def test_a_frozen_backbone_runs_once_over_each_text(uni, monkeypatch):
 def test_a_frozen_backbone_gives_what_the_whole_model_gives(uni):
     data = data_for(uni)
     rng = np.random.default_rng(0)
-    model = uni.loaded.model
+    model = uni.loaded.network
     frozen = make_steps(uni, data, options(trainable="head"), rng)
     whole = make_steps(uni, data, options(shuffle_labels=False), rng)
     model.eval()
@@ -161,11 +161,11 @@ def _one_of_two(rank, folder, path, port):
 
 def _trained(folder):
     engine = Engine(load_model(str(folder)))
-    model = engine.loaded.model
+    model = engine.loaded.network
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    for config in (model.config.encoder_config, model.model.encoder_model.config):
+    for config in (model.config.encoder_config, model.encoder_model.config):
         config.attention_probs_dropout_prob = 0.0
     result = train(engine, data_for(engine), options(max_epochs=3, max_batch_tokens=40))
     tuned = Engine(result.weights.apply(engine.loaded))

@@ -35,14 +35,14 @@ def read_rows(path: Path, n_rows: int, seed: int) -> list[dict]:
 def cosines_and_truth(rows: list[dict], model: str) -> list[tuple[NDArray, NDArray]]:
     """Give each row's cosines with its own labels and which of these are true."""
     from skgliclass.engine.engine import Engine
-    from skgliclass.loading.checkpoints import load_model
+    from skgliclass.loading.loader import load_model
 
     engine = Engine(load_model(model, architecture="bi-encoder"))
     labels = sorted({label for row in rows for label in row["all_labels"]})
     column = {label: j for j, label in enumerate(labels)}
-    config = engine.loaded.model.config
+    config = engine.loaded.network.config
     logits = engine.logits([row["text"] for row in rows], labels)
-    scale = float(engine.loaded.model.model.logit_scale)
+    scale = float(engine.loaded.network.logit_scale)
     cosines = (logits - (config.logit_bias or 0.0)) / scale
     pairs = []
     for i, row in enumerate(rows):

@@ -53,13 +53,14 @@ def make_checkpoint(folder: Path) -> None:
     """Write a new GLiClass around MiniLM, with heads that repeat exactly."""
     import torch
 
-    from skgliclass.loading.checkpoints import load_model, save_checkpoint
+    from skgliclass.loading.checkpoints import save_checkpoint
+    from skgliclass.loading.loader import load_model
     from skgliclass.loading.sources import find_source
 
     loaded = load_model(str(find_source("mini").folder), architecture="uni-encoder")
     torch.manual_seed(0)
     with torch.no_grad():
-        for name, parameter in loaded.model.named_parameters():
+        for name, parameter in loaded.network.named_parameters():
             if "projector" in name and parameter.ndim > 1:
                 parameter.normal_(0, parameter.shape[1] ** -0.5)
     save_checkpoint(folder, loaded)
@@ -67,7 +68,8 @@ def make_checkpoint(folder: Path) -> None:
 
 def train_ours(folder: Path, rows: list[dict], args: argparse.Namespace) -> tuple[float, Path]:
     from skgliclass.engine.engine import Engine
-    from skgliclass.loading.checkpoints import load_model, save_checkpoint
+    from skgliclass.loading.checkpoints import save_checkpoint
+    from skgliclass.loading.loader import load_model
     from skgliclass.training.data import LabelledRows, make_training_set
     from skgliclass.training.loop import TrainingOptions, train
 
@@ -161,7 +163,7 @@ def train_reference(folder: Path, rows: list[dict], args: argparse.Namespace) ->
 def final_loss(folder: Path, rows: list[dict]) -> float:
     """Give the mean binary cross-entropy over all pairs."""
     from skgliclass.engine.engine import Engine
-    from skgliclass.loading.checkpoints import load_model
+    from skgliclass.loading.loader import load_model
 
     engine = Engine(load_model(str(folder), dtype="float32"))
     label_sets = [row["all_labels"] for row in rows]

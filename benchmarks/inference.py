@@ -68,16 +68,17 @@ def read_labels(data: Path, name: str) -> list[str]:
 
 def make_checkpoint(folder: Path, architecture: str = "uni-encoder") -> None:
     """Write a GLiClass around MiniLM; a uni-encoder's heads are random, which costs the same."""
-    from skgliclass.loading.checkpoints import load_model, save_checkpoint
+    from skgliclass.loading.checkpoints import save_checkpoint
+    from skgliclass.loading.loader import load_model
     from skgliclass.loading.sources import find_source
 
     loaded = load_model(str(find_source("mini").folder), architecture=architecture)
     if architecture == "uni-encoder":
-        loaded.model.config.pooling_strategy = "first"
-        loaded.model.config.class_token_pooling = "first"
+        loaded.network.config.pooling_strategy = "first"
+        loaded.network.config.class_token_pooling = "first"
     torch.manual_seed(0)
     with torch.no_grad():
-        for name, parameter in loaded.model.named_parameters():
+        for name, parameter in loaded.network.named_parameters():
             if "projector" in name and parameter.ndim > 1 and architecture == "uni-encoder":
                 parameter.normal_(0, parameter.shape[1] ** -0.5)
     save_checkpoint(folder, loaded)
@@ -85,7 +86,7 @@ def make_checkpoint(folder: Path, architecture: str = "uni-encoder") -> None:
 
 def make_engine(folder: Path, dtype: str = "float32") -> Any:
     from skgliclass.engine.engine import Engine
-    from skgliclass.loading.checkpoints import load_model
+    from skgliclass.loading.loader import load_model
 
     return Engine(load_model(str(folder), dtype=dtype))
 
@@ -173,7 +174,7 @@ def count_operations(folder: Path, texts: list[str], labels: list[str]) -> float
     what the pooled tokens need.
     """
     engine = make_engine(folder)
-    config = engine.loaded.model.config.encoder_config
+    config = engine.loaded.network.config.encoder_config
     beside = 2
     if not engine.encodes_labels_apart:
         beside += 1 + sum(map(len, engine.label_ids(labels)))

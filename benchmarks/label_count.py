@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from skgliclass.engine.engine import Engine
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 
 
 def read_texts(path: Path, n: int) -> list[str]:

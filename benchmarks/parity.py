@@ -35,7 +35,7 @@ from rows import (
 from tiny import backbone_config, encoder_checkpoint, reference_checkpoint
 
 from skgliclass import GLiClassConfig, GLiClassModel
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 
 TOLERANCE = 1e-5
 SCORERS = ("simple", "weighted-dot", "mlp", "hopfield")

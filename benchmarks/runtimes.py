@@ -100,7 +100,7 @@ def of_openvino(path: Path, n_threads: int) -> Runtime:
 
 
 def make_runtimes(engine: Any, folder: Path, n_threads: int) -> dict[str, Runtime]:
-    model = engine.loaded.model
+    model = engine.loaded.network
     runtimes = {
         "package": of_torch(model, torch.inference_mode),
         # Outside inference mode the encoder runs as it is.

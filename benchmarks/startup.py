@@ -50,7 +50,7 @@ def latencies(text: str, n_calls: int) -> dict[str, list[float]]:
     classifier = GLiClassClassifier(labels=LABELS)
     classifier.predict_proba([text])
     engine = classifier._engine()
-    model = engine.loaded.model
+    model = engine.loaded.network
     ids = [engine.text_ids([text])[0][: engine.max_length - 2]]
     prompt = [[*engine.text_tokenizer.prefix, *ids[0], *engine.text_tokenizer.suffix]]
     input_ids, mask = engine.to_tensors(prompt)

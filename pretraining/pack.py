@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from skgliclass.loading.backbones import build_for_config
-from skgliclass.loading.checkpoints import load_model, save_checkpoint
-from skgliclass.loading.embedded import pack
+from skgliclass.loading.checkpoints import save_checkpoint
+from skgliclass.loading.embedded import pack, untrained
+from skgliclass.loading.loader import load_model
 from skgliclass.loading.sources import EMBEDDED_HUB_ID, find_source
+from skgliclass.training.tuned_weights import TunedWeights
 
 
 def main() -> None:
@@ -36,14 +37,14 @@ def main() -> None:
     args = parser.parse_args()
 
     loaded = [load_model(str(folder), device="cpu", dtype="float32") for folder in args.models]
-    states = [dict(one.model.named_parameters()) for one in loaded]
+    states = [dict(one.network.named_parameters()) for one in loaded]
     source = find_source(EMBEDDED_HUB_ID)
-    config = loaded[0].model.config
+    config = loaded[0].network.config
 
     def backbone_tokenizer() -> Tokenizer:
         return Tokenizer.from_file(str(source.folder / "tokenizer.json"))
 
-    start = build_for_config(config, source, backbone_tokenizer())
+    start = untrained(config.to_dict(), source, backbone_tokenizer())
     with torch.no_grad():
         trained = {}
         for name, before in start.named_parameters():
@@ -52,7 +53,7 @@ def main() -> None:
             mean = torch.stack([state[name] for state in states]).mean(dim=0)
             trained[name] = before + args.strength * (mean - before)
         if args.scale is not None:
-            trained["model.logit_scale"] = torch.tensor(args.scale)
+            trained["logit_scale"] = torch.tensor(args.scale)
     if args.scale is not None:
         config.logit_scale_init_value = args.scale
     if args.bias is not None:
@@ -61,7 +62,7 @@ def main() -> None:
     for path in sorted(args.output.iterdir()):
         print(f"{path.stat().st_size / 1e6:7.3f} MB  {path}")
     if args.whole:
-        save_checkpoint(args.whole, loaded[0], trained)
+        save_checkpoint(args.whole, TunedWeights(trained).apply(loaded[0]))
 
 
 if __name__ == "__main__":

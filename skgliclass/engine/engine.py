@@ -247,7 +247,7 @@ class Engine:
         ValueError
             If a label is longer than the label encoder reads; the message names it.
         """
-        tokenizer = self.loaded.label_pieces
+        tokenizer = self.loaded.label_tokenizer
         pieces = tokenizer.encode(label_texts, after_marker=False)
         sequences = [np.concatenate([tokenizer.prefix, p, tokenizer.suffix]) for p in pieces]
         longest = min(self.max_length, self.loaded.label_position_limit or self.max_length)
@@ -387,7 +387,7 @@ def _composer_of(loaded: LoadedModel, max_length: int) -> PromptComposer:
     config = loaded.network.config
     return make_composer(
         config.architecture_type,
-        loaded.text_pieces,
+        loaded.text_tokenizer,
         max_length,
         prompt_first=config.prompt_first,
         vocabulary_size=config.encoder_config.vocab_size,

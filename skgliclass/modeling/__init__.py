@@ -1,24 +1,16 @@
-"""The torch modules and their checkpoints; nothing here knows scikit-learn."""
+"""The torch modules; nothing here knows tokenizers or scikit-learn."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..prompts.architectures import SUPPORTED_ARCHITECTURES
-
 if TYPE_CHECKING:
     from .config import GLiClassConfig
     from .decoder_kv import TextCache
     from .model import GLiClassModel, GLiClassOutput
 
-__all__ = [
-    "SUPPORTED_ARCHITECTURES",
-    "GLiClassConfig",
-    "GLiClassModel",
-    "GLiClassOutput",
-    "TextCache",
-]
+__all__ = ["GLiClassConfig", "GLiClassModel", "GLiClassOutput", "TextCache"]
 
 _MODULES = {
     "GLiClassConfig": "config",
@@ -29,7 +21,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs transformers when it is first asked for."""
+    """Import what needs torch or transformers when it is first asked for."""
     if name in _MODULES:
         return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

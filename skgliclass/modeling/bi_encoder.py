@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture
-from .encoders import make_encoder
-from .features import Scores
+from .encoders import make_backbone
+from .features import MASKED_LOGIT, Scores
 from .joint import make_projector
-from .lean import run_encoder
+from .passes import run_encoder
 from .pooling import looked_at, pool
 from .scorers import compare, make_scorer, precise
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from .config import GLiClassConfig
 
-_MASKED_LOGIT = -1e3
+SIMILARITY_BIAS = -3.75
+"""What is added after scaling, so that a probability of one half lies at a cosine of 0.25.
+
+As a threshold, that cosine gives the highest mean micro-F1 on six multi-label data sets, none of
+them used to measure zero-shot quality; found by ``benchmarks/calibrate_similarity.py``.
+"""
+
+COMPARED_PAIRS = 1 << 16
+"""How many text-label pairs are compared at a time where each needs a vector of its own."""
 
 
 class BiEncoder(Architecture):
@@ -33,14 +40,22 @@ class BiEncoder(Architecture):
     ----------
     config : GLiClassConfig
         What they are like.
-    encoder : nn.Module, optional
+    backbone : nn.Module, optional
         The backbone of the texts; by default one of `config` without weights.
     """
 
+    name: ClassVar[str] = "bi-encoder"
+    inputs: ClassVar[tuple[str, ...]] = (
+        *Architecture.inputs,
+        "class_input_ids",
+        "class_attention_mask",
+        "labels_mask",
+        "label_vectors",
+    )
     has_label_encoder: ClassVar[bool] = True
     encodes_labels_apart: ClassVar[bool] = True
 
-    def __init__(self, config: GLiClassConfig, encoder: PreTrainedModel | None = None) -> None:
+    def __init__(self, config: GLiClassConfig, backbone: Any = None) -> None:
         super().__init__()
         if config.label_model_config is None:
             raise ValueError(
@@ -53,9 +68,9 @@ class BiEncoder(Architecture):
                 "Choose another pooling, or architecture_type='uni-encoder'."
             )
         self.config = config
-        self.encoder_model = make_encoder(config.encoder_config) if encoder is None else encoder
+        self.encoder_model = backbone or self._make_encoder(config.encoder_config)
         if not config.share_encoders:
-            self.label_encoder = make_encoder(config.label_model_config)
+            self.label_encoder = self._make_encoder(config.label_model_config)
         width = config.encoder_config.hidden_size
         label_width = config.label_model_config.hidden_size
         self.biencoder_projector = make_projector(config, label_width, dropout=False)
@@ -91,21 +106,21 @@ class BiEncoder(Architecture):
         max_num_classes : int, optional
             No influence: there are as many columns as labels.
         """
-        text = self.encode_texts(input_ids, attention_mask)
-        classes = self.label_vectors(class_input_ids, class_attention_mask, label_vectors)
-        logits = self.score_vectors(text, classes, labels_mask)
+        # Not by `encode_texts`: this is the road of every prediction, and it is kept short.
+        read = looked_at(attention_mask, self.config.pooling_strategy)
+        hidden = run_encoder(self.encoder_model, input_ids, attention_mask, read)
+        text = self.project_texts(pool(hidden, attention_mask, self.config.pooling_strategy))
+        if label_vectors is None:
+            label_vectors = self._encode_shaped(class_input_ids, class_attention_mask)
+        logits = self.score_vectors(text, label_vectors, labels_mask)
         if labels_mask is None:
             labels_mask = torch.ones_like(logits, dtype=torch.bool)
         else:
-            logits = logits.masked_fill(labels_mask == 0, _MASKED_LOGIT)
-        return Scores(logits, text, classes, labels_mask.bool())
+            logits = logits.masked_fill(labels_mask == 0, MASKED_LOGIT)
+        return Scores(logits, text, label_vectors, labels_mask.bool())
 
-    def label_vectors(
-        self, input_ids: Tensor | None, attention_mask: Tensor | None, given: Tensor | None
-    ) -> Tensor:
-        """Encode labels of shape (n_labels, length) or (batch, n_labels, length), if not given."""
-        if given is not None:
-            return given
+    def _encode_shaped(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        """Encode labels of shape (n_labels, length) or (batch, n_labels, length)."""
         if input_ids is None or attention_mask is None:
             raise ValueError(
                 f"A {self.config.architecture_type} needs class_input_ids, the tokens of the "
@@ -143,15 +158,66 @@ class BiEncoder(Architecture):
     def score_vectors(
         self, text: Tensor, labels: Tensor, label_mask: Tensor | None = None
     ) -> Tensor:
-        """Compare vectors of shape (batch, width) with shared or own label vectors."""
-        if labels.dim() == 2 and self.config.scorer_type != "simple":
+        """Compare texts with labels.
+
+        Parameters
+        ----------
+        text : Tensor of shape (batch, width)
+            What :meth:`encode_texts` gave.
+        labels : Tensor of shape (n_labels, width) or (batch, n_labels, width)
+            What :meth:`encode_labels` gave, for all texts or for each.
+        label_mask : Tensor of shape (batch, n_labels), optional
+            Zero where a text has fewer labels; these have no influence on others.
+
+        Returns
+        -------
+        Tensor of shape (batch, n_labels)
+        """
+        if self.scorer.makes_pairs and labels.dim() == 2:
             labels = labels.expand(len(text), *labels.shape)
-        logits = compare(self.scorer, text, labels, label_mask=label_mask) * self.logit_scale
+        n_texts = max(1, COMPARED_PAIRS // max(1, labels.shape[-2]))
+        # Gradients need all of it anyway, and a graph cannot depend on how many texts there are.
+        at_once = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if at_once or not self.scorer.makes_pairs or len(text) <= n_texts:
+            logits = compare(self.scorer, text, labels, label_mask=label_mask)
+        else:
+            masks = repeat(None) if label_mask is None else label_mask.split(n_texts)
+            parts = zip(text.split(n_texts), labels.split(n_texts), masks, strict=False)
+            logits = torch.cat(
+                [compare(self.scorer, some, pairs, label_mask=mask) for some, pairs, mask in parts]
+            )
+        logits = logits * self.logit_scale
         if self.config.logit_bias is not None:
             logits = logits + self.config.logit_bias
         return logits
 
-    def _pooled(self, encoder: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> Tensor:
+    def encoders(self) -> dict[str, nn.Module]:
+        """Give the pretrained models by the names of their attributes."""
+        if self.config.share_encoders:
+            return super().encoders()
+        return {**super().encoders(), "label_encoder": self.label_encoder}
+
+    def fixed_modules(self) -> list[nn.Module]:
+        """Give the embedding tables, and a projection that has no width to change."""
+        fixed = super().fixed_modules()
+        return [*fixed, self.biencoder_projector] if self.config.share_encoders else fixed
+
+    def duplicates(self) -> dict[str, str]:
+        """Let a checkpoint hold a shared encoder twice: the ``gliclass`` package loads two."""
+        if not self.config.share_encoders:
+            return {}
+        names = self.encoder_model.state_dict()
+        return {f"label_encoder.{name}": f"encoder_model.{name}" for name in names}
+
+    @classmethod
+    def new_fields(cls, backbone: Any) -> dict[str, Any]:
+        """Give the fields of a new model's configuration that are particular to its kind."""
+        return {"logit_bias": SIMILARITY_BIAS}
+
+    def _make_encoder(self, config: Any) -> Any:
+        return make_backbone(self.backbone_class(config), config)
+
+    def _pooled(self, encoder: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
         strategy = self.config.pooling_strategy
         hidden = run_encoder(encoder, input_ids, mask, looked_at(mask, strategy))
         return pool(hidden, mask, strategy)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .bi_encoder import _MASKED_LOGIT, BiEncoder
-from .features import Features, Scores
+from .bi_encoder import BiEncoder
+from .features import MASKED_LOGIT, Features, Scores
 from .pooling import pool
 
 
@@ -20,7 +20,13 @@ class BiEncoderFused(BiEncoder):
     texts.
     """
 
+    name: ClassVar[str] = "bi-encoder-fused"
     encodes_labels_apart: ClassVar[bool] = False
+
+    @classmethod
+    def new_fields(cls, backbone: Any) -> dict[str, Any]:
+        """Give the fields of a new model's configuration that are particular to its kind."""
+        return {"prompt_first": True}
 
     def forward(
         self,
@@ -75,7 +81,9 @@ class BiEncoderFused(BiEncoder):
         The arguments are those of :meth:`forward`. The projections of the labels come before the
         text encoder, so what is given here depends on them.
         """
-        vectors = self.label_vectors(class_input_ids, class_attention_mask, label_vectors)
+        vectors = label_vectors
+        if vectors is None:
+            vectors = self._encode_shaped(class_input_ids, class_attention_mask)
         markers = input_ids.eq(self.config.class_token_index) & attention_mask.bool()
         class_mask = _checked_mask(markers, labels_mask, vectors.shape[-2])
         rows, positions = markers.nonzero(as_tuple=True)
@@ -93,7 +101,7 @@ class BiEncoderFused(BiEncoder):
         """Project the text and compare what :meth:`features` gives."""
         text = self.project_texts(features.text)
         logits = self.score_vectors(text, features.classes, features.class_mask)
-        logits = logits.masked_fill(~features.class_mask, _MASKED_LOGIT)
+        logits = logits.masked_fill(~features.class_mask, MASKED_LOGIT)
         return Scores(logits, text, features.classes, features.class_mask)
 
 

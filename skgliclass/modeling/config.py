@@ -8,14 +8,7 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
 from ..prompts.architectures import SUPPORTED_ARCHITECTURES
-
-# Fields that the `gliclass` package does not know; it keeps them as plain attributes.
-_EXTENSIONS: dict[str, Any] = {
-    "logit_bias": None,
-    "share_encoders": False,
-    "n_squeezed_layers": None,
-    "sep_token_index": None,
-}
+from .fields import DEFAULTS, EXTENSIONS, MODEL_TYPE
 
 _UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "multimodal": (False, "only text is read"),
@@ -89,9 +82,12 @@ class GLiClassConfig(PretrainedConfig):
         The layers of a decoder-kv's scorer.
     sep_token_index : int, optional
         The id that ends a decoder-kv's text and labels; by default that of ``<<SEP>>``.
+    max_prompt_length : int, optional
+        The longest prompt in tokens that the model was made for, where the backbone could read a
+        longer one. An extension.
     """
 
-    model_type = "GLiClass"
+    model_type = MODEL_TYPE
     is_composition = True
     sub_configs: ClassVar[dict[str, Any]] = {
         "encoder_config": AutoConfig,
@@ -104,51 +100,16 @@ class GLiClassConfig(PretrainedConfig):
         encoder_model_name: str | None = None,
         label_model_config: PretrainedConfig | dict[str, Any] | None = None,
         label_model_name: str | None = None,
-        class_token_index: int = -1,
-        text_token_index: int = -1,
-        example_token_index: int = -1,
-        ignore_index: int = -100,
-        hidden_size: int | None = None,
-        projector_hidden_act: str = "gelu",
-        vocab_size: int | None = None,
-        problem_type: str | None = "single_label_classification",
-        max_num_classes: int = 25,
-        use_lstm: bool = False,
-        initializer_range: float = 0.03,
-        scorer_type: str = "simple",
-        scorer_num_heads: int = 16,
-        scorer_mlp_hidden_size: int = 1024,
-        scorer_attn_dropout: float = 0.1,
-        pooling_strategy: str = "first",
-        class_token_pooling: str = "first",
-        focal_loss_alpha: float = 0.5,
-        focal_loss_gamma: float = 2,
-        focal_loss_reduction: str | None = None,
-        logit_scale_init_value: float = 2.6592,
-        normalize_features: bool = False,
-        extract_text_features: bool = False,
-        max_labels_alloc: str | int = "dynamic",
-        contrastive_loss_coef: float = 0,
-        architecture_type: str = "uni-encoder",
-        prompt_first: bool = False,
-        squeeze_layers: bool = False,
-        layer_wise: bool = False,
-        encoder_layer_id: int = -1,
-        embed_class_token: bool = True,
-        dropout: float = 0.1,
-        use_segment_embeddings: bool = False,
-        logit_bias: float | None = None,
-        share_encoders: bool = False,
-        n_squeezed_layers: int | None = None,
-        scorer_encoder_num_layers: int = 2,
-        sep_token_index: int | None = None,
-        **kwargs: Any,
+        **fields: Any,
     ) -> None:
         # The reference's own constructor calls the name `encoder_model`.
-        encoder_model_name = encoder_model_name or kwargs.pop("encoder_model", None)
-        kwargs.pop("pad_token_id", None)
+        encoder_model_name = encoder_model_name or fields.pop("encoder_model", None)
+        fields.pop("pad_token_id", None)
+        values = {
+            name: fields.pop(name, default) for name, default in {**DEFAULTS, **EXTENSIONS}.items()
+        }
         self.encoder_config = _backbone_config(encoder_config)
-        if architecture_type == "decoder-kv":
+        if values["architecture_type"] == "decoder-kv":
             # A multimodal model's configuration holds that of its language model.
             self.encoder_config = self.encoder_config.get_text_config()
         # The reference makes a path of it on loading, so that it has to be a string.
@@ -157,59 +118,16 @@ class GLiClassConfig(PretrainedConfig):
             _backbone_config(label_model_config) if label_model_name is not None else None
         )
         self.label_model_name = label_model_name
-
-        width, vocabulary = self.encoder_config.hidden_size, self.encoder_config.vocab_size
-        self.hidden_size = width if hidden_size is None else hidden_size
-        self.vocab_size = vocabulary if vocab_size is None else vocab_size
-        indices = class_token_index, text_token_index, example_token_index
-        self.class_token_index, self.text_token_index, self.example_token_index = (
-            self.vocab_size + i if index == -1 else index for i, index in enumerate(indices)
-        )
-
-        if architecture_type == "decoder-kv" and sep_token_index is None:
-            sep_token_index = self.text_token_index
-        self.sep_token_index: Any = sep_token_index
-
-        self.architecture_type = architecture_type
-        self.prompt_first = prompt_first
-        self.pooling_strategy = pooling_strategy
-        self.class_token_pooling = class_token_pooling
-        self.embed_class_token = embed_class_token
-        self.extract_text_features = extract_text_features
-        self.use_segment_embeddings = use_segment_embeddings
-        self.use_lstm = use_lstm
-        self.squeeze_layers = squeeze_layers
-        self.layer_wise = layer_wise
-        self.n_squeezed_layers = n_squeezed_layers
-        self.encoder_layer_id = encoder_layer_id
-
-        self.projector_hidden_act = projector_hidden_act
-        self.dropout = dropout
-        self.initializer_range = initializer_range
-        self.normalize_features = normalize_features
-        self.logit_scale_init_value = logit_scale_init_value
-        self.logit_bias = logit_bias
-        self.share_encoders = share_encoders
-        self.scorer_type = scorer_type
-        self.scorer_num_heads = scorer_num_heads
-        self.scorer_mlp_hidden_size = scorer_mlp_hidden_size
-        self.scorer_attn_dropout = scorer_attn_dropout
-        self.scorer_encoder_num_layers = scorer_encoder_num_layers
-
-        self.ignore_index = ignore_index
-        self.max_num_classes = max_num_classes
-        self.max_labels_alloc = max_labels_alloc
-        self.focal_loss_alpha = focal_loss_alpha
-        self.focal_loss_gamma = focal_loss_gamma
-        self.focal_loss_reduction = focal_loss_reduction
-        self.contrastive_loss_coef = contrastive_loss_coef
-        super().__init__(problem_type=problem_type, **kwargs)
+        problem_type = values.pop("problem_type")
+        for name, value in _resolved(values, self.encoder_config).items():
+            setattr(self, name, value)
+        super().__init__(problem_type=problem_type, **fields)
         self.pad_token_id = getattr(self.encoder_config, "pad_token_id", None)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as they are written, without extensions that are not in use."""
         fields: dict[str, Any] = super().to_dict()
-        for name, default in _EXTENSIONS.items():
+        for name, default in EXTENSIONS.items():
             if fields.get(name) == default:
                 fields.pop(name, None)
         return fields
@@ -232,6 +150,19 @@ def check_supported(config: GLiClassConfig) -> None:
         value = getattr(config, name, supported)
         if value != supported:
             raise NotImplementedError(f"{name}={value!r} is not supported: {reason}.")
+
+
+def _resolved(values: dict[str, Any], backbone: PretrainedConfig) -> dict[str, Any]:
+    """Put in what follows from the backbone or from other fields."""
+    for name in ("hidden_size", "vocab_size"):
+        if values[name] is None:
+            values[name] = getattr(backbone, name)
+    for i, name in enumerate(("class_token_index", "text_token_index", "example_token_index")):
+        if values[name] == -1:
+            values[name] = values["vocab_size"] + i
+    if values["architecture_type"] == "decoder-kv" and values["sep_token_index"] is None:
+        values["sep_token_index"] = values["text_token_index"]
+    return values
 
 
 def _backbone_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:

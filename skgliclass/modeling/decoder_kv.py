@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, DebertaV2Config, PreTrainedModel
-from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Encoder
 
 from .architecture import Architecture
-from .config import GLiClassConfig
+from .encoders import causal_class, make_backbone
 from .features import Markers, Scores
 from .pooling import pool
 
-CAUSAL_BACKBONES = ("qwen3", "qwen3_5_text", "qwen2", "llama", "mistral")
-"""The types of backbone that are known to be causal and to keep a cache."""
+if TYPE_CHECKING:
+    from .config import GLiClassConfig
 
 _HEAD_SIZE = 64
 _MAX_DISTANCE = 512
@@ -72,17 +70,7 @@ class DecoderKVScorer(nn.Module):
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__()
         width, inner = config.encoder_config.hidden_size, config.scorer_mlp_hidden_size
-        self.scorer_encoder = DebertaV2Encoder(
-            DebertaV2Config(
-                hidden_size=width,
-                num_hidden_layers=config.scorer_encoder_num_layers,
-                num_attention_heads=max(1, width // _HEAD_SIZE),
-                intermediate_size=4 * width,
-                relative_attention=True,
-                pos_att_type=["p2c", "c2p"],
-                max_relative_positions=_MAX_DISTANCE,
-            )
-        )
+        self.scorer_encoder = _make_scorer_encoder(width, config.scorer_encoder_num_layers)
         self.text_projector = nn.Linear(width, width)
         self.label_projector = nn.Linear(width, width)
         self.dropout = nn.Dropout(config.dropout)
@@ -111,18 +99,52 @@ class DecoderKVScorer(nn.Module):
         return Scores(logits, text, labels, section.markers.class_mask)
 
 
+def _make_scorer_encoder(width: int, n_layers: int) -> nn.Module:
+    # Not at the top: the other architectures do not wait for transformers.
+    from transformers import DebertaV2Config
+    from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Encoder
+
+    encoder: nn.Module = DebertaV2Encoder(
+        DebertaV2Config(
+            hidden_size=width,
+            num_hidden_layers=n_layers,
+            num_attention_heads=max(1, width // _HEAD_SIZE),
+            intermediate_size=4 * width,
+            relative_attention=True,
+            pos_att_type=["p2c", "c2p"],
+            max_relative_positions=_MAX_DISTANCE,
+        )
+    )
+    return encoder
+
+
 class DecoderKV(Architecture):
     """A causal backbone and the scorer."""
 
+    name: ClassVar[str] = "decoder-kv"
     backbone_name: ClassVar[str] = "decoder_model"
 
-    def __init__(self, config: GLiClassConfig) -> None:
+    def __init__(self, config: GLiClassConfig, backbone: Any = None) -> None:
         super().__init__()
         self.config = config
-        self.decoder_model = make_decoder(config)
-        if self.decoder_model.config.vocab_size != config.vocab_size:
-            self.decoder_model.resize_token_embeddings(config.vocab_size, mean_resizing=False)
+        kind, settings = self.backbone_class, config.encoder_config
+        if backbone is None:
+            backbone = make_backbone(kind(settings), settings, config.vocab_size)
+        self.decoder_model = backbone
         self.scorer = DecoderKVScorer(config)
+
+    @classmethod
+    def _backbone_class(cls, config: Any) -> Any:
+        return causal_class(config)
+
+    @classmethod
+    def new_fields(cls, backbone: Any) -> dict[str, Any]:
+        """Give the fields of a new model's configuration that are particular to its kind."""
+        return {
+            "scorer_type": "decoder-kv",
+            "hidden_size": backbone.hidden_size,
+            "normalize_features": False,
+        }
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, max_num_classes: int | None = None
@@ -239,21 +261,3 @@ class DecoderKV(Architecture):
         ends = input_ids.eq(self.config.sep_token_index) & before_labels
         positions = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
         return (positions * ends).amax(dim=1)
-
-
-def make_decoder(config: GLiClassConfig) -> PreTrainedModel:
-    """Build a causal backbone without weights.
-
-    Raises
-    ------
-    ValueError
-        If the configured backbone is not known to be causal.
-    """
-    kind = config.encoder_config.model_type
-    if kind not in CAUSAL_BACKBONES:
-        raise ValueError(
-            f"architecture_type='decoder-kv' needs a causal language model; {kind!r} is not one "
-            f"of those supported: {', '.join(CAUSAL_BACKBONES)}."
-        )
-    backbone: PreTrainedModel = AutoModel.from_config(config.encoder_config)
-    return backbone

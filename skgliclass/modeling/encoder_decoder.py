@@ -2,33 +2,69 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, PreTrainedModel
 
-from .config import GLiClassConfig
+from .architecture import Architecture
+from .encoders import encoder_decoder_class, make_backbone, tied_weights
 from .features import Features, Markers, class_features
 from .joint import JointModel
 from .pooling import pool
 
+if TYPE_CHECKING:
+    from .config import GLiClassConfig
 
-class EncoderDecoder(JointModel):
-    """The encoder reads the text; the decoder reads the labels and attends to the text."""
+
+class _BothHalves(JointModel):
+    """What the two ways to use an encoder-decoder share."""
 
     backbone_name: ClassVar[str] = "encoder_decoder_model"
+    inputs: ClassVar[tuple[str, ...]] = (
+        *Architecture.inputs,
+        "class_input_ids",
+        "class_attention_mask",
+    )
 
-    def __init__(self, config: GLiClassConfig) -> None:
+    def __init__(self, config: GLiClassConfig, backbone: Any = None) -> None:
         super().__init__(config)
-        self.encoder_decoder_model = make_encoder_decoder(config)
+        settings = config.encoder_config
+        self.encoder_decoder_model = backbone or make_backbone(
+            self.backbone_class(settings), settings
+        )
+
+    @classmethod
+    def _backbone_class(cls, config: Any) -> Any:
+        return encoder_decoder_class(config)
+
+    @classmethod
+    def new_fields(cls, backbone: Any) -> dict[str, Any]:
+        """Give the fields of a new model's configuration that are particular to its kind."""
+        return {"class_token_pooling": "average"}
+
+    def duplicates(self) -> dict[str, str]:
+        """Let a checkpoint hold the word embeddings of both halves.
+
+        The ``gliclass`` package does not tie those of a decoder when it loads, and would start
+        with random ones.
+        """
+        name = self.backbone_name
+        tied = tied_weights(self.encoder_decoder_model)
+        return {f"{name}.{second}": f"{name}.{first}" for second, first in tied.items()}
+
+
+class EncoderDecoder(_BothHalves):
+    """The encoder reads the text; the decoder reads the labels and attends to the text."""
+
+    name: ClassVar[str] = "encoder-decoder"
 
     def features(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        class_input_ids: Tensor,
-        class_attention_mask: Tensor,
+        class_input_ids: Tensor | None = None,
+        class_attention_mask: Tensor | None = None,
         max_num_classes: int | None = None,
     ) -> Features:
         """Run the backbone and pool.
@@ -42,13 +78,13 @@ class EncoderDecoder(JointModel):
         max_num_classes : int, optional
             How many columns to give; by default the most markers that a row has.
         """
+        labels = _checked(class_input_ids, class_attention_mask)
         output = self.encoder_decoder_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            decoder_input_ids=class_input_ids,
-            decoder_attention_mask=self._both_directions(class_attention_mask),
+            decoder_input_ids=labels[0],
+            decoder_attention_mask=self._both_directions(labels[1]),
         )
-        labels = class_input_ids, class_attention_mask
         markers = Markers.of(*labels, self.config.class_token_index, max_num_classes)
         text, text_mask = self.pool_text(output.encoder_last_hidden_state, attention_mask)
         classes = class_features(output.last_hidden_state, *labels, markers, self.config)
@@ -63,36 +99,36 @@ class EncoderDecoder(JointModel):
         return hidden[:, None, None].expand(-1, 1, mask.shape[1], -1)
 
 
-class EncoderDecoderCLS(JointModel):
+class EncoderDecoderCLS(_BothHalves):
     """The encoder reads the labels; the decoder reads the text, whose last token stands for it."""
 
-    backbone_name: ClassVar[str] = "encoder_decoder_model"
+    name: ClassVar[str] = "encoder-decoder-cls"
+    pooling_is_fixed: ClassVar[bool] = True
 
-    def __init__(self, config: GLiClassConfig) -> None:
+    def __init__(self, config: GLiClassConfig, backbone: Any = None) -> None:
         if config.scorer_type == "cross-attn":
             raise ValueError(
                 "An encoder-decoder-cls has one vector for the text, so that scorer_type="
                 "'cross-attn' has nothing to attend to. Choose another scorer."
             )
-        super().__init__(config)
-        self.encoder_decoder_model = make_encoder_decoder(config)
+        super().__init__(config, backbone)
 
     def features(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        class_input_ids: Tensor,
-        class_attention_mask: Tensor,
+        class_input_ids: Tensor | None = None,
+        class_attention_mask: Tensor | None = None,
         max_num_classes: int | None = None,
     ) -> Features:
         """Run the backbone; the arguments are those of :meth:`EncoderDecoder.features`."""
+        labels = _checked(class_input_ids, class_attention_mask)
         output = self.encoder_decoder_model(
-            input_ids=class_input_ids,
-            attention_mask=class_attention_mask,
+            input_ids=labels[0],
+            attention_mask=labels[1],
             decoder_input_ids=input_ids,
             decoder_attention_mask=attention_mask,
         )
-        labels = class_input_ids, class_attention_mask
         markers = Markers.of(*labels, self.config.class_token_index, max_num_classes)
         # Whatever the configured pooling: only the last token of a causal decoder has seen all.
         text = pool(output.last_hidden_state, attention_mask, "last")
@@ -100,18 +136,7 @@ class EncoderDecoderCLS(JointModel):
         return Features(text, attention_mask, classes, markers.class_mask)
 
 
-def make_encoder_decoder(config: GLiClassConfig) -> PreTrainedModel:
-    """Build an encoder-decoder backbone without weights.
-
-    Raises
-    ------
-    ValueError
-        If the configured backbone has no decoder.
-    """
-    if not config.encoder_config.is_encoder_decoder:
-        raise ValueError(
-            f"architecture_type={config.architecture_type!r} needs an encoder-decoder backbone "
-            f"such as T5; {config.encoder_config.model_type!r} is none."
-        )
-    backbone: PreTrainedModel = AutoModel.from_config(config.encoder_config)
-    return backbone
+def _checked(input_ids: Tensor | None, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    if input_ids is None or attention_mask is None:
+        raise ValueError("An encoder-decoder needs class_input_ids, the tokens of the labels.")
+    return input_ids, attention_mask

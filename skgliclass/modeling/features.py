@@ -11,6 +11,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .config import GLiClassConfig
 
+MASKED_LOGIT = -1e3
+"""What stands in the column of a label that a row does not have."""
+
 
 @dataclass
 class Features:
@@ -62,13 +65,13 @@ class Markers:
 
     Attributes
     ----------
-    found : Tensor of shape (batch, length)
+    at : Tensor of shape (batch, length)
         Whether a position holds a marker.
     n_columns : int
         How many labels each row is given; where it has fewer markers, the rest is masked.
     """
 
-    found: Tensor
+    at: Tensor
     n_columns: int
 
     @classmethod
@@ -76,14 +79,14 @@ class Markers:
         cls, input_ids: Tensor, attention_mask: Tensor, marker: int, n_columns: int | None = None
     ) -> Markers:
         """Find the markers; by default there are as many columns as the fullest row has."""
-        found = input_ids.eq(marker) & attention_mask.bool()
-        return cls(found, int(found.sum(dim=1).max()) if n_columns is None else n_columns)
+        at = input_ids.eq(marker) & attention_mask.bool()
+        return cls(at, int(at.sum(dim=1).max()) if n_columns is None else n_columns)
 
     @property
     def class_mask(self) -> Tensor:
         """Whether a column is a label of the row: bool, of shape (batch, n_columns)."""
-        columns = torch.arange(self.n_columns, device=self.found.device)
-        return columns < self.found.sum(dim=1, keepdim=True)
+        columns = torch.arange(self.n_columns, device=self.at.device)
+        return columns < self.at.sum(dim=1, keepdim=True)
 
     def pick(self, hidden: Tensor, offset: int = 0) -> Tensor:
         """Give each marker's vector, or that of a token after it; zeros where there is none.
@@ -99,11 +102,11 @@ class Markers:
         -------
         Tensor of shape (batch, n_columns, width)
         """
-        rows, positions = self.found.nonzero(as_tuple=True)
-        columns = self.found.long().cumsum(dim=1)[rows, positions] - 1
+        rows, positions = self.at.nonzero(as_tuple=True)
+        columns = self.at.long().cumsum(dim=1)[rows, positions] - 1
         positions = positions + offset
-        kept = (columns < self.n_columns) & (positions < hidden.shape[1])
-        rows, columns, positions = rows[kept], columns[kept], positions[kept]
+        fits = (columns < self.n_columns) & (positions < hidden.shape[1])
+        rows, columns, positions = rows[fits], columns[fits], positions[fits]
         picked = hidden.new_zeros(len(hidden), self.n_columns, hidden.shape[2])
         return picked.index_put((rows, columns), hidden[rows, positions])
 
@@ -121,7 +124,7 @@ class Markers:
         -------
         Tensor of shape (batch, n_columns, width)
         """
-        rank = self.found.long().cumsum(dim=1)
+        rank = self.at.long().cumsum(dim=1)
         columns = torch.arange(1, self.n_columns + 1, device=hidden.device)
         spans = (rank[:, None] == columns[:, None]) & counted[:, None]
         weights = spans.to(hidden.dtype)
@@ -161,5 +164,5 @@ def class_features(
         is_text = input_ids.eq(config.text_token_index)
         counted = counted & is_text.long().cumsum(dim=1).eq(0)
     if not config.embed_class_token:
-        counted = counted & ~markers.found
+        counted = counted & ~markers.at
     return markers.average(hidden, counted)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..prompts.tokens import MARKERS
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
 
 
 def _activation(name: str) -> nn.Module:
@@ -88,11 +92,38 @@ class LayerwiseAttention(nn.Module):
                 f"{layers.shape[1]} hidden states."
             )
         real = mask.bool()[:, None]
-        found = self.squeeze(layers).squeeze(-1).masked_fill(~real, 0.0).sum(dim=2)
-        found = found / real.sum(dim=2).clamp_min(1)
-        share = self.W2(self.W1(found).relu()).sigmoid()
+        summary = self.squeeze(layers).squeeze(-1).masked_fill(~real, 0.0).sum(dim=2)
+        summary = summary / real.sum(dim=2).clamp_min(1)
+        share = self.W2(self.W1(summary).relu()).sigmoid()
         combined: Tensor = self.output_projection((layers * share[..., None, None]).sum(dim=1))
         return combined
+
+
+@torch.no_grad()
+def draw_weights(module: nn.Module, std: float) -> None:
+    """Give one module of a head the random weights that training starts from.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Its children are left alone.
+    std : float
+        The standard deviation of weights; biases are zero and gains one.
+    """
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=std)
+        bias = getattr(module, "bias", None)
+        if bias is not None:
+            nn.init.zeros_(bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LSTM):
+        for name, parameter in module.named_parameters():
+            if "bias" in name:
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=std)
 
 
 @torch.no_grad()
@@ -131,9 +162,21 @@ def set_linear_map(
     second.weight[:n, n : 2 * n].copy_(-torch.eye(n))
 
 
-def identity(projector: FeaturesProjector) -> None:
-    """Make a projector with a GELU pass its input through unchanged."""
-    set_linear_map(projector, torch.eye(projector.linear_1.in_features))
+def set_identity_heads(network: nn.Module) -> None:
+    """Make all projectors with a GELU pass their input through unchanged."""
+    for module in network.modules():
+        if isinstance(module, FeaturesProjector) and isinstance(module.act, nn.GELU):
+            set_linear_map(module, torch.eye(module.linear_1.in_features))
+
+
+def draw_scorer(network: Architecture, seed: int = 0) -> None:
+    """Give a scorer that has to be trained the same random weights each time.
+
+    It draws from torch's global generator.
+    """
+    torch.manual_seed(seed)
+    for module in cast("nn.Module", network.scorer).modules():
+        draw_weights(module, network.config.initializer_range)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 class JointModel(Architecture):
     """Projections and scorer; a subclass adds the backbone and :meth:`features`."""
 
+    # As in the `gliclass` package, only where the labels' vectors depend on the text.
+    has_contrastive_loss: ClassVar[bool] = True
+
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__()
         self.config = config
         width = config.encoder_config.hidden_size
         self.text_projector = make_projector(config, width)
         self.classes_projector = make_projector(config, width)
-        self.scorer = make_scorer(config)
+        self.scorer = make_scorer(config, pooling_is_fixed=self.pooling_is_fixed)
         self.dropout = nn.Dropout(config.dropout)
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         if config.use_lstm:

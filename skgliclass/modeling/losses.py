@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,61 @@ class LossOptions:
     focal_gamma: float = 0.0
     focal_alpha: float | None = None
     label_smoothing: float = 0.0
+
+
+def total_loss(
+    scores: Sequence[Scores],
+    targets: Tensor,
+    options: LossOptions,
+    *,
+    multi_label: bool | Tensor,
+    mask: Tensor,
+    weight: Tensor | None = None,
+    normalizer: Tensor | float | None = None,
+    contrastive_coef: float = 0.0,
+) -> Tensor:
+    """Give what training minimises: the loss of the scores, and that of the label vectors.
+
+    Parameters
+    ----------
+    scores : sequence of Scores
+        The loss is summed over them: one, or one for each layer.
+    targets : Tensor of shape (batch, n_labels)
+        Between 0 and 1.
+    options : LossOptions
+        What the loss is like.
+    multi_label : bool or Tensor of shape (batch,), bool
+        Whether labels hold independently; for each text where a batch mixes both.
+    mask, weight, normalizer
+        As in :func:`focal_loss`, or in :func:`mixed_loss` where a batch mixes both.
+    contrastive_coef : float, default=0.0
+        How much :func:`contrastive_loss` counts. It is a mean over the labels of these texts, and
+        counts by their share of `normalizer`.
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
+    how: dict[str, Any] = {
+        "gamma": options.focal_gamma,
+        "alpha": options.focal_alpha,
+        "label_smoothing": options.label_smoothing,
+        "mask": mask,
+        "weight": weight,
+        "normalizer": normalizer,
+    }
+    if isinstance(multi_label, bool):
+        losses = [focal_loss(s.logits, targets, multi_label=multi_label, **how) for s in scores]
+    else:
+        losses = [mixed_loss(s.logits, targets, multi_label, **how) for s in scores]
+    if contrastive_coef > 0:
+        share: Tensor | float = contrastive_coef
+        if normalizer is not None:
+            # Where both kinds are mixed every text counts the same, as those with one label do.
+            pairs_count = multi_label if isinstance(multi_label, bool) else False
+            share = share * loss_weight(mask, multi_label=pairs_count, weight=weight) / normalizer
+        losses += [share * contrastive_loss(s.class_embeddings, s.class_mask) for s in scores]
+    return torch.stack(losses).sum()
 
 
 def focal_loss(
@@ -162,52 +218,8 @@ def contrastive_loss(class_embeddings: Tensor, mask: Tensor) -> Tensor:
     vectors = F.normalize(class_embeddings.float(), dim=-1)
     cosines = vectors @ vectors.transpose(1, 2)
     log_p = cosines.masked_fill(~real[:, None], torch.finfo(cosines.dtype).min).log_softmax(dim=-1)
-    own = log_p.diagonal(dim1=1, dim2=2).masked_fill(~real, 0.0)
-    return -own.sum() / real.sum().clamp_min(1)
-
-
-def total_loss(
-    scores: Sequence[Scores],
-    targets: Tensor,
-    options: LossOptions,
-    *,
-    multi_label: bool | Tensor,
-    mask: Tensor,
-    weight: Tensor | None = None,
-    normalizer: Tensor | None = None,
-    contrastive_coef: float = 0.0,
-) -> Tensor:
-    """Interim."""
-    kw = dict(
-        gamma=options.focal_gamma,
-        alpha=options.focal_alpha,
-        label_smoothing=options.label_smoothing,
-        mask=mask,
-        weight=weight,
-        normalizer=normalizer,
-    )
-    losses = []
-    for s in scores:
-        if isinstance(multi_label, bool):
-            loss = focal_loss(s.logits, targets, multi_label=multi_label, **kw)
-        else:
-            loss = mixed_loss(s.logits, targets, multi_label, **kw)
-        if contrastive_coef > 0:
-            share = 1.0
-            if normalizer is not None:
-                share = (
-                    loss_weight(
-                        mask,
-                        multi_label=multi_label if isinstance(multi_label, bool) else False,
-                        weight=weight,
-                    )
-                    / normalizer
-                )
-            loss = loss + contrastive_coef * share * contrastive_loss(
-                s.class_embeddings, s.class_mask
-            )
-        losses.append(loss)
-    return torch.stack(losses).sum()
+    of_itself = log_p.diagonal(dim1=1, dim2=2).masked_fill(~real, 0.0)
+    return -of_itself.sum() / real.sum().clamp_min(1)
 
 
 def loss_weight(mask: Tensor, *, multi_label: bool, weight: Tensor | None = None) -> Tensor:

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast, overload
+from typing import Any, cast, overload
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
 
+from .architecture import Architecture
+from .architectures import make_network
 from .bi_encoder import BiEncoder
-from .bi_encoder_fused import BiEncoderFused
 from .config import GLiClassConfig, check_supported
 from .decoder_kv import DecoderKV, TextCache
-from .encoder_decoder import EncoderDecoder, EncoderDecoderCLS
 from .features import Scores
-from .joint import JointModel
-from .losses import contrastive_loss, focal_loss
-from .uni_encoder import UniEncoder
+from .fields import config_table
+from .heads import draw_weights
+from .losses import LossOptions, total_loss
 
-Architecture: TypeAlias = UniEncoder | BiEncoder | EncoderDecoder | EncoderDecoderCLS | DecoderKV
-
-_ARCHITECTURES: dict[str, type[Architecture]] = {
-    "uni-encoder": UniEncoder,
-    "bi-encoder": BiEncoder,
-    "bi-encoder-fused": BiEncoderFused,
-    "encoder-decoder": EncoderDecoder,
-    "encoder-decoder-cls": EncoderDecoderCLS,
-    "decoder-kv": DecoderKV,
-}
 _LAYER_WEIGHTS = "model.layer_wise_attention.W1.weight"
 
 
@@ -94,7 +83,7 @@ class GLiClassModel(PreTrainedModel):
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__(config)
         check_supported(config)
-        self.model: Architecture = _ARCHITECTURES[config.architecture_type](config)
+        self.model: Architecture = make_network(config)
         if config.share_encoders:
             self._keys_to_ignore_on_load_unexpected = (
                 *self._keys_to_ignore_on_load_unexpected,
@@ -102,6 +91,30 @@ class GLiClassModel(PreTrainedModel):
             )
         self.post_init()
         self._adopt_backbones()
+
+    @classmethod
+    def around(cls, network: Architecture, **fields: Any) -> GLiClassModel:
+        """Give a model with a network that exists already, to write it or to train it elsewhere.
+
+        Parameters
+        ----------
+        network : Architecture
+            Shared, not copied.
+        **fields
+            Fields of the configuration in place of the network's own.
+        """
+        config: Any = network.config
+        if isinstance(config, GLiClassConfig):
+            config = copy.deepcopy(config)
+        else:
+            config = GLiClassConfig(**config_table(config))
+        for name, value in fields.items():
+            setattr(config, name, value)
+        # What transformers needs to know of its own modules is worked out without their weights.
+        with torch.device("meta"):
+            model = cls(config)
+        model.model = network
+        return model
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -166,18 +179,16 @@ class GLiClassModel(PreTrainedModel):
         -------
         GLiClassOutput
         """
-        inputs = {
+        arguments = {
             "input_ids": input_ids,
             "attention_mask": _mask_of(input_ids, attention_mask),
             "max_num_classes": max_num_classes,
+            "class_input_ids": class_input_ids,
+            "class_attention_mask": _mask_of(class_input_ids, class_attention_mask),
+            "labels_mask": labels_mask,
+            "label_vectors": label_vectors,
         }
-        if not isinstance(self.model, UniEncoder | DecoderKV):
-            inputs["class_input_ids"] = class_input_ids
-            inputs["class_attention_mask"] = _mask_of(class_input_ids, class_attention_mask)
-        if isinstance(self.model, BiEncoder):
-            inputs |= {"labels_mask": labels_mask, "label_vectors": label_vectors}
-        elif isinstance(self.model, EncoderDecoder | EncoderDecoderCLS) and class_input_ids is None:
-            raise ValueError("An encoder-decoder needs class_input_ids, the tokens of the labels.")
+        inputs = {name: arguments[name] for name in self.model.inputs}
         scores, loss = self._scores_and_loss(inputs, labels)
         output = GLiClassOutput(
             loss=loss,
@@ -258,7 +269,7 @@ class GLiClassModel(PreTrainedModel):
     @property
     def backbone(self) -> PreTrainedModel:
         """The pretrained model that reads the texts."""
-        backbone: PreTrainedModel = getattr(self.model, self.model.backbone_name)
+        backbone: PreTrainedModel = self.model.backbone
         return backbone
 
     def get_input_embeddings(self) -> nn.Module:
@@ -291,29 +302,12 @@ class GLiClassModel(PreTrainedModel):
         kwargs.setdefault("state_dict", self.checkpoint_state_dict())
         super().save_pretrained(save_directory, **kwargs)
 
-    def checkpoint_state_dict(
-        self, weights: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """Give the weights as a checkpoint holds them.
-
-        A shared label encoder is written again under its own name, and so are the word embeddings
-        that the halves of an encoder-decoder share: the ``gliclass`` package does not tie those
-        of a decoder when it loads, and would start with random ones.
-
-        Parameters
-        ----------
-        weights : mapping of str to Tensor, optional
-            Weights in place of the model's own.
-        """
+    def checkpoint_state_dict(self) -> dict[str, Tensor]:
+        """Give the weights as a checkpoint holds them, some of them twice."""
         state: dict[str, Tensor] = self.state_dict()
-        state.update(weights or {})
-        if self.config.share_encoders and isinstance(self.model, BiEncoder):
-            prefix, copy = "model.encoder_model.", "model.label_encoder."
-            for name in [name for name in state if name.startswith(prefix)]:
-                state[copy + name.removeprefix(prefix)] = state[name].clone()
-        if isinstance(self.model, EncoderDecoder | EncoderDecoderCLS):
-            for name, source in self.all_tied_weights_keys.items():
-                state[name] = state[source].clone()
+        for second, name in self.model.duplicates().items():
+            # A safetensors file cannot hold one tensor under two names.
+            state[f"model.{second}"] = state[f"model.{name}"].clone()
         return state
 
     def _adopt_backbones(self) -> None:
@@ -327,7 +321,7 @@ class GLiClassModel(PreTrainedModel):
     def _bi_encoder(self, fused: bool = False) -> BiEncoder:
         if not isinstance(self.model, BiEncoder):
             raise TypeError("Only a bi-encoder has vectors for texts and labels apart.")
-        if isinstance(self.model, BiEncoderFused) and not fused:
+        if not (fused or self.model.encodes_labels_apart):
             raise TypeError(
                 "A fused bi-encoder reads the labels with the text, so that it has no text vectors "
                 "apart. Pass label_vectors to the model instead."
@@ -344,50 +338,34 @@ class GLiClassModel(PreTrainedModel):
     ) -> tuple[Scores, Tensor | None]:
         if labels is None:
             return self.model(**inputs), None
-        if self.config.layer_wise and isinstance(self.model, UniEncoder):
-            layers = [self.model.score(f) for f in self.model.layer_features(**inputs)]
-            return layers[-1], torch.stack([self._loss(s, labels) for s in layers]).sum()
-        scores = self.model(**inputs)
-        return scores, self._loss(scores, labels)
+        layers = self.model.training_scores(**inputs)
+        return layers[-1], self._loss(layers, labels)
 
-    def _loss(self, scores: Scores, labels: Tensor) -> Tensor:
-        config = self.config
+    def _loss(self, layers: list[Scores], labels: Tensor) -> Tensor:
+        config, scores = self.config, layers[-1]
         if labels.dim() == 1:
             labels = _one_hot(labels, scores.logits.shape[1], config.ignore_index)
-        loss = focal_loss(
-            scores.logits,
-            labels.clamp(0, 1),
-            multi_label=config.problem_type == "multi_label_classification",
-            gamma=max(0.0, float(config.focal_loss_gamma)),
-            alpha=None if config.focal_loss_alpha < 0 else float(config.focal_loss_alpha),
-            mask=scores.class_mask.bool() & labels.ne(config.ignore_index),
+        options = LossOptions(
+            focal_gamma=max(0.0, float(config.focal_loss_gamma)),
+            focal_alpha=None if config.focal_loss_alpha < 0 else float(config.focal_loss_alpha),
         )
-        # As in the `gliclass` package, only where the labels' vectors depend on the text.
-        if config.contrastive_loss_coef > 0 and isinstance(self.model, JointModel):
-            apart = contrastive_loss(scores.class_embeddings, scores.class_mask)
-            loss = loss + config.contrastive_loss_coef * apart
-        return loss
+        contrasts = self.model.has_contrastive_loss
+        return total_loss(
+            layers,
+            labels.clamp(0, 1),
+            options,
+            multi_label=config.problem_type == "multi_label_classification",
+            mask=scores.class_mask.bool() & labels.ne(config.ignore_index),
+            contrastive_coef=config.contrastive_loss_coef if contrasts else 0.0,
+        )
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        std = self.config.initializer_range
-        if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=std)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, mean=0.0, std=std)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.LSTM):
-            for name, parameter in module.named_parameters():
-                if "bias" in name:
-                    init.zeros_(parameter)
-                else:
-                    init.normal_(parameter, mean=0.0, std=std)
-        elif isinstance(module, JointModel | BiEncoder):
-            init.constant_(module.logit_scale, float(self.config.logit_scale_init_value))
+        # transformers calls it for what a checkpoint lacks, and leaves the rest alone.
+        draw_weights(module, self.config.initializer_range)
+        if isinstance(module, Architecture) and hasattr(module, "logit_scale"):
+            scale = cast("Tensor", module.logit_scale)
+            nn.init.constant_(scale, float(self.config.logit_scale_init_value))
 
 
 @overload

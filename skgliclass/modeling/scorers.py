@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,27 @@ def precise(vectors: Tensor) -> Tensor:
     return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
 
 
+class Scorer(nn.Module):
+    """Compares a text with its labels; the base of all scorers.
+
+    Attributes
+    ----------
+    makes_pairs : bool
+        Whether it needs a vector for every pair of a text and a label, and so the labels' vectors
+        for each text.
+    attends : bool
+        Whether it reads the text's tokens, so that nothing pools them.
+    """
+
+    makes_pairs: ClassVar[bool] = True
+    attends: ClassVar[bool] = False
+
+    @classmethod
+    def of_config(cls, config: GLiClassConfig) -> Scorer:
+        """Build it for vectors as wide as the backbone's."""
+        return cls(config.encoder_config.hidden_size)
+
+
 def compare(scorer: nn.Module, text: Tensor, labels: Tensor, **masks: Tensor | None) -> Tensor:
     """Score labels, in the precision of the scorer's weights, or precisely if it has none."""
     weight = next(scorer.parameters(), None)
@@ -31,8 +52,15 @@ def compare(scorer: nn.Module, text: Tensor, labels: Tensor, **masks: Tensor | N
     return scores
 
 
-class DotScorer(nn.Module):
+class DotScorer(Scorer):
     """The dot product."""
+
+    makes_pairs: ClassVar[bool] = False
+
+    @classmethod
+    def of_config(cls, config: GLiClassConfig) -> Scorer:
+        """Build it; it has no weights."""
+        return cls()
 
     def forward(self, text: Tensor, labels: Tensor, **_: Tensor | None) -> Tensor:
         """Score labels of shape (batch, n_labels, width) or, shared, (n_labels, width)."""
@@ -41,7 +69,7 @@ class DotScorer(nn.Module):
         return torch.einsum("bd,bkd->bk", text, labels)
 
 
-class WeightedDotScorer(nn.Module):
+class WeightedDotScorer(Scorer):
     """A small network over both vectors and their product."""
 
     def __init__(self, hidden_size: int) -> None:
@@ -76,7 +104,7 @@ def _score_mlp(in_size: int) -> nn.Sequential:
     )
 
 
-class MLPScorer(nn.Module):
+class MLPScorer(Scorer):
     """A small network over both vectors."""
 
     def __init__(self, hidden_size: int) -> None:
@@ -95,7 +123,7 @@ class MLPScorer(nn.Module):
         return scores.squeeze(-1)
 
 
-class HopfieldScorer(nn.Module):
+class HopfieldScorer(Scorer):
     """Let the labels compete for the text, then score each with what it won.
 
     One step of a modern Hopfield network (Ramsauer et al. 2021) with the inverse temperature 4.
@@ -124,8 +152,20 @@ class HopfieldScorer(nn.Module):
         return scores.squeeze(-1)
 
 
-class CrossAttentionScorer(nn.Module):
+class CrossAttentionScorer(Scorer):
     """Let every label attend to the text's tokens."""
+
+    attends: ClassVar[bool] = True
+
+    @classmethod
+    def of_config(cls, config: GLiClassConfig) -> Scorer:
+        """Build it as the configuration says."""
+        return cls(
+            config.encoder_config.hidden_size,
+            config.scorer_num_heads,
+            config.scorer_mlp_hidden_size,
+            config.scorer_attn_dropout,
+        )
 
     def __init__(self, hidden_size: int, n_heads: int, mlp_size: int, dropout: float) -> None:
         super().__init__()
@@ -170,36 +210,38 @@ class CrossAttentionScorer(nn.Module):
         return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
 
-def make_scorer(config: GLiClassConfig) -> nn.Module:
+SCORERS: dict[str, type[Scorer]] = {
+    "simple": DotScorer,
+    "cross-attn": CrossAttentionScorer,
+    "weighted-dot": WeightedDotScorer,
+    "mlp": MLPScorer,
+    "hopfield": HopfieldScorer,
+}
+
+
+def make_scorer(config: GLiClassConfig, *, pooling_is_fixed: bool = False) -> Scorer:
     """Build the scorer that a configuration asks for.
+
+    Parameters
+    ----------
+    config : GLiClassConfig
+        What the model is like.
+    pooling_is_fixed : bool, default=False
+        Whether the text has one vector, whatever pooling the configuration names.
 
     Raises
     ------
     ValueError
         If the scorer is unknown or does not go with the pooling.
     """
-    size = config.encoder_config.hidden_size
-    attends = config.scorer_type == "cross-attn"
-    # The pooling of an encoder-decoder-cls is fixed, whatever its configuration says.
-    pools = config.architecture_type != "encoder-decoder-cls"
-    if pools and attends != (config.pooling_strategy == "pass"):
+    kind = SCORERS.get(config.scorer_type)
+    if kind is None:
+        raise ValueError(
+            f"Unknown scorer_type {config.scorer_type!r}; choose from {', '.join(SCORERS)}."
+        )
+    if not pooling_is_fixed and kind.attends != (config.pooling_strategy == "pass"):
         raise ValueError(
             f"scorer_type={config.scorer_type!r} does not go with pooling_strategy="
             f"{config.pooling_strategy!r}: 'cross-attn' and 'pass' need each other."
         )
-    if attends:
-        return CrossAttentionScorer(
-            size,
-            config.scorer_num_heads,
-            config.scorer_mlp_hidden_size,
-            config.scorer_attn_dropout,
-        )
-    scorers = {"weighted-dot": WeightedDotScorer, "mlp": MLPScorer, "hopfield": HopfieldScorer}
-    if config.scorer_type == "simple":
-        return DotScorer()
-    if config.scorer_type not in scorers:
-        raise ValueError(
-            f"Unknown scorer_type {config.scorer_type!r}; choose from simple, cross-attn, "
-            f"{', '.join(scorers)}."
-        )
-    return scorers[config.scorer_type](size)
+    return kind.of_config(config)

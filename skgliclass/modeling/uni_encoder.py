@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import GLiClassConfig
-from .encoders import make_encoder
-from .features import Features, Markers, class_features
+from .encoders import make_backbone
+from .features import Features, Markers, Scores, class_features
 from .heads import LayerwiseAttention
 from .joint import JointModel
-from .lean import run_encoder
+from .passes import run_encoder
 from .pooling import looked_at
+
+if TYPE_CHECKING:
+    from .config import GLiClassConfig
 
 
 class UniEncoder(JointModel):
     """Backbone, projections and scorer over prompts that hold labels and text."""
 
-    def __init__(self, config: GLiClassConfig) -> None:
+    name: ClassVar[str] = "uni-encoder"
+
+    def __init__(self, config: GLiClassConfig, backbone: Any = None) -> None:
         super().__init__(config)
-        self.encoder_model = make_encoder(config.encoder_config)
-        if self.encoder_model.config.vocab_size != config.vocab_size:
-            self.encoder_model.resize_token_embeddings(config.vocab_size, mean_resizing=False)
+        kind, settings = self.backbone_class, config.encoder_config
+        if backbone is None:
+            backbone = make_backbone(kind(settings), settings, config.vocab_size)
+        self.encoder_model = backbone
         width = config.encoder_config.hidden_size
         if config.squeeze_layers:
             self.layer_wise_attention = LayerwiseAttention(n_squeezed_layers(config), width)
         if config.use_segment_embeddings:
             self.segment_embeddings = nn.Embedding(3, width)
+
+    @classmethod
+    def new_fields(cls, backbone: Any) -> dict[str, Any]:
+        """Give the fields of a new model's configuration that are particular to its kind."""
+        return {"class_token_pooling": "average", "prompt_first": True}
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, max_num_classes: int | None = None
+    ) -> Scores:
+        """Score the labels that the prompts hold; the arguments are those of :meth:`features`."""
+        hidden = self.encode(input_ids, attention_mask)
+        return self.score(self._features(hidden, input_ids, attention_mask, max_num_classes))
+
+    def training_scores(self, **inputs: Any) -> list[Scores]:
+        """Score a micro-batch; with ``layer_wise``, from the vectors of every layer."""
+        if not self.config.layer_wise:
+            return [self(**inputs)]
+        return [self.score(features) for features in self.layer_features(**inputs)]
 
     def features(
         self, input_ids: Tensor, attention_mask: Tensor, max_num_classes: int | None = None
@@ -46,11 +69,6 @@ class UniEncoder(JointModel):
         """
         hidden = self.encode(input_ids, attention_mask)
         return self._features(hidden, input_ids, attention_mask, max_num_classes)
-
-    def training_scores(self, **inputs):
-        if self.config.layer_wise:
-            return [self.score(f) for f in self.layer_features(**inputs)]
-        return [self(**inputs)]
 
     def layer_features(
         self, input_ids: Tensor, attention_mask: Tensor, max_num_classes: int | None = None

@@ -47,7 +47,7 @@ class Checkpoint:
 
         Random numbers need no state: every step and every chunk of rows has a seed of its own.
         """
-        for name, parameter in run.model.named_parameters():
+        for name, parameter in run.trainable.network.named_parameters():
             stored = self.tensors.get(_WEIGHT + name)
             if stored is not None:
                 parameter.copy_(stored)
@@ -67,7 +67,7 @@ def write_checkpoint(
     """Replace the checkpoint of a folder; whenever it is interrupted, one of both is whole."""
     tensors = {
         _WEIGHT + name: parameter.detach()
-        for name, parameter in run.model.named_parameters()
+        for name, parameter in run.trainable.network.named_parameters()
         if parameter.requires_grad
     }
     for index, moments in run.optimizer.state_dict()["state"].items():

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
 
 from ..loading.backbones import add_markers
-from ..loading.checkpoints import load_model
 from ..loading.embedded import embedded_architecture
 from ..loading.loaded import LoadedModel
+from ..loading.loader import load_model
 from ..loading.sources import EMBEDDED, find_source
-from ..modeling.config import GLiClassConfig
-from ..modeling.heads import FeaturesProjector
+from ..modeling.architecture import Architecture
+from ..modeling.fields import MODEL_TYPE
+from ..modeling.heads import FeaturesProjector, draw_scorer
 from ..modeling.scorers import make_scorer
-from ..prompts.tokens import EXAMPLE_MARKER, LABEL_MARKER, TEXT_MARKER, PieceTokenizer
+from ..prompts.tokens import EXAMPLE_MARKER, LABEL_MARKER, TEXT_MARKER
 from .config import ModelConfig
 
 
@@ -47,17 +47,25 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     """
     if is_gliclass(config):
         return _trained_model(config, device)
-    architecture = config.new_architecture
-    shared = load_model(config.backbone, architecture=architecture, device=device, dtype="float32")
-    tokenizer = Tokenizer.from_str(shared.tokenizer.to_str())
-    loaded = replace(
-        shared,
-        model=copy.deepcopy(shared.model),
-        tokenizer=tokenizer,
-        label_tokenizer=tokenizer,
+    shared = load_model(
+        config.backbone, architecture=config.new_architecture, device=device, dtype="float32"
     )
-    model, heads = loaded.model, loaded.model.model
-    settings = model.config
+    tokenizer = Tokenizer.from_str(shared.raw_text_tokenizer.to_str())
+    network = copy.deepcopy(shared.network)
+    _set_up(network, config, seed)
+    if network.encodes_labels_apart:
+        # Only the examples after a text need them.
+        add_markers(network, tokenizer)
+    loaded = replace(
+        shared, network=network, raw_text_tokenizer=tokenizer, raw_label_tokenizer=tokenizer
+    )
+    _set_markers(loaded, config.markers)
+    return loaded
+
+
+def _set_up(network: Architecture, config: ModelConfig, seed: int) -> None:
+    """Give a new network the settings of the pre-training, and a scorer to train."""
+    settings, heads = network.config, cast("Any", network)
     settings.pooling_strategy = config.pooling
     settings.class_token_pooling = config.class_token_pooling
     settings.prompt_first = config.prompt_first
@@ -68,19 +76,13 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     settings.dropout = config.dropout
     settings.scorer_type = config.scorer
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        cast("Tensor", heads.logit_scale).fill_(config.logit_scale)
-        heads.scorer = make_scorer(settings).to(model.device).eval()
-        for module in heads.scorer.modules():
-            model._init_weights(module)
-    projectors = [module for module in model.modules() if isinstance(module, FeaturesProjector)]
+        heads.logit_scale.fill_(config.logit_scale)
+        heads.scorer = make_scorer(settings)
+        draw_scorer(network, seed)
+        heads.scorer.to(network.device).eval().requires_grad_(False)
+    projectors = [module for module in network.modules() if isinstance(module, FeaturesProjector)]
     for dropout in (heads.dropout, *(projector.dropout for projector in projectors)):
-        cast("nn.Dropout", dropout).p = config.dropout
-    if architecture == "bi-encoder":
-        # Only the examples after a text need them.
-        add_markers(model, loaded.tokenizer)
-    _set_markers(loaded, config.markers)
-    return loaded
+        dropout.p = config.dropout
 
 
 def is_gliclass(config: ModelConfig) -> bool:
@@ -88,7 +90,7 @@ def is_gliclass(config: ModelConfig) -> bool:
     if config.backbone == EMBEDDED:
         return config.architecture in ("auto", embedded_architecture())
     kind = (find_source(config.backbone).read_json("config.json") or {}).get("model_type")
-    return bool(kind == GLiClassConfig.model_type)
+    return bool(kind == MODEL_TYPE)
 
 
 def _trained_model(config: ModelConfig, device: str) -> LoadedModel:
@@ -104,7 +106,7 @@ def _trained_model(config: ModelConfig, device: str) -> LoadedModel:
     loaded = load_model(
         config.backbone, architecture=config.architecture, device=device, dtype="float32"
     )
-    return replace(loaded, model=copy.deepcopy(loaded.model))
+    return replace(loaded, network=copy.deepcopy(loaded.network))
 
 
 @torch.no_grad()
@@ -112,7 +114,7 @@ def _set_markers(loaded: LoadedModel, kind: str) -> None:
     """Let the markers start from the embedding of a word; they begin near the words' mean."""
     if kind == "mean":
         return
-    tokenizer = PieceTokenizer(loaded.tokenizer)
+    tokenizer = loaded.text_tokenizer
     if kind == "label":
         source = tokenizer.encode(["label"], after_marker=True)[0]
     else:
@@ -121,7 +123,7 @@ def _set_markers(loaded: LoadedModel, kind: str) -> None:
         raise ValueError(
             f"model.markers is {kind!r}, but the tokenizer of {loaded.name!r} has no token for it."
         )
-    weight = cast("Tensor", loaded.model.get_input_embeddings().weight)
+    weight = loaded.network.backbone.get_input_embeddings().weight
     value = weight[source].mean(dim=0)
     for marker in (LABEL_MARKER, TEXT_MARKER, EXAMPLE_MARKER):
         index = tokenizer.marker_id(marker)

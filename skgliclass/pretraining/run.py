@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from ..engine.engine import Engine
-from ..loading.checkpoints import load_model, save_checkpoint
+from ..loading.checkpoints import save_checkpoint
 from ..loading.loaded import LoadedModel
+from ..loading.loader import load_model
 from ..modeling.losses import LossOptions
 from ..training.data import LabelledRows, make_training_set
 from ..training.loop import Run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +21,7 @@ from .optimizer import RowwiseAdamW, clip_gradients
 from .options import TrainingOptions
 from .processes import Workers
 from .steps import MicroBatch, Steps
-from .trainable import Trainable, make_trainable
+from .trainable import Trainable, training_copy
 from .tuned_weights import TunedWeights
 
 MANY_ROWS = 4096
@@ -115,7 +114,7 @@ def train(
     NonFiniteLossError
         If the loss is not finite; nothing was modified.
     """
-    devices = [engine.loaded.model.device] if engine.loaded.model.device.type == "cuda" else []
+    devices = [engine.loaded.network.device] if engine.loaded.network.device.type == "cuda" else []
     # Dropout draws from the global generator: seed a copy of it, and give the original back.
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(options.seed)
@@ -146,8 +145,10 @@ class Run:
         self.workers = Workers.of_this_launch()
         self.options = options
         self.rng = np.random.default_rng(options.seed)
-        model = copy.deepcopy(engine.loaded.model).float()
-        self.trainable: Trainable = make_trainable(model, options.trainable, options.lora_rank)
+        self.trainable: Trainable = training_copy(
+            engine.loaded.network, options.trainable, options.lora_rank
+        )
+        model = self.trainable.network
         for module in model.modules():
             if isinstance(module, nn.Embedding):
                 # A batch reads few of the rows: they cost less than whole tables.
@@ -156,7 +157,7 @@ class Run:
             for encoder in self.trainable.encoders():
                 _checkpoint_activations(encoder)
         self.engine = Engine(
-            replace(engine.loaded, model=model, zero_shot=True),
+            replace(engine.loaded, network=model, zero_shot=True),
             max_length=engine.max_length,
             batch_tokens=engine.batch_tokens,
             n_jobs=engine.n_jobs,

@@ -107,6 +107,7 @@ class Steps(ABC):
 
     def loss(self, part: MicroBatch, normalizer: Tensor) -> Tensor:
         """Give a micro-batch's part of the batch's loss."""
+        coef = self.network.config.contrastive_loss_coef
         return total_loss(
             self.scores(part),
             part.targets,
@@ -115,7 +116,7 @@ class Steps(ABC):
             mask=part.mask,
             weight=part.weight,
             normalizer=normalizer,
-            contrastive_coef=self.network.contrastive_coef,
+            contrastive_coef=coef if self.network.has_contrastive_loss else 0.0,
         )
 
     def n_tokens(self, part: MicroBatch) -> int:

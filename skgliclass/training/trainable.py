@@ -1,37 +1,35 @@
-"""Which weights a training changes: all, the heads, or low-rank updates."""
+"""Which weights a training changes, in a copy of the model that shares all others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..modeling.bi_encoder import BiEncoder
-from ..modeling.model import GLiClassModel
-from .tuned_weights import TunedWeights
-
-_ENCODERS = ("encoder_model", "label_encoder", "encoder_decoder_model", "decoder_model")
+from ..modeling.architecture import Architecture
+from .tuned_weights import TunedWeights, copy_with
 
 
 class Trainable:
-    """A model together with the choice of the weights that change.
+    """A network together with the choice of the weights that change.
 
     Parameters
     ----------
-    model : GLiClassModel
-        The copy that is trained, in place.
+    network : Architecture
+        A copy that is trained in place.
     parameters : dict of str to Parameter
-        Those that the optimizer changes, by name.
+        Those that the optimizer changes, by name; all others are left alone.
     """
 
-    def __init__(self, model: GLiClassModel, parameters: dict[str, nn.Parameter]) -> None:
-        self.model = model
+    def __init__(self, network: Architecture, parameters: dict[str, nn.Parameter]) -> None:
+        self.network = network
         self._parameters = parameters
-        chosen = {id(parameter) for parameter in parameters.values()}
-        for parameter in model.parameters():
-            parameter.requires_grad_(id(parameter) in chosen)
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
 
     def parameters(self) -> list[nn.Parameter]:
         """Give the parameters that change."""
@@ -40,16 +38,15 @@ class Trainable:
     def with_role(self) -> Iterator[tuple[nn.Parameter, bool]]:
         """Give each parameter that changes, and whether it belongs to the heads."""
         for name, parameter in self._parameters.items():
-            yield parameter, is_head(name) or "lora_" in name
+            yield parameter, self.network.is_head(name) or _is_factor(name)
 
     def encoders(self) -> list[nn.Module]:
         """Give the backbones."""
-        found = (getattr(self.model.model, name, None) for name in _ENCODERS)
-        return [encoder for encoder in found if encoder is not None]
+        return list(self.network.encoders().values())
 
     def train(self) -> None:
         """Switch dropout on where weights change; a frozen backbone stays as it is."""
-        self.model.train()
+        self.network.train()
         for encoder in self.encoders():
             if not any(parameter.requires_grad for parameter in encoder.parameters()):
                 encoder.eval()
@@ -64,34 +61,33 @@ class Trainable:
 class LowRankTrainable(Trainable):
     """Heads in full, and a low-rank update for each matrix of the backbones (Hu et al. 2022)."""
 
-    def __init__(self, model: GLiClassModel, rank: int) -> None:
+    def __init__(self, network: Architecture, rank: int) -> None:
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
             raise ImportError(
                 'trainable="lora" needs peft. Install it with: pip install "skgliclass[lora]"'
             ) from error
-        self._names = {id(p): name for name, p in model.named_parameters()}
-        for name in _ENCODERS:
-            encoder = getattr(model.model, name, None)
-            if encoder is not None:
-                targets = _linear_names(encoder)
-                config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
-                inject_adapter_in_model(config, encoder)
+        self._names = {id(p): name for name, p in network.named_parameters()}
+        for encoder in network.encoders().values():
+            targets = [n for n, module in encoder.named_modules() if isinstance(module, nn.Linear)]
+            config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
+            inject_adapter_in_model(config, encoder)
         super().__init__(
-            model,
+            network,
             {
                 name: parameter
-                for name, parameter in model.named_parameters()
-                if "lora_" in name or is_head(name)
+                for name, parameter in network.named_parameters()
+                if _is_factor(name) or network.is_head(name)
             },
         )
 
     def snapshot(self) -> TunedWeights:
         """Copy the heads and, for each adapted matrix, the factors of its update."""
-        heads = {n: _copied(p) for n, p in self._parameters.items() if "lora_" not in n}
+        heads = {n: _copied(p) for n, p in self._parameters.items() if not _is_factor(n)}
         factors = {}
-        for module in self.model.modules():
+        module: Any
+        for module in self.network.modules():
             if hasattr(module, "lora_A") and "default" in module.lora_A:
                 name = self._names[id(module.get_base_layer().weight)]
                 left = module.lora_B["default"].weight * module.scaling["default"]
@@ -99,13 +95,14 @@ class LowRankTrainable(Trainable):
         return TunedWeights(heads, factors)
 
 
-def make_trainable(model: GLiClassModel, which: str, lora_rank: int) -> Trainable:
-    """Choose the weights that change.
+def training_copy(network: Architecture, which: str, lora_rank: int) -> Trainable:
+    """Copy a network in float32 for training, and choose the weights that change.
 
     Parameters
     ----------
-    model : GLiClassModel
-        A copy that may be modified.
+    network : Architecture
+        It is not modified, and shares with the copy whatever training does not change and is in
+        float32 already.
     which : {"all", "layers", "head", "lora"}
         Everything; all but the embedding tables, and but the projection that makes a label
         encoder's vectors as wide as the texts' where they are so already; all but the backbones;
@@ -114,27 +111,46 @@ def make_trainable(model: GLiClassModel, which: str, lora_rank: int) -> Trainabl
         The rank of the updates.
     """
     if which == "lora":
-        return LowRankTrainable(model, lora_rank)
-    named: dict[str, Any] = dict(model.named_parameters())
-    if which == "head":
-        named = {name: parameter for name, parameter in named.items() if is_head(name)}
-    elif which == "layers":
-        fixed = {
-            id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
-        }
-        if model.config.share_encoders and isinstance(model.model, BiEncoder):
-            fixed |= {id(parameter) for parameter in model.model.biencoder_projector.parameters()}
-        named = {name: parameter for name, parameter in named.items() if id(parameter) not in fixed}
-    return Trainable(model, named)
+        # Of the backbones nothing changes but what is injected.
+        return LowRankTrainable(_copy(network, _heads(network)), lora_rank)
+    choose: dict[str, Callable[[Architecture], set[str]]] = {
+        "all": _everything,
+        "layers": _layers,
+        "head": _heads,
+    }
+    chosen = choose[which](network)
+    copied = _copy(network, chosen)
+    return Trainable(copied, {n: p for n, p in copied.named_parameters() if n in chosen})
 
 
-def is_head(name: str) -> bool:
-    """Tell whether a parameter lies outside the backbones."""
-    return not name.startswith(tuple(f"model.{encoder}." for encoder in _ENCODERS))
+def _everything(network: Architecture) -> set[str]:
+    return {name for name, _ in network.named_parameters()}
 
 
-def _linear_names(encoder: nn.Module) -> list[str]:
-    return [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
+def _layers(network: Architecture) -> set[str]:
+    # By identity, since what is fixed may be tied to what has another name.
+    fixed = {id(p) for module in network.fixed_modules() for p in module.parameters()}
+    return {name for name, p in network.named_parameters() if id(p) not in fixed}
+
+
+def _heads(network: Architecture) -> set[str]:
+    return {name for name, _ in network.named_parameters() if network.is_head(name)}
+
+
+def _copy(network: Architecture, changing: set[str]) -> Architecture:
+    """Copy what changes, and share the numbers of the rest."""
+
+    def parameter(name: str, value: Tensor) -> Tensor:
+        # An object of its own in any case, so that no flag of the shared one is ever set.
+        value = value.detach().float()
+        return nn.Parameter(value.clone() if name in changing else value, requires_grad=False)
+
+    # What is left are the buffers: their own objects in the copy too, once they are cast.
+    return copy_with(network, parameter).float()
+
+
+def _is_factor(name: str) -> bool:
+    return "lora_" in name
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -3,47 +3,60 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from ..loading.loaded import Prepared
-
 if TYPE_CHECKING:
     from ..loading.loaded import LoadedModel
+
+M = TypeVar("M", bound=nn.Module)
 
 _LEFT, _RIGHT = "low_rank.left.", "low_rank.right."
 
 
 @dataclass(eq=False)
 class TunedWeights:
-    """The weights that a training changed, on the CPU.
+    """The weights that a training changed, on the CPU; never modify them.
 
     Attributes
     ----------
     replaced : dict of str to Tensor
-        New values by parameter name.
+        New values by the names of the network's parameters.
     low_rank : dict of str to pair of Tensors
         For a matrix that was adapted by a low-rank update, the factors of what is added to it.
     """
 
     replaced: dict[str, Tensor] = field(default_factory=dict)
     low_rank: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _applied: tuple[LoadedModel, LoadedModel] | None = field(default=None, init=False, repr=False)
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Give a model with these weights; `loaded` is not modified and shares all others."""
-        state = self.full_values(loaded.model)
-        model = copy_sharing(loaded.model, set(state))
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, value in state.items():
-                parameters[name].copy_(value)
-        return replace(loaded, model=model.eval(), zero_shot=True, prepared=Prepared())
+        """Give a model with these weights; `loaded` is not modified and shares all others.
+
+        Nothing is copied that need not be: on a CPU and in float32 these very tensors become the
+        parameters. The last result is kept, and given again for the same model.
+        """
+        last = self._applied
+        if last is not None and last[0] is loaded:
+            return last[1]
+        values = self._new_values(loaded.network)
+
+        def parameter(name: str, before: Tensor) -> Tensor:
+            if name not in values:
+                return before
+            value = values[name].to(before.device, before.dtype)
+            return nn.Parameter(value, requires_grad=False)
+
+        network = copy_with(loaded.network, parameter)
+        applied = replace(loaded, network=network.eval(), zero_shot=True)
+        self._applied = loaded, applied
+        return applied
 
     def then(self, later: TunedWeights) -> TunedWeights:
         """Give the sum of these changes and of later ones, made to the model that these gave."""
@@ -58,9 +71,9 @@ class TunedWeights:
                 low_rank[name] = left, right
         return TunedWeights(replaced, low_rank)
 
-    def full_values(self, model: nn.Module) -> dict[str, Tensor]:
-        """Give the new value of every changed parameter of `model`."""
-        before = dict(model.named_parameters())
+    def _new_values(self, network: nn.Module) -> dict[str, Tensor]:
+        """Give the new value of every changed parameter of a network."""
+        before = dict(network.named_parameters())
         values = dict(self.replaced)
         for name, (left, right) in self.low_rank.items():
             old = before[name].detach()
@@ -82,6 +95,24 @@ class TunedWeights:
             for name, left in factors.items()
             if name.startswith(_LEFT)
         }
+        self._applied = None
+
+
+def copy_with(module: M, parameter: Callable[[str, Tensor], Tensor]) -> M:
+    """Copy a module, with other parameters in the same places and the same buffers.
+
+    Parameters
+    ----------
+    module : nn.Module
+        It is not modified.
+    parameter : callable
+        Takes the name of a parameter and the parameter, and gives the one of the copy. It is
+        called once where several places share one.
+    """
+    # A deep copy takes from its memo what it finds there in place of copying it.
+    memo: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
+    memo |= {id(value): parameter(name, value) for name, value in module.named_parameters()}
+    return copy.deepcopy(module, memo)
 
 
 def _sum_of_products(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -90,21 +121,7 @@ def _sum_of_products(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tupl
     The factors of the sum are those of its parts side by side, so repeated sums would grow.
     """
     left, right = torch.cat([a[0], b[0]], dim=1), torch.cat([a[1], b[1]])
-    n_rows, n_columns = left.shape[0], right.shape[1]
-    if left.shape[1] <= min(n_rows, n_columns):
-        return left, right
-    product = left @ right
-    if n_rows <= n_columns:
-        return torch.eye(n_rows), product
-    return product, torch.eye(n_columns)
-
-
-def copy_sharing(model: nn.Module, changed: set[str]) -> Any:
-    """Copy a module, but share the parameters and buffers that will not change."""
-    shared: Mapping[int, Tensor] = {
-        id(value): value
-        for named in (model.named_parameters(), model.named_buffers())
-        for name, value in named
-        if name not in changed
-    }
-    return copy.deepcopy(model, dict(shared))
+    if left.shape[1] > min(left.shape[0], right.shape[1]):
+        left, values, right = torch.linalg.svd(left @ right, full_matrices=False)
+        left = left * values
+    return left, right

@@ -20,7 +20,7 @@ from skgliclass.cli.errors import CommandError
 from skgliclass.cli.train import make_data
 from skgliclass.datasets import Example, PromptExample, from_arrays, write_examples
 from skgliclass.engine.engine import Engine
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.prompts.examples import ExampleEncoder
 
 LABELS = ["travel", "sport", "music"]

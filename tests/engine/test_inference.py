@@ -12,7 +12,7 @@ from skgliclass.engine.batching import plan_batches
 from skgliclass.engine.border import Border
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.modeling.features import Scores
 from skgliclass.prompts.label_plan import split_labels
 

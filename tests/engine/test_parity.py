@@ -16,7 +16,8 @@ from tiny import reference_checkpoint
 
 from skgliclass import GLiClassModel
 from skgliclass.engine.engine import Engine
-from skgliclass.loading.checkpoints import load_model, save_checkpoint
+from skgliclass.loading.checkpoints import save_checkpoint
+from skgliclass.loading.loader import load_model
 
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "naïve café " * 9]
 LABELS = ["travel", "dreams", "sport", "world news", "very positive"]
@@ -161,9 +162,7 @@ def test_last_token_of_the_text_part_differs_on_purpose(tmp_path):
     torch.testing.assert_close(theirs, zeros)
 
     loaded = load_model(str(tmp_path))
-    ours = loaded.model(
-        inputs["input_ids"], inputs["attention_mask"], output_text_embeddings=True
-    ).text_embeddings
+    ours = loaded.network(inputs["input_ids"], inputs["attention_mask"]).text_embeddings
     assert (ours - zeros).abs().max() > 1e-2
 
 

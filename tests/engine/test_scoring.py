@@ -14,7 +14,7 @@ from skgliclass import TruncationWarning
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
 from skgliclass.engine.shortlist import SHORTLIST_GAP
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.modeling.features import Scores
 from skgliclass.prompts.examples import PromptExample
 
@@ -212,7 +212,7 @@ def test_orders_and_passes_go_together(engine):
 
 def single_token_words(engine):
     words = {word for text in TEXTS for word in text.split()} | {"fox", "world", "sport"}
-    ids = engine.loaded.text_pieces.encode(sorted(words), after_marker=False)
+    ids = engine.loaded.text_tokenizer.encode(sorted(words), after_marker=False)
     return [word for word, own in zip(sorted(words), ids, strict=True) if len(own) == 1]
 
 

@@ -18,7 +18,8 @@ from skgliclass import (
     UntrainedModelError,
 )
 from skgliclass.engine.engine import Engine
-from skgliclass.loading import checkpoints
+from skgliclass.loading import loader
+from skgliclass.loading.cache import ModelCache
 
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music"]
 LABELS = ["travel", "dreams", "sport"]
@@ -35,7 +36,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def logits(model):
     def score(labels, texts=TEXTS):
-        return Engine(checkpoints.load_model(model)).logits(texts, labels)
+        return Engine(loader.load_model(model)).logits(texts, labels)
 
     return score
 
@@ -215,7 +216,7 @@ def test_nothing_is_loaded_before_a_prediction(cls, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(checkpoints, "load_model", fail)
+    monkeypatch.setattr(loader, "load_model", fail)
     clf = cls("no/such/model", LABELS)
     repr(clf)
     dir(clf)
@@ -238,9 +239,9 @@ def test_predicting_leaves_no_trace(model, cls):
 @pytest.mark.parametrize("cls", BOTH)
 def test_clones_share_one_loaded_model(model, cls, monkeypatch):
     loads = []
-    load = checkpoints._load
-    monkeypatch.setattr(checkpoints, "_load", lambda *a: loads.append(1) or load(*a))
-    checkpoints.clear_cache()
+    load = loader._load
+    monkeypatch.setattr(loader, "_load", lambda *a: loads.append(1) or load(*a))
+    monkeypatch.setattr(loader, "MODELS", ModelCache())
     clf = cls(model, LABELS)
     expected = clf.predict_proba(TEXTS)
     for _ in range(10):

@@ -24,8 +24,7 @@ from skgliclass import (
     TruncationWarning,
 )
 from skgliclass.estimators import callbacks as progress
-from skgliclass.loading import checkpoints
-from skgliclass.training.trainable import is_head
+from skgliclass.loading import loader
 from skgliclass.training.tuned_weights import TunedWeights
 
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
@@ -157,21 +156,21 @@ def test_a_clone_is_untrained(model, cls):
 
 @pytest.mark.parametrize("trainable", ["all", "head", "lora"])
 def test_fits_share_pristine_weights_and_leave_them_alone(model, trainable):
-    pristine = checkpoints.load_model(model).model
+    pristine = loader.load_model(model).network
     before = {name: value.clone() for name, value in pristine.state_dict().items()}
     first, second = (
         fitted(GLiClassClassifier, model, trainable=trainable, lora_rank=2) for _ in range(2)
     )
     np.testing.assert_array_equal(first.predict_proba(TEXTS), second.predict_proba(TEXTS))
-    assert checkpoints.load_model(model).model is pristine
+    assert loader.load_model(model).network is pristine
     for name, value in pristine.state_dict().items():
         assert torch.equal(value, before[name]), name
     if trainable == "head":
         frozen = [
             {
                 p.data_ptr()
-                for n, p in clf._engine().loaded.model.named_parameters()
-                if not is_head(n)
+                for n, p in clf._engine().loaded.network.named_parameters()
+                if not pristine.is_head(n)
             }
             for clf in (first, second)
         ]

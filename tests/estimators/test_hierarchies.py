@@ -8,7 +8,7 @@ from tiny import reference_checkpoint
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClassTransformer
 from skgliclass.engine.engine import Engine
-from skgliclass.loading import checkpoints
+from skgliclass.loading import loader
 
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music"]
@@ -61,7 +61,7 @@ def test_a_branch_has_the_sum_or_the_largest_of_its_classes(model, cls):
 
 def test_the_product_along_the_path_for_one_class_a_text(model):
     clf = GLiClassClassifier(model, TREE, hierarchy="path")
-    z = dict(zip(NODES, Engine(checkpoints.load_model(model)).logits(TEXTS, NODES).T, strict=True))
+    z = dict(zip(NODES, Engine(loader.load_model(model)).logits(TEXTS, NODES).T, strict=True))
 
     def among(name, *siblings):
         return softmax(np.stack([z[name], *(z[s] for s in siblings)]), axis=0)[0]
@@ -84,7 +84,7 @@ def test_the_product_along_the_path_for_one_class_a_text(model):
 
 def test_the_product_along_the_path_for_any_number_of_classes(model):
     clf = GLiClassMultiLabelClassifier(model, TREE, hierarchy="path")
-    logits = Engine(checkpoints.load_model(model)).logits(TEXTS, NODES)
+    logits = Engine(loader.load_model(model)).logits(TEXTS, NODES)
     p = dict(zip(NODES, expit(logits).T, strict=True))
     frame = clf.predict_frame(TEXTS)
     for name in LEAVES:

@@ -14,7 +14,7 @@ from toy import LABELS, toy, toy_indicator
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
-from skgliclass.loading import checkpoints
+from skgliclass.loading import loader
 from skgliclass.prompts.examples import PromptExample
 from skgliclass.training import data as training_data
 
@@ -59,7 +59,7 @@ def neighbours(engine, cls, texts, k, kept=None):
 def test_predictions_are_those_with_the_nearest_texts_in_the_prompt(uni, cls, example_format):
     clf = cls(uni, LABELS, n_retrieved=2, max_epochs=0, example_format=example_format)
     found = clf.fit(*data(cls)).decision_function(NEW)
-    engine = Engine(checkpoints.load_model(uni))
+    engine = Engine(loader.load_model(uni))
     shown = neighbours(engine, cls, NEW, 2)
     expected = engine.logits(
         NEW, LABELS, ScoringOptions(example_format=example_format), examples=shown
@@ -73,7 +73,7 @@ def test_retrieved_texts_come_before_those_that_all_prompts_show(uni):
         uni, LABELS, n_retrieved=1, max_epochs=0, examples=[("the lazy dog", "sport")]
     )
     found = clf.fit(TEXTS, Y).decision_function(NEW)
-    engine = Engine(checkpoints.load_model(uni))
+    engine = Engine(loader.load_model(uni))
     fixed = PromptExample("the lazy dog", ["sport"])
     shown = [[*own, fixed] for own in neighbours(engine, GLiClassClassifier, NEW, 1)]
     np.testing.assert_allclose(found, engine.logits(NEW, LABELS, examples=shown), atol=1e-5)

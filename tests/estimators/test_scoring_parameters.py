@@ -18,7 +18,7 @@ from skgliclass import (
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
 from skgliclass.estimators.parameters import PARAMETERS
-from skgliclass.loading import checkpoints
+from skgliclass.loading import loader
 from skgliclass.prompts.architectures import SUPPORTED_ARCHITECTURES
 from skgliclass.prompts.examples import PromptExample
 
@@ -48,7 +48,7 @@ def bi(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(uni):
-    return Engine(checkpoints.load_model(uni))
+    return Engine(loader.load_model(uni))
 
 
 def logits_of(model, labels, **parameters):
@@ -166,7 +166,7 @@ def record_training_sets(monkeypatch):
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])
 def test_chunks(uni, pooling):
-    short = Engine(checkpoints.load_model(uni), max_length=48)
+    short = Engine(loader.load_model(uni), max_length=48)
     options = {"long_texts": "chunk", "chunk_overlap": 4, "chunk_pooling": pooling}
     found = logits_of(uni, LABELS, max_length=48, **options).transform([LONG])
     np.testing.assert_allclose(
@@ -199,7 +199,7 @@ def test_orders_of_the_labels_are_averaged_and_the_same_in_every_call(uni, engin
 
 
 def test_a_shortlist_by_another_model(uni, bi, engine):
-    embedder = Engine(checkpoints.load_model(bi))
+    embedder = Engine(loader.load_model(bi))
     for name, model in ((None, None), (bi, embedder)):
         found = logits_of(uni, LABELS, shortlist=2, shortlist_model=name).transform(TEXTS)
         expected = engine.logits(TEXTS, LABELS, ScoringOptions(shortlist=2), embedder=model)

@@ -14,7 +14,7 @@ from skgliclass import GLiClassClassifier, TruncationWarning, UntrainedModelErro
 from skgliclass.__main__ import main
 from skgliclass.engine.engine import Engine
 from skgliclass.export import export_onnx
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "run_onnx.py"
 TEXTS = [

@@ -5,7 +5,7 @@ import torch
 from tiny import MARKERS, reference_checkpoint
 
 from skgliclass.export.graphs import make_graphs
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 
 UNI = [
     {"pooling_strategy": "avg", "scorer_type": "mlp"},
@@ -33,7 +33,7 @@ def prompts(tokenizer):
 @pytest.mark.parametrize("fields", UNI, ids=lambda fields: "-".join(map(str, fields.values())))
 def test_a_uni_encoder_told_its_markers_gives_the_same_logits(tmp_path, fields):
     _, tokenizer = reference_checkpoint(tmp_path, **fields)
-    model = load_model(str(tmp_path)).model
+    model = load_model(str(tmp_path)).network
     ids, mask, positions = prompts(tokenizer)
     with torch.inference_mode():
         expected = model(ids, mask).logits
@@ -46,7 +46,7 @@ def test_a_uni_encoder_told_its_markers_gives_the_same_logits(tmp_path, fields):
 
 def test_more_columns_than_any_row_has_labels_change_nothing(tmp_path):
     _, tokenizer = reference_checkpoint(tmp_path, scorer_type="hopfield")
-    graph = make_graphs(load_model(str(tmp_path)).model)["model"].module
+    graph = make_graphs(load_model(str(tmp_path)).network)["model"].module
     ids, mask, positions = prompts(tokenizer)
     wider = torch.nn.functional.pad(positions, (0, 2), value=-1)
     with torch.inference_mode():
@@ -60,4 +60,4 @@ def test_what_cannot_be_exported_is_refused_by_name(tmp_path, fields):
     kind = "t5" if "architecture_type" in fields else "bert"
     reference_checkpoint(tmp_path, kind, **fields)
     with pytest.raises(NotImplementedError, match=r"use_lstm=True|encoder-decoder cannot"):
-        make_graphs(load_model(str(tmp_path)).model)
+        make_graphs(load_model(str(tmp_path)).network)

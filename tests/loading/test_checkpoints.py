@@ -12,8 +12,12 @@ from transformers import AutoModel, AutoTokenizer
 
 from skgliclass import GLiClassModel
 from skgliclass.engine.engine import Engine
-from skgliclass.loading import backbones, sources
-from skgliclass.loading.checkpoints import clear_cache, load_model, save_checkpoint
+from skgliclass.exceptions import TruncationWarning
+from skgliclass.loading import backbones, loader, sources
+from skgliclass.loading.cache import ModelCache
+from skgliclass.loading.checkpoints import save_checkpoint
+from skgliclass.loading.loader import load_model
+from skgliclass.modeling.bi_encoder import SIMILARITY_BIAS
 
 TEXTS = ["One day I will see the world!", "music"]
 LABELS = ["travel", "dreams", "sport"]
@@ -41,7 +45,7 @@ def sentence_vectors(folder, texts, pooling="mean", dense=()):
 
 def scaled_cosines(text_vectors, label_vectors):
     cosines = (text_vectors @ label_vectors.T).numpy()
-    return backbones.SIMILARITY_SCALE * cosines + backbones.SIMILARITY_BIAS
+    return backbones.SIMILARITY_SCALE * cosines + SIMILARITY_BIAS
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
@@ -107,14 +111,14 @@ def test_mini_that_is_not_installed_names_the_extra(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "modernbert"])
-def test_plain_encoders_get_heads_to_train(tmp_path, kind):
+def test_plain_encoders_get_heads_to_train(tmp_path, kind, monkeypatch):
     encoder_checkpoint(tmp_path, kind)
     loaded = load_model(str(tmp_path))
     assert not loaded.zero_shot
-    assert loaded.model.config.architecture_type == "uni-encoder"
+    assert loaded.network.config.architecture_type == "uni-encoder"
     scores = Engine(loaded).logits(TEXTS, LABELS)
     assert np.isfinite(scores).all()
-    clear_cache()
+    monkeypatch.setattr(loader, "MODELS", ModelCache())
     np.testing.assert_array_equal(Engine(load_model(str(tmp_path))).logits(TEXTS, LABELS), scores)
 
 
@@ -145,7 +149,7 @@ def test_shared_encoders_are_saved_twice_and_loaded_once(tmp_path):
     names = load_file(tmp_path / "saved" / "model.safetensors").keys()
     assert any(name.startswith("model.label_encoder.") for name in names)
     again = load_model(str(tmp_path / "saved"))
-    assert not hasattr(again.model.model, "label_encoder")
+    assert not hasattr(again.network, "label_encoder")
     ours = Engine(again).logits(TEXTS, LABELS)
     np.testing.assert_array_equal(ours, Engine(loaded).logits(TEXTS, LABELS))
 
@@ -160,7 +164,7 @@ def test_shared_encoders_are_saved_twice_and_loaded_once(tmp_path):
             class_attention_mask=label["attention_mask"][None],
         ).logits.item()
     # The reference has no bias: the same order and softmax, another sigmoid.
-    bias = backbones.SIMILARITY_BIAS
+    bias = SIMILARITY_BIAS
     assert theirs + bias == pytest.approx(ours[1, 0], abs=2e-5)
 
 
@@ -285,14 +289,47 @@ def test_models_are_loaded_once_and_again_when_they_change(tmp_path):
     assert np.abs(Engine(changed).logits(TEXTS, LABELS) - before).max() > 1e-3
 
 
-def test_loading_leaves_its_surroundings_alone(tmp_path, capfd, recwarn):
+def test_loading_leaves_its_surroundings_alone(tmp_path, capfd, recwarn, monkeypatch):
     folder = Path(encoder_checkpoint(tmp_path / "plain"))
     reference_checkpoint(tmp_path / "gliclass")
     capfd.readouterr()
-    clear_cache()
+    monkeypatch.setattr(loader, "MODELS", ModelCache())
     state = torch.get_rng_state()
     load_model(str(folder))
     load_model(str(tmp_path / "gliclass"))
     assert torch.equal(torch.get_rng_state(), state)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
+
+
+# How much a model was made to read.
+
+
+def long_logits(loaded):
+    with pytest.warns(TruncationWarning):
+        return Engine(loaded).logits(["the lazy dog sees the world " * 80], LABELS)
+
+
+def test_a_sentence_encoder_reads_as_much_after_it_was_saved(tmp_path):
+    loaded = load_model(str(sentence_transformer(tmp_path / "st")))
+    assert loaded.max_length == 64
+    save_checkpoint(tmp_path / "saved", loaded)
+    again = load_model(str(tmp_path / "saved"))
+    assert again.max_length == 64
+    np.testing.assert_array_equal(long_logits(again), long_logits(loaded))
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["max_prompt_length"] == 64
+
+
+def test_mini_reads_as_much_after_it_was_saved(tmp_path):
+    mini = load_model("mini")
+    save_checkpoint(tmp_path, mini)
+    again = load_model(str(tmp_path))
+    assert again.max_length == mini.max_length == 256
+    np.testing.assert_array_equal(long_logits(again), long_logits(mini))
+
+
+def test_what_reads_as_much_as_it_can_does_not_say_so(tmp_path):
+    loaded = load_model(str(encoder_checkpoint(tmp_path / "plain")))
+    save_checkpoint(tmp_path / "saved", loaded)
+    assert "max_prompt_length" not in json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert load_model(str(tmp_path / "saved")).max_length == 512

@@ -15,11 +15,12 @@ from tokenizers import Tokenizer
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 from skgliclass.engine.engine import Engine
 from skgliclass.loading import embedded
-from skgliclass.loading.checkpoints import load_model, save_checkpoint
+from skgliclass.loading.checkpoints import save_checkpoint
 from skgliclass.loading.embedded import build_embedded, pack
-from skgliclass.loading.light import load_light
 from skgliclass.loading.loaded import LoadedModel
+from skgliclass.loading.loader import load_model
 from skgliclass.loading.sources import EMBEDDED_HUB_ID, find_source
+from skgliclass.modeling.bert import Bert
 from skgliclass.pretraining.config import ModelConfig
 from skgliclass.pretraining.initial import initial_model
 
@@ -43,14 +44,14 @@ def test_what_was_packed_comes_back(tmp_path, architecture):
     with torch.no_grad():
         changes = {
             name: 0.02 * torch.randn_like(value)
-            for name, value in start.model.named_parameters()
+            for name, value in start.network.named_parameters()
             if "embeddings" not in name
         }
         trained = {
             name: value + changes.get(name, torch.zeros(()))
-            for name, value in start.model.named_parameters()
+            for name, value in start.network.named_parameters()
         }
-    pack(trained, start.model.config, source, tokenizer_of(source), tmp_path / "packed")
+    pack(trained, start.network.config, source, tokenizer_of(source), tmp_path / "packed")
     tokenizer = tokenizer_of(source)
     model = build_embedded(source, tokenizer, torch.float32, tmp_path / "packed")
     for name, value in model.named_parameters():
@@ -63,13 +64,15 @@ def test_what_was_packed_comes_back(tmp_path, architecture):
         else:
             allowed = change.abs().amax(dim=-1, keepdim=True) / 254 + 1e-7
             assert ((value - trained[name]).abs() <= allowed).all()
-    loaded = LoadedModel(model, tokenizer, tokenizer, True, 64, 64, "packed")
-    start.model.load_state_dict(trained, strict=False)
-    expected, before = logits_of(start), start.model
-    assert before is not model
+    loaded = LoadedModel.of(
+        model, tokenizer, tokenizer, zero_shot=True, name="packed", tokenizer_config={}
+    )
+    start.network.load_state_dict(trained, strict=False)
+    expected = logits_of(start)
+    assert start.network is not model
     np.testing.assert_allclose(logits_of(loaded), expected, atol=0.05)
     with torch.no_grad():
-        for name, value in start.model.named_parameters():
+        for name, value in start.network.named_parameters():
             value.sub_(changes.get(name, torch.zeros(())))
     assert np.abs(logits_of(start) - expected).max() > 0.2
 
@@ -77,11 +80,11 @@ def test_what_was_packed_comes_back(tmp_path, architecture):
 def test_weights_of_another_shape_are_refused(tmp_path):
     source = find_source(str(sentence_transformer(tmp_path / "backbone")))
     start = initial_model(ModelConfig(source.name, "bi-encoder"), 0, "cpu")
-    name = "model.text_projector.linear_1.weight"
+    name = "text_projector.linear_1.weight"
     with pytest.raises(ValueError, match=rf"{name} has the shape \(2, 3\), but"):
         pack(
             {name: torch.zeros(2, 3)},
-            start.model.config,
+            start.network.config,
             source,
             tokenizer_of(source),
             tmp_path / "packed",
@@ -107,7 +110,7 @@ def test_mini_is_the_backbone_with_the_changes():
     stored = changes[f"model.encoder_model.{name}"]
     assert stored.dtype == torch.int8
     expected = base[name] + stored.float() * changes[f"model.encoder_model.{name}.step"]
-    found = load_model("mini").model.state_dict()[f"model.encoder_model.{name}"]
+    found = load_model("mini").network.state_dict()[f"encoder_model.{name}"]
     assert torch.equal(found, expected)
     assert not torch.equal(found, base[name])
 
@@ -119,8 +122,8 @@ def test_the_backbone_alone_is_found_by_its_own_name():
     assert not other.zero_shot
     words = "embeddings.word_embeddings.weight"
     assert torch.equal(
-        raw.model.model.encoder_model.state_dict()[words][:1000],
-        other.model.model.encoder_model.state_dict()[words][:1000],
+        raw.network.encoder_model.state_dict()[words][:1000],
+        other.network.encoder_model.state_dict()[words][:1000],
     )
 
 
@@ -162,43 +165,35 @@ def test_mini_takes_examples_and_reads_them():
     assert (shown - plain)[0, 0] > (shown - plain)[0, 1]
 
 
-# For prediction it is put together without transformers.
-
-
-def load_light_mini(dtype="auto"):
-    return load_light("mini", revision=None, architecture="auto", device="cpu", dtype=dtype)
+# It is put together without transformers.
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_model_without_transformers_is_the_same_to_the_bit(dtype):
-    light, whole = load_light_mini(dtype), load_model("mini", device="cpu", dtype=dtype)
-    assert (
-        dict(light.model.named_parameters()).keys() == dict(whole.model.named_parameters()).keys()
-    )
+def test_mini_is_to_the_bit_what_transformers_makes_of_its_checkpoint(tmp_path, dtype):
+    mini = load_model("mini", device="cpu", dtype=dtype)
+    save_checkpoint(tmp_path, load_model("mini", device="cpu", dtype="float32"))
+    whole = load_model(str(tmp_path), device="cpu", dtype=dtype)
+    names = {name: value.shape for name, value in mini.network.named_parameters()}
+    assert names == {name: value.shape for name, value in whole.network.named_parameters()}
     texts = [*TEXTS, "the lazy dog " * 15, ""]
-    np.testing.assert_array_equal(logits_of(light, texts), logits_of(whole, texts))
-    ids, mask = Engine(light).to_tensors([[101, 2003, 102], [101, 102]])
+    np.testing.assert_array_equal(logits_of(mini, texts), logits_of(whole, texts))
+    ids, mask = Engine(mini).to_tensors([[101, 2003, 102], [101, 102]])
     inputs = {"input_ids": ids, "attention_mask": mask, "class_input_ids": ids}
     with torch.inference_mode():
-        one, other = (m.model(**inputs, class_attention_mask=mask) for m in (light, whole))
+        one, other = (m.network(**inputs, class_attention_mask=mask) for m in (mini, whole))
     assert torch.equal(one.logits, other.logits)
     np.testing.assert_array_equal(
-        Engine(light).text_vectors(texts), Engine(whole).text_vectors(texts)
+        Engine(mini).text_vectors(texts), Engine(whole).text_vectors(texts)
     )
 
 
 @pytest.mark.parametrize(
-    "other",
-    [
-        {"model": EMBEDDED_HUB_ID},
-        {"architecture": "uni-encoder"},
-        {"revision": "main"},
-        {"device": "meta"},
-    ],
+    ("model", "architecture", "is_ours"),
+    [("mini", "auto", True), ("mini", "uni-encoder", False), (EMBEDDED_HUB_ID, "auto", False)],
 )
-def test_what_is_not_the_embedded_model_on_a_cpu_needs_transformers(other):
-    how = {"model": "mini", "revision": None, "architecture": "auto", "device": "auto"}
-    assert load_light(**{**how, "dtype": "auto", **other}) is None
+def test_only_the_embedded_model_itself_has_a_backbone_of_ours(model, architecture, is_ours):
+    network = load_model(model, architecture=architecture).network
+    assert isinstance(network.backbone, Bert) == is_ours
 
 
 def test_a_first_prediction_does_not_import_transformers():
@@ -222,10 +217,7 @@ def test_what_predicted_can_be_fitted_pickled_and_saved(tmp_path):
     clf.fit(texts, y)
     after = clf.predict_proba(texts)
     assert np.abs(after - before).max() > 1e-3
-    # Unpickled, the changes are added to the model without transformers.
-    np.testing.assert_allclose(
-        pickle.loads(pickle.dumps(clf)).predict_proba(texts), after, atol=1e-5
-    )
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(texts), after)
     clf.save_pretrained(tmp_path / "saved")
     again = GLiClassClassifier.from_pretrained(tmp_path / "saved")
     np.testing.assert_allclose(again.predict_proba(texts), after, atol=1e-5)

@@ -20,9 +20,9 @@ from tiny import (
 from transformers import AutoConfig, AutoTokenizer
 
 from skgliclass import GLiClassModel
-from skgliclass.loading.checkpoints import load_model, save_checkpoint
+from skgliclass.loading.checkpoints import save_checkpoint
+from skgliclass.loading.loader import load_model
 from skgliclass.modeling.losses import contrastive_loss
-from skgliclass.training.trainable import is_head
 from skgliclass.training.tuned_weights import TunedWeights
 
 TOLERANCE = 1e-5
@@ -58,7 +58,7 @@ KINDS = {
 def build(folder, kind="bert", **fields):
     """Give the reference's model and ours, read from the reference's checkpoint."""
     reference, _ = reference_checkpoint(folder, kind, **fields)
-    return reference, load_model(str(folder)).model
+    return reference, GLiClassModel.from_pretrained(folder)
 
 
 def assert_parity(reference, ours, rows, **kwargs):
@@ -192,15 +192,15 @@ def test_labels_have_their_own_tokenizer(tmp_path, architecture):
     )
     loaded = load_model(str(tmp_path / "written"))
     expected = AutoTokenizer.from_pretrained(labels)("world news").input_ids
-    assert loaded.label_tokenizer.encode("world news").ids == expected
-    assert loaded.tokenizer.encode("world news").ids == tokenizer("world news").input_ids
+    assert loaded.raw_label_tokenizer.encode("world news").ids == expected
+    assert loaded.raw_text_tokenizer.encode("world news").ids == tokenizer("world news").input_ids
     assert expected != tokenizer("world news").input_ids
     assert (loaded.position_limit, loaded.label_position_limit) == (512, 512)
 
     save_checkpoint(tmp_path / "saved", loaded)
     shutil.rmtree(labels)
     again = load_model(str(tmp_path / "saved"))
-    assert again.label_tokenizer.encode("world news").ids == expected
+    assert again.raw_label_tokenizer.encode("world news").ids == expected
 
 
 def test_label_tokenizer_of_another_model_is_refused(tmp_path):
@@ -225,7 +225,7 @@ def test_one_tokenizer_where_both_encoders_are_one_model(tmp_path):
     fields = json.loads(path.read_text()) | {"encoder_model_name": "somebody/labels"}
     path.write_text(json.dumps(fields))
     loaded = load_model(str(tmp_path))
-    assert loaded.label_tokenizer is loaded.tokenizer
+    assert loaded.raw_label_tokenizer is loaded.raw_text_tokenizer
 
 
 @pytest.mark.parametrize("architecture", ["bi-encoder", "bi-encoder-fused"])
@@ -306,19 +306,17 @@ def test_new_word_embeddings_are_saved_wherever_they_are_shared(tmp_path, kind):
     backbone, fields = KINDS[kind]
     reference_checkpoint(tmp_path / "written", backbone, **fields)
     loaded = load_model(str(tmp_path / "written"))
-    name = "model.encoder_decoder_model.shared.weight"
-    before = loaded.model.state_dict()[name].clone()
+    name = "encoder_decoder_model.shared.weight"
+    before = loaded.network.state_dict()[name].clone()
     tuned = TunedWeights({name: before * 1.5}).apply(loaded)
-    rows = random_rows(loaded.model.config)
-    expected = scores(tuned.model, rows)
-    assert largest_difference(scores(loaded.model, rows), expected) > 1e-3
+    rows = random_rows(loaded.network.config)
+    expected = scores(tuned.network, rows)
+    assert largest_difference(scores(loaded.network, rows), expected) > 1e-3
     save_checkpoint(tmp_path / "model", tuned)
-    save_checkpoint(tmp_path / "weights", loaded, {name: before * 1.5})
-    for folder in ("model", "weights"):
-        again = GLiClassModel.from_pretrained(tmp_path / folder)
-        assert largest_difference(scores(again, rows), expected) < TOLERANCE
-        reference = ReferenceModel.from_pretrained(tmp_path / folder).eval()
-        assert largest_difference(reference_scores(reference, rows), expected) < TOLERANCE
+    again = GLiClassModel.from_pretrained(tmp_path / "model")
+    assert largest_difference(scores(again, rows), expected) < TOLERANCE
+    reference = ReferenceModel.from_pretrained(tmp_path / "model").eval()
+    assert largest_difference(reference_scores(reference, rows), expected) < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -329,7 +327,11 @@ def test_heads_are_told_from_backbones(tmp_path, kind):
     if hasattr(ours.model, "label_encoder"):
         encoders.append(ours.model.label_encoder)
     frozen = {id(p) for encoder in encoders for p in encoder.parameters()}
-    heads = {id(p) for name, p in ours.named_parameters() if is_head(name)}
+    heads = {
+        id(p)
+        for name, p in ours.named_parameters()
+        if ours.model.is_head(name.removeprefix("model."))
+    }
     assert not heads & frozen
     assert heads | frozen == {id(p) for p in ours.parameters()}
 
@@ -346,9 +348,9 @@ def test_frozen_features_train_the_heads_after_them(tmp_path, kind):
     logits = ours.model.score(features).logits
     torch.testing.assert_close(logits, expected)
     logits.sum().backward()
-    trained = {name for name, p in ours.named_parameters() if p.grad is not None}
+    trained = {name for name, p in ours.model.named_parameters() if p.grad is not None}
     assert trained
-    assert all(is_head(name) for name in trained)
+    assert all(ours.model.is_head(name) for name in trained)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -531,16 +533,16 @@ def test_new_models_around_plain_backbones(tmp_path, kind, architecture):
     folder = encoder_checkpoint(tmp_path / "plain", kind)
     loaded = load_model(str(folder), architecture=architecture)
     assert not loaded.zero_shot
-    config = loaded.model.config
+    config = loaded.network.config
     assert config.architecture_type == architecture
     if architecture == "bi-encoder":
         config.class_token_index = 100  # it has no markers; the rows only need some number
     rows = random_rows(config, same_length=True)
-    before = scores(loaded.model, rows)
+    before = scores(loaded.network, rows)
     assert np.ptp(np.concatenate(before)) > 1e-4
     state = torch.get_rng_state()
     save_checkpoint(tmp_path / "saved", loaded)
-    again = load_model(str(tmp_path / "saved")).model
+    again = load_model(str(tmp_path / "saved")).network
     assert torch.equal(torch.get_rng_state(), state)
     again.config.class_token_index = config.class_token_index
     assert largest_difference(scores(again, rows), before) < 1e-6

@@ -7,19 +7,20 @@ from rows import batch, largest_difference, pad, random_rows, reference_scores, 
 from tiny import encoder_checkpoint, reference_checkpoint
 
 from skgliclass import GLiClassModel
-from skgliclass.loading.checkpoints import load_model
-from skgliclass.modeling.decoder_kv import CAUSAL_BACKBONES
+from skgliclass.loading.loader import load_model
+from skgliclass.modeling.encoders import CAUSAL_BACKBONES
 
 TOLERANCE = 1e-5
 
 
 def build(folder, kind="qwen3", **fields):
     reference, _ = reference_checkpoint(folder, kind, architecture_type="decoder-kv", **fields)
-    return reference, load_model(str(folder)).model
+    return reference, GLiClassModel.from_pretrained(folder)
 
 
 def new_model(folder, kind):
-    return load_model(str(encoder_checkpoint(folder, kind)), architecture="decoder-kv").model
+    loaded = load_model(str(encoder_checkpoint(folder, kind)), architecture="decoder-kv")
+    return GLiClassModel.around(loaded.network)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "qwen3_5_text"])

@@ -18,7 +18,7 @@ from skgliclass import GLiClassClassifier
 from skgliclass.__main__ import main
 from skgliclass.datasets import Example, write_examples
 from skgliclass.engine.engine import Engine
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.loading.sources import EMBEDDED_HUB_ID
 from skgliclass.modeling.losses import focal_loss, mixed_loss
 from skgliclass.pretraining.augment import Augmenter
@@ -417,7 +417,7 @@ def test_every_wording_in_the_package_belongs_to_one_label(tmp_path):
 
 def test_the_first_logits_are_scaled_cosines(config, backbone):
     engine = Engine(initial_model(config.model, 0))
-    loaded = engine.loaded.model
+    loaded = engine.loaded.network
     prompt = engine.composer().compose(engine.label_ids(["joy"]), engine.text_ids(["fox"])[0])
     with torch.no_grad():
         ids, mask = engine.to_tensors([prompt["input_ids"]])
@@ -432,11 +432,11 @@ def test_the_first_logits_are_scaled_cosines(config, backbone):
 @pytest.mark.parametrize("kind", ["label", "separator"])
 def test_markers_start_from_the_embedding_that_is_asked_for(config, kind):
     loaded = initial_model(replace(config.model, markers=kind), 0)
-    words = loaded.model.get_input_embeddings().weight.detach()
-    ids = {"label": loaded.tokenizer.encode("label", add_special_tokens=False).ids}
-    ids["separator"] = [loaded.tokenizer.token_to_id("[SEP]")]
+    words = loaded.network.backbone.get_input_embeddings().weight.detach()
+    ids = {"label": loaded.raw_text_tokenizer.encode("label", add_special_tokens=False).ids}
+    ids["separator"] = [loaded.raw_text_tokenizer.token_to_id("[SEP]")]
     expected = words[ids[kind]].mean(dim=0)
-    for index in (loaded.model.config.class_token_index, loaded.model.config.text_token_index):
+    for index in (loaded.network.config.class_token_index, loaded.network.config.text_token_index):
         torch.testing.assert_close(words[index], expected)
 
 
@@ -513,8 +513,8 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_p
     expected, found = weights_of(whole), weights_of(parts)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    start = initial_model(config.model, 0).model.state_dict()
-    assert any(not torch.equal(expected[name], start[name]) for name in expected)
+    start = initial_model(config.model, 0).network.state_dict()
+    assert any(not torch.equal(expected[f"model.{name}"], value) for name, value in start.items())
 
     def without_speed(entries):
         return [{k: v for k, v in e.items() if "second" not in k} for e in entries]
@@ -576,10 +576,10 @@ def test_a_bi_encoder_trains_too_and_can_be_shown_examples(config, data, tmp_pat
     entry = log_of(tmp_path / "run")[1]
     assert entry["tokens_per_second"] > entry["rows_per_second"]
     folder = str(tmp_path / "run" / "model")
-    words = "model.encoder_model.embeddings.word_embeddings.weight"
-    start = initial_model(config.model, 0).model.state_dict()[words]
-    changed = (weights_of(tmp_path / "run")[words] != start).any(dim=1)
-    marker = load_model(folder).model.config.example_token_index
+    words = "encoder_model.embeddings.word_embeddings.weight"
+    start = initial_model(config.model, 0).network.state_dict()[words]
+    changed = (weights_of(tmp_path / "run")[f"model.{words}"] != start).any(dim=1)
+    marker = load_model(folder).network.config.example_token_index
     assert changed[marker]
     classifier = GLiClassClassifier(folder, list(MOODS), n_retrieved=2, max_epochs=0)
     texts = [f"{words} {i}" for words in MOODS.values() for i in range(3)]
@@ -594,16 +594,16 @@ def test_a_trained_model_is_trained_further(config, data, tmp_path, architecture
     pretrain(first, data, tmp_path / "first")
     folder = str(tmp_path / "first" / "model")
     further = replace(config, model=ModelConfig(folder, architecture, max_length=64))
-    start = initial_model(further.model, 0).model.state_dict()
+    start = initial_model(further.model, 0).network.state_dict()
     trained = weights_of(tmp_path / "first")
-    assert all(torch.equal(value, trained[name]) for name, value in start.items())
+    assert all(torch.equal(value, trained[f"model.{name}"]) for name, value in start.items())
     pretrain(further, data, tmp_path / "second")
-    second = load_model(str(tmp_path / "second" / "model")).model
-    changed = "model.encoder_model.encoder.layer.0.attention.self.query.weight"
+    second = load_model(str(tmp_path / "second" / "model")).network
+    changed = "encoder_model.encoder.layer.0.attention.self.query.weight"
     assert not torch.equal(second.state_dict()[changed], start[changed])
     assert second.config.architecture_type == architecture
     # What it was before is the teacher, and is still there.
-    again = load_model(folder).model.state_dict()
+    again = load_model(folder).network.state_dict()
     assert all(torch.equal(again[name], value) for name, value in start.items())
 
 
@@ -612,8 +612,9 @@ def test_layers_alone_can_be_trained(config, data, tmp_path, architecture):
     config = with_fields(config, "model", architecture=architecture)
     config = with_fields(config, "training", trainable="layers")
     pretrain(config, data, tmp_path / "run")
-    before, after = initial_model(config.model, 0).model.state_dict(), weights_of(tmp_path / "run")
-    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    before = initial_model(config.model, 0).network.state_dict()
+    after = weights_of(tmp_path / "run")
+    same = {name for name, value in before.items() if torch.equal(value, after[f"model.{name}"])}
     tables = {name for name in before if name.endswith("embeddings.weight")}
     projector = {name for name in before if "biencoder_projector" in name}
     assert tables

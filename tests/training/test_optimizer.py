@@ -4,7 +4,7 @@ import torch
 from tiny import encoder_checkpoint
 
 from skgliclass.engine.engine import Engine
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.training import loop as training
 from skgliclass.training.data import LabelledRows, make_training_set
 from skgliclass.training.loop import TrainingOptions, train
@@ -128,8 +128,8 @@ def test_training_keeps_the_vectors_of_words_that_no_text_has(tmp_path, monkeypa
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=0, atol=2e-5)
     (name,) = (n for n in found[0] if n.endswith("word_embeddings.weight"))
-    before = dict(engine.loaded.model.named_parameters())[name]
-    vocabulary = engine.loaded.tokenizer.get_vocab()
+    before = dict(engine.loaded.network.named_parameters())[name]
+    vocabulary = engine.loaded.raw_text_tokenizer.get_vocab()
     for result in found:
         assert torch.equal(result[name][vocabulary["music"]], before[vocabulary["music"]])
         assert not torch.equal(result[name][vocabulary["fox"]], before[vocabulary["fox"]])

@@ -8,7 +8,7 @@ from tiny import joined_pieces, reference_checkpoint
 from skgliclass.engine.border import Border
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.training.data import LabelledRows, make_training_set
 from skgliclass.training.loop import make_steps
 from skgliclass.training.options import TrainingOptions

@@ -6,7 +6,7 @@ import torch
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass.engine.engine import Engine
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.training.data import LabelledRows, choose_labels, make_training_set
 from skgliclass.training.loop import (
     NonFiniteLossError,
@@ -94,14 +94,14 @@ def test_results_repeat_exactly_and_depend_on_the_seed(engine):
 
 
 def test_surroundings_are_left_alone(engine):
-    before = {name: value.clone() for name, value in engine.loaded.model.state_dict().items()}
+    before = {name: value.clone() for name, value in engine.loaded.network.state_dict().items()}
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     run(engine, max_epochs=1)
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
-    for name, value in engine.loaded.model.state_dict().items():
+    for name, value in engine.loaded.network.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert not engine.loaded.model.training
+    assert not engine.loaded.network.training
 
 
 def gradients(engine, max_batch_tokens, multi_label):

@@ -12,7 +12,7 @@ from tiny import encoder_checkpoint, reference_checkpoint
 
 from skgliclass.engine.batching import group_by_length
 from skgliclass.engine.engine import Engine
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.modeling.uni_encoder import UniEncoder
 from skgliclass.prompts.examples import PromptExample
 from skgliclass.training.data import LabelledRows, make_training_set
@@ -115,7 +115,7 @@ def test_a_frozen_backbone_runs_once_over_each_text(uni, monkeypatch):
 def test_a_frozen_backbone_gives_what_the_whole_model_gives(uni):
     data = data_for(uni)
     rng = np.random.default_rng(0)
-    model = uni.loaded.model
+    model = uni.loaded.network
     frozen = make_steps(uni, data, options(trainable="head"), rng)
     whole = make_steps(uni, data, options(shuffle_labels=False), rng)
     model.eval()
@@ -132,7 +132,7 @@ def test_a_frozen_backbone_gives_what_the_whole_model_gives(uni):
 
 
 def test_examples_are_shown_whole_or_not_at_all(uni):
-    marker = uni.loaded.text_pieces.marker_id("<<EXAMPLE>>")
+    marker = uni.loaded.text_tokenizer.marker_id("<<EXAMPLE>>")
     short, long = PromptExample("fox dog", ["sport"]), PromptExample("dog " * 2000, ["sport"])
     data = data_for(uni, 6, examples=[[short, long, short]] * 6)
     steps = make_steps(uni, data, options(), np.random.default_rng(0))
@@ -162,7 +162,7 @@ def _one_of_two(rank, folder, path, port):
 
 def _trained(folder):
     engine = Engine(load_model(str(folder)))
-    model = engine.loaded.model
+    model = engine.loaded.network
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from skgliclass.modeling import lean
+from skgliclass.modeling import passes
+from skgliclass.modeling.bert import Bert
+from skgliclass.modeling.passes import FAST_PASSES, run_encoder
 
 SIZES = {
     "vocab_size": 50,
@@ -41,29 +44,34 @@ def sequences(*lengths):
 
 
 @pytest.fixture
-def lean_passes(monkeypatch):
-    passes = []
-    real = lean.lean_forward
-    monkeypatch.setattr(lean, "lean_forward", lambda *a: passes.append(a) or real(*a))
-    return passes
+def fast_passes(monkeypatch):
+    """Count how often a fast pass of transformers' encoders is taken."""
+    taken = []
+
+    def counted(fast):
+        return replace(fast, run=lambda *a: taken.append(a) or fast.run(*a))
+
+    counting = {name: counted(fast) for name, fast in FAST_PASSES.items()}
+    monkeypatch.setattr(passes, "FAST_PASSES", counting)
+    return taken
 
 
 @pytest.mark.parametrize("lengths", [(7, 7), (9, 4, 1), (1,)])
 @pytest.mark.parametrize("config_class", [BertConfig, RobertaConfig, XLMRobertaConfig])
-def test_the_lean_pass_gives_the_token_vectors_of_transformers(config_class, lengths, lean_passes):
+def test_the_fast_pass_gives_the_token_vectors_of_transformers(config_class, lengths, fast_passes):
     encoder = make_encoder(config_class)
     before = copy.deepcopy(encoder.state_dict())
     ids, mask = sequences(*lengths)
     with torch.no_grad():
         expected = encoder(input_ids=ids, attention_mask=mask)[0]
     with torch.inference_mode():
-        got = lean.run_encoder(encoder, ids, mask)
-    assert len(lean_passes) == 1
+        got = run_encoder(encoder, ids, mask)
+    assert len(fast_passes) == 1
     torch.testing.assert_close(got[mask.bool()], expected[mask.bool()], rtol=0, atol=2e-6)
     assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
 
 
-def test_positions_that_nobody_reads_change_no_other(lean_passes):
+def test_positions_that_nobody_reads_change_no_other(fast_passes):
     encoder = make_encoder()
     ids, mask = sequences(9, 4, 1)
     read = torch.zeros_like(mask)
@@ -72,8 +80,8 @@ def test_positions_that_nobody_reads_change_no_other(lean_passes):
     with torch.no_grad():
         expected = encoder(input_ids=ids, attention_mask=mask)[0]
     with torch.inference_mode():
-        got = lean.run_encoder(encoder, ids, mask, read)
-    assert len(lean_passes) == 1
+        got = run_encoder(encoder, ids, mask, read)
+    assert len(fast_passes) == 1
     chosen = read.bool()
     torch.testing.assert_close(got[chosen], expected[chosen], rtol=0, atol=2e-6)
     # The row that reads nothing gets one position all the same, as every row has three.
@@ -84,7 +92,7 @@ def test_a_backbone_without_layers_gives_its_embeddings():
     encoder = make_encoder(num_hidden_layers=0)
     ids, mask = sequences(3, 2)
     with torch.inference_mode():
-        got = lean.run_encoder(encoder, ids, mask, mask)
+        got = run_encoder(encoder, ids, mask, mask)
         expected = encoder(input_ids=ids, attention_mask=mask)[0]
     torch.testing.assert_close(got, expected)
 
@@ -95,7 +103,7 @@ def test_reduced_precision_stays_close():
     with torch.no_grad():
         expected = encoder(input_ids=ids, attention_mask=mask)[0]
     with torch.inference_mode():
-        got = lean.run_encoder(encoder, ids, mask)
+        got = run_encoder(encoder, ids, mask)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got[mask.bool()], expected[mask.bool()], rtol=0, atol=0.1)
 
@@ -123,24 +131,94 @@ def with_an_adapter():
 
 
 @pytest.mark.parametrize("make", [with_other_activation, with_other_attention, with_an_adapter])
-def test_other_encoders_run_as_they_are(make, lean_passes):
+def test_other_encoders_run_as_they_are(make, fast_passes):
     encoder = make()
     ids, mask = sequences(9, 4)
     with torch.inference_mode():
-        got = lean.run_encoder(encoder, ids, mask)
+        got = run_encoder(encoder, ids, mask)
         expected = encoder(input_ids=ids, attention_mask=mask)[0]
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
-    assert not lean_passes
+    assert not fast_passes
 
 
-def test_gradients_and_dropout_are_as_in_transformers(lean_passes):
+def test_gradients_and_dropout_of_transformers_are_left_to_it(fast_passes):
     encoder = make_encoder(hidden_dropout_prob=0.5).train()
     ids, mask = sequences(9, 4)
     torch.manual_seed(1)
     expected = encoder(input_ids=ids, attention_mask=mask)[0]
     torch.manual_seed(1)
-    got = lean.run_encoder(encoder, ids, mask)
+    got = run_encoder(encoder, ids, mask)
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
     got.sum().backward()
     assert encoder.encoder.layer[0].attention.self.query.weight.grad is not None
-    assert not lean_passes
+    assert not fast_passes
+
+
+# Our own BERT.
+
+
+def twins(**fields):
+    """A BERT of transformers and ours with the same weights."""
+    theirs = make_encoder(pad_token_id=1, **fields)
+    ours = Bert(theirs.config)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours.requires_grad_(True).eval()
+
+
+def gradients(encoder, vectors):
+    vectors.square().sum().backward()
+    return {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("lengths", [(7, 7), (9, 4, 1)])
+def test_our_bert_trains_as_that_of_transformers(dropout, lengths):
+    theirs, ours = twins(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    ids, mask = sequences(*lengths)
+    torch.manual_seed(1)
+    expected = theirs.train()(input_ids=ids, attention_mask=mask)[0] * mask[..., None]
+    torch.manual_seed(1)
+    got = run_encoder(ours.train(), ids, mask) * mask[..., None]
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+    found, wanted = gradients(ours, got), gradients(theirs, expected)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    _, ours = twins(hidden_dropout_prob=0.3)
+    ids, mask = sequences(9, 4)
+    other = copy.deepcopy(ours)
+    other.gradient_checkpointing_enable()
+    results = []
+    for encoder in (ours.train(), other.train()):
+        torch.manual_seed(1)
+        results.append(gradients(encoder, run_encoder(encoder, ids, mask)))
+    for name, gradient in results[0].items():
+        torch.testing.assert_close(results[1][name], gradient, rtol=0, atol=1e-6, msg=name)
+
+
+def test_our_bert_keeps_gradients_of_what_is_read():
+    _, ours = twins()
+    ids, mask = sequences(9, 4)
+    read = torch.zeros_like(mask)
+    read[:, 0] = 1
+    found = gradients(ours, run_encoder(ours, ids, mask, read)[:, 0])
+    ours.zero_grad()
+    wanted = gradients(ours, run_encoder(ours, ids, mask)[:, 0])
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_our_bert_predicts_to_the_bit_as_a_fast_pass_of_transformers_bert(fast_passes):
+    theirs, ours = twins()
+    ids, mask = sequences(9, 4, 1)
+    with torch.inference_mode():
+        assert torch.equal(run_encoder(ours, ids, mask), run_encoder(theirs, ids, mask))
+    assert len(fast_passes) == 1
+
+
+def test_our_bert_refuses_another_activation():
+    with pytest.raises(ValueError, match="hidden_act='relu'"):
+        Bert(make_encoder(hidden_act="relu").config)

@@ -1,0 +1,113 @@
+"""What a process keeps: its loaded models, and what is prepared for them."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock, RLock
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class RecentlyUsed(Generic[T]):
+    """Keeps the few values that were asked for last; safe to use from several threads.
+
+    Parameters
+    ----------
+    n_kept : int, default=16
+        How many.
+    """
+
+    def __init__(self, n_kept: int = 16) -> None:
+        self._n_kept = n_kept
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+        # Making a value may ask for another.
+        self._lock = RLock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Give the value of a key, made now where it is not kept."""
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+                if len(self._values) > self._n_kept:
+                    self._values.popitem(last=False)
+            self._values.move_to_end(key)
+            return self._values[key]
+
+
+class ModelCache(Generic[T]):
+    """Keeps loaded models; safe to use from several threads.
+
+    A model stays as long as an object lives that used it last in one of its roles. Besides, the
+    models used last stay up to a number.
+
+    Parameters
+    ----------
+    n_kept : int, default=4
+        From how many models on those that nobody uses are dropped.
+    """
+
+    def __init__(self, n_kept: int = 4) -> None:
+        self._n_kept = n_kept
+        self._models: OrderedDict[Hashable, T] = OrderedDict()
+        # By identity: users may compare equal, and may be unhashable.
+        self._used: dict[tuple[int, str], tuple[weakref.ref[Any], Hashable]] = {}
+        self._lock = Lock()
+        # Loading sets what is global in transformers and torch, so it happens one at a time; who
+        # asks for a model that is here does not wait for it.
+        self._loading = Lock()
+
+    def get(
+        self, key: Hashable, load: Callable[[], T], user: object | None = None, role: str = ""
+    ) -> T:
+        """Give the model of a key, loaded now where it is not kept.
+
+        Parameters
+        ----------
+        key : hashable
+            Two models with equal keys are the same.
+        load : callable
+            Loads it.
+        user : object, optional
+            For whom; held weakly.
+        role : str
+            What the user needs it for, as one may use several models.
+        """
+        model = self._find(key, user, role)
+        if model is not None:
+            return model
+        with self._loading:
+            model = self._find(key, user, role)
+            if model is None:
+                model = load()
+                self._put(key, model, user, role)
+        return model
+
+    def _find(self, key: Hashable, user: object | None, role: str) -> T | None:
+        with self._lock:
+            model = self._models.get(key)
+            if model is not None:
+                self._models.move_to_end(key)
+                self._note(key, user, role)
+            return model
+
+    def _put(self, key: Hashable, model: T, user: object | None, role: str) -> None:
+        with self._lock:
+            self._models[key] = model
+            self._note(key, user, role)
+            self._used = {k: entry for k, entry in self._used.items() if entry[0]() is not None}
+            in_use = {key, *(used for _, used in self._used.values())}
+            for other in [k for k in self._models if k not in in_use]:
+                if len(self._models) <= self._n_kept:
+                    break
+                del self._models[other]
+
+    def _note(self, key: Hashable, user: object | None, role: str) -> None:
+        if user is None:
+            return
+        entry = self._used.get((id(user), role))
+        # A new object may have the number of one that is gone, and then a reference of its own.
+        if entry is None or entry[0]() is not user or entry[1] != key:
+            self._used[id(user), role] = weakref.ref(user), key

@@ -1,0 +1,101 @@
+"""The one way from a model's name to the model, which a process loads once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from safetensors import SafetensorError
+
+from ..modeling.fields import MODEL_TYPE
+from .cache import ModelCache
+from .embedded import embedded_architecture, load_embedded
+from .loaded import LoadedModel, resolve_device, resolve_dtype
+from .sources import EMBEDDED, Source, check_weights, locate
+
+MODELS: ModelCache[LoadedModel] = ModelCache()
+"""The models that this process has loaded."""
+
+
+def load_model(
+    model: str,
+    *,
+    revision: str | None = None,
+    architecture: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    user: object | None = None,
+    role: str = "model",
+) -> LoadedModel:
+    """Load a model, or give the one that this process has loaded before.
+
+    Parameters
+    ----------
+    model : str
+        ``"mini"``, a folder, or a hub id: of a GLiClass checkpoint, a sentence-transformers model
+        or a plain encoder. A folder whose files changed is loaded again; a hub repository is
+        looked up once a process.
+    revision : str, optional
+        The branch, tag or commit of a hub repository.
+    architecture : str, default="auto"
+        How a new GLiClass is built, one of ``SUPPORTED_ARCHITECTURES``; a checkpoint has its own.
+    device : str, default="auto"
+        ``"auto"`` takes a GPU where there is one.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        ``"auto"`` is float32 on a CPU and bfloat16 on a GPU that has it.
+    user : object, optional
+        For whom. The model stays in memory at least as long as the last user lives, or until it
+        asks for another model in the same role.
+    role : str, default="model"
+        What the user needs it for.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    OSError
+        If the model cannot be found.
+    ValueError
+        If its files are damaged, incomplete, unsafe or not supported.
+    """
+    torch_device = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, torch_device)
+    source = locate(model, revision)
+    embedded = model == EMBEDDED
+    key = (source, source.fingerprint(), embedded, architecture, torch_device, torch_dtype)
+    return MODELS.get(
+        key, lambda: _load(source, architecture, torch_device, torch_dtype, embedded), user, role
+    )
+
+
+def _load(
+    source: Source, architecture: str, device: torch.device, dtype: torch.dtype, embedded: bool
+) -> LoadedModel:
+    check_weights(source)
+    config = source.read_json("config.json") or {}
+    # Building modules draws random numbers before the weights replace them.
+    with torch.random.fork_rng(devices=[]), _clear_errors(source):
+        # Imported where they are needed: the embedded model does not wait for transformers.
+        if config.get("model_type") == MODEL_TYPE:
+            from .checkpoints import load_checkpoint
+
+            return load_checkpoint(source, architecture, device, dtype)
+        if embedded and architecture in ("auto", embedded_architecture()):
+            return load_embedded(source, device, dtype)
+        from .backbones import load_backbone
+
+        return load_backbone(source, architecture, device, dtype)
+
+
+@contextmanager
+def _clear_errors(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights of model={source.name!r} in {source.folder} are damaged ({error}). "
+            "Download or save the checkpoint again."
+        ) from error

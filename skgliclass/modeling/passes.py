@@ -1,0 +1,88 @@
+"""The one way from token ids to a backbone's token vectors: a fast pass where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .bert import Bert, bert_forward, has_plain_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class FastPass:
+    """How backbones of one class are run for inference on a CPU.
+
+    Attributes
+    ----------
+    suits : callable
+        Tells whether a backbone of the class computes just what `run` does.
+    run : callable
+        Takes the backbone and the other arguments of :func:`run_encoder`.
+    """
+
+    suits: Callable[[Any], bool]
+    run: Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
+
+
+_LIKE_BERT = FastPass(has_plain_layers, bert_forward)
+
+FAST_PASSES: dict[str, FastPass] = {
+    "transformers.models.bert.modeling_bert.BertModel": _LIKE_BERT,
+    "transformers.models.roberta.modeling_roberta.RobertaModel": _LIKE_BERT,
+    "transformers.models.xlm_roberta.modeling_xlm_roberta.XLMRobertaModel": _LIKE_BERT,
+}
+"""By the full name of the class, so that nobody waits for transformers who does not use it."""
+
+
+def run_encoder(
+    encoder: PreTrainedModel | Bert,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    read: Tensor | None = None,
+) -> Tensor:
+    """Give the token vectors of a backbone's last layer.
+
+    Parameters
+    ----------
+    encoder : Bert or PreTrainedModel
+        The backbone.
+    input_ids, attention_mask : Tensor of shape (batch, length)
+        Sequences, padded on the right.
+    read : Tensor of shape (batch, length), optional
+        Nonzero at the positions whose vectors will be looked at; by default all that are no
+        padding. The last layer then need not compute the others.
+
+    Returns
+    -------
+    Tensor of shape (batch, length, width)
+        In inference mode on a CPU, a backbone with a fast pass goes through the module's own
+        weights in the same order, but in place and without what serves training only. Vectors at
+        padded positions, and at those that will not be looked at, have no meaning.
+    """
+    if isinstance(encoder, Bert):
+        vectors: Tensor = encoder(input_ids, attention_mask, read)
+        return vectors
+    fast = _fast_pass(encoder, input_ids)
+    if fast is not None:
+        return fast.run(encoder, input_ids, attention_mask, read)
+    hidden: Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+    return hidden
+
+
+def _fast_pass(encoder: Any, input_ids: Tensor) -> FastPass | None:
+    # Asked first: what is traced does not know the inference mode.
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return None
+    # On a GPU transformers' own attention kernels are as good.
+    if input_ids.device.type != "cpu":
+        return None
+    # By its exact class: a subclass may do anything.
+    fast = FAST_PASSES.get(f"{type(encoder).__module__}.{type(encoder).__name__}")
+    return fast if fast is not None and fast.suits(encoder) else None

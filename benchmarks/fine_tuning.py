@@ -71,7 +71,8 @@ def train_ours(folder: Path, rows: list[dict], args: argparse.Namespace) -> tupl
     from skgliclass.loading.checkpoints import save_checkpoint
     from skgliclass.loading.loader import load_model
     from skgliclass.training.data import LabelledRows, make_training_set
-    from skgliclass.training.loop import TrainingOptions, train
+    from skgliclass.training.loop import train
+    from skgliclass.training.options import TrainingOptions
 
     engine = Engine(load_model(str(folder), dtype="float32"))
     labels = sorted({label for row in rows for label in row["all_labels"]})

@@ -173,18 +173,19 @@ def count_operations(folder: Path, texts: list[str], labels: list[str]) -> float
     Matrix products and attention of every layer for every token; of a uni-encoder's last layer only
     what the pooled tokens need.
     """
+    from skgliclass.prompts.tokens import count_tokens
+
     engine = make_engine(folder)
     config = engine.loaded.network.config.encoder_config
-    beside = 2
-    if not engine.encodes_labels_apart:
-        beside += 1 + sum(map(len, engine.label_ids(labels)))
-    own = np.asarray([len(ids) for ids in engine.text_ids(texts)])
-    lengths = np.minimum(own + beside, engine.max_length).astype(float)
+    composer, apart = engine.composer, engine.loaded.network.encodes_labels_apart
+    beside = composer.frame_length + int(count_tokens(composer.encode_labels(labels)).sum())
+    of_texts = count_tokens(composer.encode_texts(texts))
+    lengths = np.minimum(of_texts + beside, engine.max_length).astype(float)
     width, inner = config.hidden_size, config.intermediate_size
     keys_and_values = 4 * width**2 * lengths
     # A query, what becomes of what it reads, and the reading.
     of_query = 2 * (2 * width**2 + 2 * width * inner) + 4 * lengths * width
-    in_last = lengths if engine.encodes_labels_apart else 1 + len(labels)
+    in_last = lengths if apart else 1 + len(labels)
     queries = (config.num_hidden_layers - 1) * lengths + in_last
     return float((config.num_hidden_layers * keys_and_values + queries * of_query).sum())
 

@@ -59,7 +59,7 @@ def main() -> None:
 
     texts = read_texts(args.data / "eval" / f"{args.set}.jsonl.gz", args.texts)
     engine = Engine(load_model(args.model))
-    if not engine.encodes_labels_apart:
+    if not engine.loaded.network.encodes_labels_apart:
         parser.error(f"{args.model} is no bi-encoder")
     label_sets = {n: label_texts(n) for n in args.labels}
     for labels in label_sets.values():

@@ -44,18 +44,18 @@ Runtime = Callable[[Batch], np.ndarray]
 def micro_batches(engine: Any, texts: list[str], labels: list[str]) -> list[Batch]:
     """Give the padded prompts that the engine runs, and where their labels are."""
     batches: list[Batch] = []
-    to_inputs = engine.to_inputs
+    to_inputs = engine.border.inputs
 
     def record(prompts: Any) -> dict[str, torch.Tensor]:
         inputs = to_inputs(prompts)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        places = ids.eq(engine.composer().label_id).nonzero()[:, 1]
+        places = ids.eq(engine.composer.label_id).nonzero()[:, 1]
         batches.append([ids, mask, places.view(len(ids), len(labels))])
         return inputs
 
-    engine.to_inputs, engine.n_jobs = record, 1
+    engine.border.inputs, engine.n_jobs = record, 1
     engine.logits(texts, labels)
-    del engine.to_inputs
+    del engine.border.inputs
     return batches
 
 

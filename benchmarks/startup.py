@@ -51,15 +51,14 @@ def latencies(text: str, n_calls: int) -> dict[str, list[float]]:
     classifier.predict_proba([text])
     engine = classifier._engine()
     model = engine.loaded.network
-    ids = [engine.text_ids([text])[0][: engine.max_length - 2]]
-    prompt = [[*engine.text_tokenizer.prefix, *ids[0], *engine.text_tokenizer.suffix]]
-    input_ids, mask = engine.to_tensors(prompt)
-    labels = tuple(LABELS)
-    vectors = engine.encoded_labels(labels)
+    composer, labels = engine.composer, tuple(LABELS)
+    (ids,) = composer.encode_texts([text])
+    inputs = engine.border.inputs([composer.compose([], ids[: composer.text_room(0)])])
+    vectors = torch.from_numpy(engine.label_vectors(labels))
 
     @torch.inference_mode()
     def bare() -> Any:
-        return model(input_ids, mask, label_vectors=vectors).logits
+        return model(**inputs, label_vectors=vectors).logits
 
     calls = {
         "forward pass": bare,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -170,6 +171,15 @@ class CrossAttentionScorer(nn.Module):
         return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
 
+POOLED_SCORERS: dict[str, Callable[[int], nn.Module]] = {
+    "simple": lambda hidden_size: DotScorer(),
+    "weighted-dot": WeightedDotScorer,
+    "mlp": MLPScorer,
+    "hopfield": HopfieldScorer,
+}
+"""Those that compare one vector of the text, by name; each is built for a hidden size."""
+
+
 def make_scorer(config: GLiClassConfig) -> nn.Module:
     """Build the scorer that a configuration asks for.
 
@@ -194,12 +204,9 @@ def make_scorer(config: GLiClassConfig) -> nn.Module:
             config.scorer_mlp_hidden_size,
             config.scorer_attn_dropout,
         )
-    scorers = {"weighted-dot": WeightedDotScorer, "mlp": MLPScorer, "hopfield": HopfieldScorer}
-    if config.scorer_type == "simple":
-        return DotScorer()
-    if config.scorer_type not in scorers:
+    if config.scorer_type not in POOLED_SCORERS:
         raise ValueError(
-            f"Unknown scorer_type {config.scorer_type!r}; choose from simple, cross-attn, "
-            f"{', '.join(scorers)}."
+            f"Unknown scorer_type {config.scorer_type!r}; choose from cross-attn, "
+            f"{', '.join(POOLED_SCORERS)}."
         )
-    return scorers[config.scorer_type](size)
+    return POOLED_SCORERS[config.scorer_type](size)

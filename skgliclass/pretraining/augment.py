@@ -143,16 +143,6 @@ class Augmenter:
             for own in sets
         }
 
-    def augment(
-        self,
-        own: LabelledSet,
-        row: Example,
-        rng: np.random.Generator,
-        examples: Sequence[Example] = (),
-    ) -> DrawnRow:
-        """Choose labels, words and sentences for one row; see :meth:`augment_together`."""
-        return self.augment_together(own, [row], rng, [examples])[0]
-
     def augment_together(
         self,
         own: LabelledSet,

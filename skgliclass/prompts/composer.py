@@ -67,6 +67,11 @@ class PromptComposer:
         """Whether text and task description touch, so that they are tokenised as one."""
         return self.prompt_first
 
+    @staticmethod
+    def puts_task_before_text(prompt_first: bool) -> bool:
+        """Tell whether the task description directly precedes the text, as if it began it."""
+        return prompt_first
+
     @property
     def task_follows_text(self) -> bool:
         """Whether the task description is glued to the text's end, where cutting would reach it."""

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 class EncoderDecoderComposer(PromptComposer):
     """Two sequences, one for each half of the backbone: ``TE`` and ``L<<SEP>>P``."""
 
+    @staticmethod
+    def puts_task_before_text(prompt_first: bool) -> bool:
+        """Tell that the task description is in the other sequence."""
+        return False
+
     @property
     def glues_task(self) -> bool:
         """The task description is not in the text's sequence."""
@@ -53,6 +58,11 @@ class EncoderDecoderComposer(PromptComposer):
 
 class FusedComposer(PromptComposer):
     """Markers whose vectors come from a label encoder: ``P <<LABEL>>..<<SEP>>TE``, or T first."""
+
+    @staticmethod
+    def puts_task_before_text(prompt_first: bool) -> bool:
+        """Tell that labels come between, or the task description last."""
+        return False
 
     @property
     def glues_task(self) -> bool:
@@ -96,6 +106,11 @@ class FusedComposer(PromptComposer):
 
 class DecoderComposer(PromptComposer):
     """The labels last, so that they see the text: ``PET<<SEP>>l1<<LABEL>>l2<<LABEL>><<SEP>>``."""
+
+    @staticmethod
+    def puts_task_before_text(prompt_first: bool) -> bool:
+        """Tell that the text follows the task description."""
+        return True
 
     @property
     def glues_task(self) -> bool:
@@ -146,6 +161,11 @@ class TextComposer(PromptComposer):
 
     reads_markers: bool = False
 
+    @staticmethod
+    def puts_task_before_text(prompt_first: bool) -> bool:
+        """Tell that the text follows the task description."""
+        return True
+
     @property
     def glues_task(self) -> bool:
         """A space is all that stands between task description and text."""
@@ -189,6 +209,19 @@ _COMPOSERS: dict[str, type[PromptComposer]] = {
     "encoder-decoder-cls": EncoderDecoderComposer,
     "decoder-kv": DecoderComposer,
 }
+
+
+def task_precedes_text(architecture: str, *, prompt_first: bool) -> bool:
+    """Tell whether an architecture's prompts have the task description directly before the text.
+
+    Parameters
+    ----------
+    architecture : str
+        One of the supported ones.
+    prompt_first : bool
+        Whether labels come before the text.
+    """
+    return _COMPOSERS[architecture].puts_task_before_text(prompt_first)
 
 
 def make_composer(

@@ -275,7 +275,7 @@ def test_two_labels_become_one_that_holds_where_one_of_them_does(config):
     rng = np.random.default_rng(0)
     joints = set()
     for row in rows * 20:
-        shown = augmenter.augment(own, row, rng)
+        (shown,) = augmenter.augment_together(own, [row], rng)
         (merged,) = set(shown.labels) - set(labels)
         parts = [label for label in labels if label in merged]
         joints.add(
@@ -331,7 +331,8 @@ def test_foreign_labels_come_from_sets_of_families_that_are_not_near(config):
     seen = set()
     moods = next(own for own in mixture.sets if own.name == "moods.two")
     for _ in range(200):
-        seen.update(augmenter.augment(moods, moods.rows[0], rng).labels)
+        (drawn,) = augmenter.augment_together(moods, moods.rows[:1], rng)
+        seen.update(drawn.labels)
     # Never the moods that "good" and "bad" are made of; nor labels that differ from row to row.
     assert seen & set(SUBJECTS) == set(SUBJECTS)
     assert not seen & {"calm", *(f"noun {i}" for i in range(41))}
@@ -343,7 +344,7 @@ def test_label_sets_vary_in_size_and_content(config):
     own = next(own for own in mixture.sets if own.name == "moods")
     augmenter = Augmenter(mixture.sets, config.augmentation)
     rng = np.random.default_rng(0)
-    drawn = [augmenter.augment(own, rows[0], rng) for _ in range(300)]
+    drawn = [augmenter.augment_together(own, rows[:1], rng)[0] for _ in range(300)]
     sizes = Counter(len(row.labels) for row in drawn)
     assert max(sizes) <= config.augmentation.max_labels + 3
     assert {2, 3, 4, 24} <= set(sizes)

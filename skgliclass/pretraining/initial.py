@@ -57,6 +57,11 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
         label_tokenizer=tokenizer,
     )
     model, heads = loaded.model, loaded.model.model
+    if not hasattr(heads, "logit_scale"):
+        raise ValueError(
+            f"model.architecture is {architecture!r}, whose logits are no scaled cosines; choose "
+            "one that compares vectors of texts and labels."
+        )
     settings = model.config
     settings.pooling_strategy = config.pooling
     settings.class_token_pooling = config.class_token_pooling

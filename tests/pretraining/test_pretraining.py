@@ -651,6 +651,22 @@ def test_a_wrong_field_is_named(table, message):
         config_from_table(table)
 
 
+def test_an_error_names_the_file_and_fills_one_line(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[training]\nlora_rank = 0\nn_steps = 0\n[model]\nscorer = 'cross-attn'\n")
+    with pytest.raises(ValueError, match="model.scorer is 'cross-attn'; choose from") as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_that_compares_no_vectors_cannot_be_pretrained(tmp_path):
+    folder = encoder_checkpoint(tmp_path, "qwen3")
+    config = ModelConfig(str(folder), architecture="decoder-kv")
+    with pytest.raises(ValueError, match="model.architecture is 'decoder-kv', whose logits are no"):
+        initial_model(config, 0)
+
+
 def test_what_a_file_leaves_out_has_its_default(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("[training]\nlearning_rate = 1\n")

@@ -16,6 +16,8 @@ from skgliclass.engine.engine import Engine
 from skgliclass.export import export_onnx
 from skgliclass.loading.checkpoints import load_model
 
+pytestmark = pytest.mark.needs("onnx", "onnxscript", "onnxruntime")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "run_onnx.py"
 TEXTS = [
     "One day I will see the world!",

@@ -62,7 +62,24 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
             f"model.architecture is {architecture!r}, whose logits are no scaled cosines; choose "
             "one that compares vectors of texts and labels."
         )
-    settings = model.config
+    _configure(model.config, config)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        cast("Tensor", heads.logit_scale).fill_(config.logit_scale)
+        heads.scorer = make_scorer(model.config).to(model.device).eval()
+        for module in heads.scorer.modules():
+            model._init_weights(module)
+    projectors = [module for module in model.modules() if isinstance(module, FeaturesProjector)]
+    for dropout in (heads.dropout, *(projector.dropout for projector in projectors)):
+        cast("nn.Dropout", dropout).p = config.dropout
+    if heads.encodes_labels_apart:
+        # Only the examples after a text need them.
+        add_markers(model, loaded.tokenizer)
+    _set_markers(loaded, config.markers)
+    return loaded
+
+
+def _configure(settings: GLiClassConfig, config: ModelConfig) -> None:
     settings.pooling_strategy = config.pooling
     settings.class_token_pooling = config.class_token_pooling
     settings.prompt_first = config.prompt_first
@@ -72,20 +89,6 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     settings.logit_bias = config.logit_bias
     settings.dropout = config.dropout
     settings.scorer_type = config.scorer
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        cast("Tensor", heads.logit_scale).fill_(config.logit_scale)
-        heads.scorer = make_scorer(settings).to(model.device).eval()
-        for module in heads.scorer.modules():
-            model._init_weights(module)
-    projectors = [module for module in model.modules() if isinstance(module, FeaturesProjector)]
-    for dropout in (heads.dropout, *(projector.dropout for projector in projectors)):
-        cast("nn.Dropout", dropout).p = config.dropout
-    if architecture == "bi-encoder":
-        # Only the examples after a text need them.
-        add_markers(model, loaded.tokenizer)
-    _set_markers(loaded, config.markers)
-    return loaded
 
 
 def is_gliclass(config: ModelConfig) -> bool:

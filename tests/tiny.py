@@ -135,6 +135,11 @@ TOKENIZERS = {
 }
 
 
+def joined_pieces(prompt):
+    """Give the sequences of a composed prompt as lists of ids."""
+    return {name: [int(t) for piece in pieces for t in piece] for name, pieces in prompt.items()}
+
+
 def with_markers(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in MARKERS])
     return tokenizer

@@ -123,7 +123,7 @@ def check_examples(engine: Engine, examples: Sequence[Example], name: str) -> No
     from ..prompts.examples import can_show_examples, check_labels_known
 
     n_rows = sum(bool(row.examples) for row in examples)
-    if n_rows and not can_show_examples(engine.composer()):
+    if n_rows and not can_show_examples(engine.composer):
         warnings.warn(
             f"{n_rows} of {len(examples)} rows have in-context examples, which are not used: the "
             "model has no place for them",
@@ -142,7 +142,7 @@ def _shown_examples(
 ) -> list[list[PromptExample]] | None:
     from ..prompts.examples import can_show_examples
 
-    if not any(row.examples for row in examples) or not can_show_examples(engine.composer()):
+    if not any(row.examples for row in examples) or not can_show_examples(engine.composer):
         return None
     return [
         [

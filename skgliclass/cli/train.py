@@ -162,7 +162,7 @@ def make_data(
     from ..training.data import LabelledRows, make_training_set
 
     shown = [row.examples for row in examples]
-    is_shown = any(shown) and can_show_examples(engine.composer())
+    is_shown = any(shown) and can_show_examples(engine.composer)
     texts, shared_task = _described_texts(engine, examples, task_description, is_shown)
     names = sorted({name for row in examples for name in row.all_labels})
     index = {name: k for k, name in enumerate(names)}
@@ -191,8 +191,8 @@ def _described_texts(
     tasks = [default if row.prompt is None else row.prompt for row in examples]
     if len(set(tasks)) == 1:
         return texts, tasks[0]
-    composer = engine.composer()
-    if not engine.encodes_labels_apart and not composer.prompt_first:
+    composer = engine.composer
+    if not engine.loaded.network.encodes_labels_apart and not composer.prompt_first:
         raise CommandError(
             "the rows have different prompts, but the model reads the prompt after the text and "
             "can be trained with one prompt only; give all rows the same"
@@ -203,7 +203,7 @@ def _described_texts(
             "examples between prompt and text and can be trained with one prompt only; give all "
             "rows the same"
         )
-    joint = " " if engine.encodes_labels_apart else ""
+    joint = " " if engine.loaded.network.encodes_labels_apart else ""
     return [
         f"{task}{joint}{text}" if task else text for task, text in zip(tasks, texts, strict=True)
     ], ""

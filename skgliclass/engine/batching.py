@@ -104,6 +104,11 @@ def plan_windows(texts: Sequence[str], max_texts: int, max_characters: int) -> I
         yield slice(start, len(texts))
 
 
+def n_threads() -> int:
+    """Tell how many threads torch computes with in the calling thread."""
+    return torch.get_num_threads()
+
+
 @contextmanager
 def worker_pool(n_workers: int) -> Iterator[RunAll]:
     """Give a function that runs jobs on some workers, which share torch's threads.

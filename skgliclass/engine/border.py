@@ -1,31 +1,175 @@
-"""The way from lists of numbers to tensors, and back to numpy."""
+"""The border between numbers and tensors: nothing else in this layer knows a tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..prompts.composer import Prompt
+from ..prompts.label_plan import LabelPart
 from ..prompts.tokens import TokenIds
+from .work import Work
+
+if TYPE_CHECKING:
+    from ..loading.loaded import LoadedModel
+
+Scored = tuple[NDArray[np.intp], NDArray[np.float32]]
+"""Some items and what the model gave for each of them."""
 
 
-def pad_right(
-    sequences: Sequence[TokenIds], pad_id: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put sequences of ids in one tensor, with a mask that is 1 where they are."""
-    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(mask.shape, pad_id, dtype=np.int64)
-    ids[mask] = np.concatenate(sequences)
-    return (
-        torch.from_numpy(ids).to(device),
-        torch.from_numpy(mask.astype(np.int64)).to(device),
-    )
+class Border:
+    """Takes token ids to a network, and what it gives back to numpy.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        With the network.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.network: Any = loaded.network
+        self._config = loaded.network.config
+
+    # To tensors.
+
+    def inputs(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+        """Give the network's arguments for a micro-batch: every sequence with its mask."""
+        inputs = {}
+        for name in prompts[0]:
+            ids, mask = self._padded([prompt[name] for prompt in prompts], self._text_pad_id)
+            inputs[name] = ids
+            inputs[name.replace("input_ids", "attention_mask")] = mask
+        return inputs
+
+    def label_inputs(self, sequences: Sequence[TokenIds]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give a label encoder's arguments for labels whose sequences are whole."""
+        return self._padded([[ids] for ids in sequences], _pad_id(self._config.label_model_config))
+
+    @property
+    def _text_pad_id(self) -> int:
+        return _pad_id(self._config.encoder_config)
+
+    def _padded(
+        self, sequences: Sequence[Sequence[TokenIds]], pad_id: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put sequences, each in pieces, in one tensor, with a mask that is 1 where they are."""
+        lengths = np.asarray([sum(map(len, pieces)) for pieces in sequences])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(mask.shape, pad_id, dtype=np.int64)
+        ids[mask] = np.concatenate(list(chain.from_iterable(sequences)))
+        return self._tensor(ids), self._tensor(mask.astype(np.int64))
+
+    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.network.device)
+
+    # And back.
+
+    def logits(
+        self, work: Work, label_vectors: torch.Tensor | None, items: NDArray[np.intp]
+    ) -> Scored:
+        """Score a micro-batch.
+
+        Parameters
+        ----------
+        work : Work
+            Of which the items are.
+        label_vectors : Tensor of shape (n_labels, width) or None
+            Those of all labels of the plan, where labels are encoded by themselves.
+        items : ndarray of shape (n_items,)
+            What to score.
+
+        Returns
+        -------
+        items : ndarray of shape (n_items,)
+        logits : ndarray of shape (n_items, n_columns), float32
+            A column for each label of an item's part; more columns mean nothing.
+        """
+        parts = work.parts(items)
+        with torch.inference_mode():
+            inputs = self.inputs(work.prompts(items))
+            scores = self.network(**inputs, **self._labels(parts, label_vectors))
+            return items, to_numpy(scores.logits)
+
+    def text_vectors(
+        self, work: Work, label_vectors: torch.Tensor | None, items: NDArray[np.intp]
+    ) -> Scored:
+        """Encode the texts of a micro-batch; the arguments are those of :meth:`logits`.
+
+        Returns
+        -------
+        items : ndarray of shape (n_items,)
+        vectors : ndarray of shape (n_items, width), float32
+            Where the scorer attends to all tokens, so that the model has no one vector for the
+            text, the mean of the tokens' projected vectors.
+        """
+        parts = work.parts(items)
+        with torch.inference_mode():
+            inputs = self.inputs(work.prompts(items))
+            if self.network.encodes_labels_apart:
+                return items, to_numpy(self.network.encode_texts(**inputs))
+            scores = self.network(**inputs, **self._labels(parts, label_vectors))
+            vectors = scores.text_embeddings
+            if vectors.dim() == 2:
+                return items, to_numpy(vectors)
+            mask = inputs["attention_mask"] if scores.text_mask is None else scores.text_mask
+            weights = mask.to(vectors.dtype)[..., None]
+            mean = (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
+            return items, to_numpy(mean)
+
+    def encode_labels(
+        self, sequences: Sequence[TokenIds], rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], torch.Tensor]:
+        """Encode some labels; the vectors stay where the network compares them."""
+        with torch.inference_mode():
+            inputs = self.label_inputs([sequences[i] for i in rows.tolist()])
+            return rows, self.network.encode_labels(*inputs)
+
+    def empty_vectors(self) -> torch.Tensor:
+        """Give the vectors of no label at all."""
+        width = self._config.encoder_config.hidden_size
+        return torch.empty(0, width, dtype=self.network.dtype, device=self.network.device)
+
+    def in_order(self, batches: Sequence[tuple[NDArray[np.intp], torch.Tensor]]) -> torch.Tensor:
+        """Put vectors that were computed in micro-batches in the order of their rows."""
+        rows = np.concatenate([rows for rows, _ in batches])
+        with torch.inference_mode():
+            return torch.cat([batch for _, batch in batches])[self._tensor(np.argsort(rows))]
+
+    def _labels(self, parts: Sequence[LabelPart], vectors: torch.Tensor | None) -> dict[str, Any]:
+        """Give the network's arguments that say which labels the items of a batch have."""
+        n_columns = max(len(part.columns) for part in parts)
+        if vectors is None:
+            return {"max_num_classes": max(1, n_columns)}
+        apart = self.network.encodes_labels_apart
+        if apart and all(part is parts[0] for part in parts):
+            # One product of matrices, where vectors of their own would need one for each text.
+            return {"label_vectors": _rows_of(vectors, parts[0].labels)}
+        positions = np.zeros((len(parts), n_columns), dtype=np.int64)
+        mask = np.arange(n_columns) < np.asarray([len(part.labels) for part in parts])[:, None]
+        if n_columns:
+            positions[mask] = np.concatenate([part.labels for part in parts])
+        of_rows = {"label_vectors": vectors[self._tensor(positions)]}
+        if apart:
+            of_rows["labels_mask"] = self._tensor(mask)
+        return of_rows
+
+
+def _rows_of(vectors: torch.Tensor, positions: NDArray[np.intp]) -> torch.Tensor:
+    if np.array_equal(positions, np.arange(len(vectors))):
+        return vectors
+    return vectors[torch.from_numpy(positions).to(vectors.device)]
+
+
+def _pad_id(backbone: Any) -> int:
+    return int(getattr(backbone, "pad_token_id", None) or 0)
 
 
 def to_numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
-    """Copy a tensor into an array."""
+    """Give a tensor's values as an array."""
     array: NDArray[np.float32] = tensor.detach().to("cpu", torch.float32).numpy()
     return array

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ..prompts.composer import Prompt, PromptComposer
+from ..exceptions import TruncationWarning, warn
+from ..prompts.composer import PromptComposer
 from ..prompts.examples import ExampleEncoder, PromptExample
 from ..prompts.label_plan import LabelPlan, plan_labels
 from ..prompts.layouts import make_composer
-from ..prompts.tokens import PieceTokenizer, TokenIds
-from .batching import plan_batches, worker_pool
-from .border import pad_right, to_numpy
+from ..prompts.packing import TextStrings, pack_texts
+from ..prompts.tokens import TokenIds, count_tokens
+from .batching import ahead, n_threads, plan_batches, plan_windows, worker_pool
+from .border import Border, to_numpy
 from .options import ScoringOptions
 from .request import PerRow, Request
-from .scoring import Scoring
-from .shortlist import SHORTLIST_GAP, Shortlist
+from .shortlist import choose_labels, narrow, spread
+from .work import Work, list_items
 
 if TYPE_CHECKING:
-    from ..loading.loaded import LoadedModel
+    from torch import Tensor
 
-__all__ = ["SHORTLIST_GAP", "Engine", "PromptExample", "plan_batches"]
+    from ..loading.loaded import LoadedModel
 
 BATCH_TOKENS = 1024
 """Padded tokens in a micro-batch: few enough that its activations stay in a processor's cache."""
@@ -35,15 +36,44 @@ BATCH_TOKENS = 1024
 MOST_WORKERS = 8
 """How many micro-batches run at a time unless asked for more: more would wait for Python's lock."""
 
-CACHED_LABEL_SETS = 16
-"""How many label sets an engine keeps ready, tokenised or encoded."""
+WINDOW = 8192
+"""How many texts are tokenised, sorted by length and scored before the next are read."""
+
+WINDOW_CHARACTERS = 1 << 22
+"""How many characters these may have together."""
+
+WINDOW_SCORES = 1 << 24
+"""How many logits these may have together."""
+
+CHUNK_CHARACTERS = 256
+"""How many characters a chunk has at least, by a cautious guess, for the bound on logits."""
+
+_DEFAULTS = ScoringOptions()
 
 
-DEFAULTS = ScoringOptions()
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Consecutive texts that are scored together.
+
+    Attributes
+    ----------
+    rows : slice
+        Which texts of the request.
+    inverse : ndarray of shape (n_rows,)
+        Which row of the work each of them is like: the same text is scored once.
+    work : Work
+        What has to be scored.
+    """
+
+    rows: slice
+    inverse: NDArray[np.intp]
+    work: Work
 
 
 class Engine:
     """Scores texts against label texts with one loaded model.
+
+    Making one is cheap: what is worth keeping from call to call is kept with the loaded model.
 
     Parameters
     ----------
@@ -56,6 +86,13 @@ class Engine:
     n_jobs : int, optional
         How many micro-batches run at a time, each on its share of torch's threads. None means as
         many as there are threads, up to 8, which is fastest, but one on another device than a CPU.
+
+    Attributes
+    ----------
+    composer : PromptComposer
+        What arranges the model's prompts.
+    border : Border
+        The way to the model's tensors.
     """
 
     def __init__(
@@ -70,31 +107,22 @@ class Engine:
         self.max_length = _checked_length(max_length, loaded)
         self.batch_tokens = batch_tokens
         self.n_jobs = n_jobs
-        self.text_tokenizer = PieceTokenizer(loaded.tokenizer)
-        self.label_tokenizer = (
-            self.text_tokenizer
-            if loaded.label_tokenizer is loaded.tokenizer
-            else PieceTokenizer(loaded.label_tokenizer)
-        )
-        self._prepared: OrderedDict[Any, Any] = OrderedDict()
-        self._lock = Lock()
-        self.architecture = loaded.model.config.architecture_type
-        self.encodes_labels_apart = self.architecture == "bi-encoder"
-        self.has_label_encoder = self.architecture in ("bi-encoder", "bi-encoder-fused")
+        self.border = Border(loaded)
+        self.composer = _composer_of(loaded, self.max_length)
 
     @property
     def n_workers(self) -> int:
         """How many micro-batches run at a time."""
         if self.n_jobs is not None:
             return int(joblib.effective_n_jobs(self.n_jobs))
-        on_cpu = self.loaded.model.device.type == "cpu"
-        return min(torch.get_num_threads(), MOST_WORKERS) if on_cpu else 1
+        on_cpu = self.loaded.network.device.type == "cpu"
+        return min(n_threads(), MOST_WORKERS) if on_cpu else 1
 
     def logits(
         self,
         texts: Sequence[str],
         label_texts: Sequence[str] | Sequence[Sequence[str]],
-        options: ScoringOptions = DEFAULTS,
+        options: ScoringOptions = _DEFAULTS,
         *,
         examples: Sequence[PromptExample] | Sequence[Sequence[PromptExample]] | None = None,
         embedder: Engine | None = None,
@@ -116,7 +144,7 @@ class Engine:
             texts, or a list for each. Only whole examples are shown, as many as the text leaves
             room for.
         embedder : Engine, optional
-            What embeds texts and labels for the shortlist; by default this engine.
+            What embeds texts and labels for a shortlist; by default this engine.
         on_progress : callable, optional
             Called now and then with the number of texts done since the last call.
 
@@ -130,7 +158,7 @@ class Engine:
         Raises
         ------
         ValueError, TypeError
-            If an option is at fault; the message names it.
+            If a label set or an example is at fault; the message names it.
 
         Warns
         -----
@@ -138,26 +166,12 @@ class Engine:
             Once, with a count, if texts had to be cut to fit; once if examples were left out.
         """
         request = Request.of(texts, label_texts, examples)
-        advance = on_progress or _ignore
-        composer = self.composer()
-        encoder = None
-        if request.examples is not None:
-            encoder = ExampleEncoder(composer, options.example_format)
-        scoring = Scoring(
-            self,
-            composer,
-            task_description=options.task_description,
-            example_encoder=encoder,
-            long_texts=options.chunking,
-            n_orders=1 if self.encodes_labels_apart else options.n_permutations,
-            seed=options.seed,
-        )
-        if options.shortlist is None:
-            return scoring.logits(request, advance)
-        chosen = Shortlist.choose(
-            embedder or self, request, options.shortlist, options.task_description
-        )
-        return chosen.spread(scoring.logits(chosen.narrow(request), advance))
+        if options.shortlist is None or options.shortlist >= request.n_columns:
+            return self._logits(request, options, on_progress or _ignore)
+        request.check_shared_labels("shortlist")
+        columns = self._shortlist(request, options, embedder or self)
+        logits = self._logits(narrow(request, columns), options, on_progress or _ignore)
+        return spread(logits, columns, request.n_columns)
 
     def text_vectors(
         self,
@@ -189,9 +203,24 @@ class Engine:
             text, the mean of the tokens' projected vectors.
         """
         request = Request(texts, PerRow([tuple(label_texts)]), None)
-        return Scoring(self, self.composer(), task_description=task_description).vectors(
-            request, warn=warn_truncated
-        )
+        options = ScoringOptions(task_description=task_description)
+        width = self.loaded.network.config.encoder_config.hidden_size
+        vectors = np.empty((len(texts), width), dtype=np.float32)
+        n_cut = 0
+        with worker_pool(self.n_workers) as run_all:
+            for window in self._windows(request, options):
+                work = window.work
+                run = partial(self.border.text_vectors, work, self._label_vectors(work.plan))
+                by_item = np.empty((len(work.cell), width), dtype=np.float32)
+                for items, batch in run_all(run, work.batches(self.batch_tokens)):
+                    by_item[items] = batch
+                # Every text has as many items as its labels fill prompts.
+                by_row = by_item.reshape(len(work.cells), -1, width).mean(axis=1)
+                vectors[window.rows] = by_row[window.inverse]
+                n_cut += int(work.cut[window.inverse].sum())
+        if warn_truncated:
+            self._warn(n_cut, 0, len(texts))
+        return vectors
 
     def label_vectors(self, label_texts: Sequence[str]) -> NDArray[np.float32]:
         """Give vectors of labels that compare with :meth:`text_vectors` by their cosine.
@@ -206,103 +235,165 @@ class Engine:
         ndarray of shape (n_labels, width), float32
             A bi-encoder's label vectors; other models read the label as they read a text.
         """
-        if not self.encodes_labels_apart:
+        if not self.loaded.network.encodes_labels_apart:
             return self.text_vectors(label_texts)
-        return to_numpy(self.encoded_labels(tuple(label_texts)))
+        return to_numpy(self._kept_label_vectors(tuple(label_texts)))
 
-    # What training needs too.
+    def label_sequences(self, label_texts: Sequence[str]) -> list[TokenIds]:
+        """Give what a label encoder reads for each label: the whole sequence.
 
-    def text_ids(self, texts: Sequence[str], task_description: str = "") -> list[TokenIds]:
-        """Tokenise texts, with the task description where it directly precedes them."""
-        return self.composer().encode_texts(texts, task_description)
-
-    def label_ids(self, label_texts: Sequence[str]) -> list[TokenIds]:
-        """Tokenise label texts; with their markers where there is no label encoder."""
-        if not self.has_label_encoder:
-            return self.composer().encode_labels(label_texts)
-        return self.label_tokenizer.encode(label_texts, after_marker=False)
-
-    def composer(self) -> PromptComposer:
-        """Give what arranges this model's prompts."""
-        return make_composer(self.loaded.model.config, self.text_tokenizer, self.max_length)
-
-    def to_tensors(
-        self, prompts: Sequence[TokenIds], *, label_side: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pad a micro-batch on the right; the one way from lists of ids to tensors."""
-        config = self.loaded.model.config
-        backbone = config.label_model_config if label_side else config.encoder_config
-        pad_id = int(getattr(backbone, "pad_token_id", None) or 0)
-        return pad_right(prompts, pad_id, self.loaded.model.device)
-
-    def to_inputs(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
-        """Give the model's arguments for a micro-batch: every sequence with its mask."""
-        inputs = {}
-        for name in prompts[0]:
-            ids, mask = self.to_tensors([prompt[name] for prompt in prompts])
-            inputs[name] = ids
-            inputs[name.replace("input_ids", "attention_mask")] = mask
-        return inputs
-
-    # What is kept from call to call.
-
-    def label_plan(
-        self, label_sets: Sequence[tuple[str, ...]], task: str, n_orders: int, seed: int
-    ) -> LabelPlan:
-        """Divide label sets over prompts; remembered where there is only one."""
-
-        def prepare() -> LabelPlan:
-            return plan_labels(
-                self.composer(), label_sets, task, n_permutations=n_orders, seed=seed
-            )
-
-        if len(label_sets) > 1:
-            return prepare()
-        return self._remember(("plan", label_sets[0], task, n_orders, seed), prepare)
-
-    def encoded_labels(self, label_texts: tuple[str, ...], *, keep: bool = True) -> torch.Tensor:
-        """Give the label encoder's vectors, of shape (n_labels, width)."""
-        if not keep:
-            return self._encode_labels(label_texts)
-        return self._remember(("vectors", label_texts), lambda: self._encode_labels(label_texts))
-
-    def _encode_labels(self, label_texts: tuple[str, ...]) -> torch.Tensor:
-        tokenizer = self.label_tokenizer
-        ids = tokenizer.encode(label_texts, after_marker=False)
-        prompts = [[*tokenizer.prefix, *own, *tokenizer.suffix] for own in ids]
-        lengths = np.fromiter(map(len, prompts), dtype=np.int64, count=len(prompts))
+        Raises
+        ------
+        ValueError
+            If a label is longer than the label encoder reads; the message names it.
+        """
+        tokenizer = self.loaded.label_pieces
+        pieces = tokenizer.encode(label_texts, after_marker=False)
+        sequences = [np.concatenate([tokenizer.prefix, p, tokenizer.suffix]) for p in pieces]
         longest = min(self.max_length, self.loaded.label_position_limit or self.max_length)
-        if lengths.max() > longest:
+        lengths = count_tokens(sequences)
+        if lengths.max(initial=0) > longest:
             i = int(lengths.argmax())
             raise ValueError(
                 f"The text of label {i} ({label_texts[i][:60]!r}...) has {lengths[i]} tokens, but "
                 f"the label encoder reads at most {longest}. Shorten the label text."
             )
+        return sequences
 
-        def encode(rows: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
-            inputs = self.to_tensors([prompts[i] for i in rows], label_side=True)
-            with torch.inference_mode():
-                return torch.from_numpy(rows), self.loaded.model.encode_labels(*inputs)
+    # The one road from a request to logits.
 
-        vectors: torch.Tensor | None = None
-        jobs = plan_batches(lengths, self.batch_tokens)
-        with worker_pool(self.n_workers) as run_all, torch.inference_mode():
-            for rows, batch in run_all(encode, jobs):
-                if vectors is None:
-                    vectors = batch.new_empty(len(prompts), batch.shape[1])
-                vectors[rows] = batch
-        assert vectors is not None
+    def _logits(
+        self, request: Request, options: ScoringOptions, advance: Callable[[float], object]
+    ) -> NDArray[np.float32]:
+        scores = np.full((len(request.texts), request.n_columns), -np.inf, dtype=np.float32)
+        n_cut = n_dropped = 0
+        with worker_pool(self.n_workers) as run_all:
+            for window in self._windows(request, options):
+                work = window.work
+                run = partial(self.border.logits, work, self._label_vectors(work.plan))
+                by_cell = work.empty_scores()
+                for items, logits in run_all(run, work.batches(self.batch_tokens)):
+                    work.put(by_cell, items, logits)
+                    advance(float(work.shares[items].sum()))
+                by_row = work.combine(by_cell)
+                scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
+                n_cut += int(work.cut[window.inverse].sum())
+                n_dropped += int(work.texts.examples_dropped[window.inverse].sum())
+                advance(len(window.inverse) - len(by_row))
+        self._warn(n_cut, n_dropped, len(request.texts))
+        return scores
+
+    def _windows(self, request: Request, options: ScoringOptions) -> Iterator[_Window]:
+        """Tokenise and plan window by window; the next while one is scored."""
+        n_rows = max(1, WINDOW_SCORES // max(1, request.n_columns * options.n_permutations))
+        characters = WINDOW_CHARACTERS
+        if options.chunking.chunks:
+            # Every chunk has a row of scores until they are pooled.
+            characters = min(characters, n_rows * CHUNK_CHARACTERS)
+        slices = list(plan_windows(request.texts, min(WINDOW, n_rows), characters))
+        windows = (self._window(request, options, rows) for rows in slices)
+        return ahead(windows) if len(slices) > 1 else windows
+
+    def _window(self, request: Request, options: ScoringOptions, rows: slice) -> _Window:
+        distinct, inverse = request.distinct(rows)
+        label_sets, set_of_row = request.labels.rows(distinct)
+        plan = self._label_plan(label_sets, options)
+        texts: Sequence[str] = [request.texts[i] for i in distinct.tolist()]
+        encoder = examples = None
+        if request.examples is not None:
+            encoder = ExampleEncoder(self.composer, options.example_format)
+            examples = request.examples_of(distinct, encoder.encode)
+            texts = encoder.prepare(texts)
+        packed = pack_texts(
+            self.composer,
+            TextStrings(self.composer, texts, options.task_description, plan.task),
+            plan.smallest_rooms[set_of_row],
+            examples=examples,
+            encoder=encoder,
+            chunks=options.chunking.chunks,
+        )
+        work = list_items(self.composer, plan, set_of_row, packed, options.chunking)
+        return _Window(rows, inverse, work)
+
+    def _shortlist(
+        self, request: Request, options: ScoringOptions, embedder: Engine
+    ) -> NDArray[np.intp]:
+        assert options.shortlist is not None
+        labels = embedder.label_vectors(request.labels.values[0])
+        texts = embedder.text_vectors(request.texts, task_description=options.task_description)
+        return choose_labels(texts, labels, options.shortlist)
+
+    # What is kept with the model from call to call.
+
+    def _label_plan(
+        self, label_sets: Sequence[tuple[str, ...]], options: ScoringOptions
+    ) -> LabelPlan:
+        """Divide label sets over prompts; remembered where there is only one."""
+        # A bi-encoder reads no labels in its prompt, whose order could matter.
+        apart = self.loaded.network.encodes_labels_apart
+        n_orders = 1 if apart else options.n_permutations
+        task, seed = options.task_description, options.seed
+
+        def make() -> LabelPlan:
+            return plan_labels(self.composer, label_sets, task, n_permutations=n_orders, seed=seed)
+
+        if len(label_sets) > 1:
+            return make()
+        key = "plan", self.max_length, label_sets[0], task, n_orders, seed
+        plan: LabelPlan = self.loaded.prepared.get(key, make)
+        return plan
+
+    def _label_vectors(self, plan: LabelPlan) -> Tensor | None:
+        """Give the vectors of a plan's labels where they are encoded by themselves."""
+        if not self.loaded.network.has_label_encoder:
+            return None
+        if not plan.label_texts:
+            return self.border.empty_vectors()
+        if len(plan.set_sizes) == 1:
+            return self._kept_label_vectors(plan.label_texts)
+        # Label sets of single rows are many, and seldom come again.
+        return self._encode_labels(plan.label_texts)
+
+    def _kept_label_vectors(self, label_texts: tuple[str, ...]) -> Tensor:
+        key = "vectors", self.max_length, label_texts
+        vectors: Tensor = self.loaded.prepared.get(key, lambda: self._encode_labels(label_texts))
         return vectors
 
-    def _remember(self, key: Any, prepare: Callable[[], Any]) -> Any:
-        """Keep what was prepared for the label sets seen last."""
-        with self._lock:
-            if key not in self._prepared:
-                self._prepared[key] = prepare()
-                if len(self._prepared) > CACHED_LABEL_SETS:
-                    self._prepared.popitem(last=False)
-            self._prepared.move_to_end(key)
-            return self._prepared[key]
+    def _encode_labels(self, label_texts: Sequence[str]) -> Tensor:
+        sequences = self.label_sequences(label_texts)
+        batches = plan_batches(count_tokens(sequences), self.batch_tokens)
+        with worker_pool(self.n_workers) as run_all:
+            encoded = list(run_all(partial(self.border.encode_labels, sequences), batches))
+        return self.border.in_order(encoded)
+
+    def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
+        if n_cut:
+            warn(
+                f"{n_cut} of {n_texts} texts did not fit beside the labels in "
+                f"max_length={self.max_length} tokens; only the beginning of each was read. Raise "
+                'max_length if the model allows it, or set long_texts="chunk".',
+                TruncationWarning,
+            )
+        if n_dropped:
+            warn(
+                f"{n_dropped} of {n_texts} texts left no room in max_length={self.max_length} "
+                "tokens for all of their examples, of which the last were not shown. Give fewer "
+                "or shorter examples, or raise max_length if the model allows it.",
+                TruncationWarning,
+            )
+
+
+def _composer_of(loaded: LoadedModel, max_length: int) -> PromptComposer:
+    config = loaded.network.config
+    return make_composer(
+        config.architecture_type,
+        loaded.text_pieces,
+        max_length,
+        prompt_first=config.prompt_first,
+        vocabulary_size=config.encoder_config.vocab_size,
+        label_id=config.class_token_index,
+        text_id=config.text_token_index,
+    )
 
 
 def _checked_length(max_length: int | None, loaded: LoadedModel) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..prompts.examples import PromptExample, check_labels_known, check_types
+from ..prompts.tokens import TokenIds
 
 T = TypeVar("T", bound=Hashable)
 
@@ -94,6 +95,39 @@ class Request:
     def n_columns(self) -> int:
         """How many labels the largest label set has."""
         return max(map(len, self.labels.values))
+
+    def check_shared_labels(self, parameter: str) -> None:
+        """Refuse label sets of single texts where a parameter needs one for all.
+
+        Raises
+        ------
+        ValueError
+            If texts have label sets of their own; the message names the parameter.
+        """
+        if self.labels.index is not None:
+            raise ValueError(
+                f"{parameter} chooses from one label set for all texts, but label_texts has one a "
+                f"text. Give one list of label texts, or leave {parameter} out."
+            )
+
+    def examples_of(
+        self, rows: NDArray[np.intp], encode: Callable[[Shown, LabelTexts], list[TokenIds]]
+    ) -> list[list[TokenIds]]:
+        """Give the tokens of the examples of some rows; the same ones are encoded once.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows,)
+            Which rows.
+        encode : callable
+            Takes examples and the label set that they are shown with.
+        """
+        assert self.examples is not None
+        examples, examples_of_row = self.examples.rows(rows)
+        label_sets, set_of_row = self.labels.rows(rows)
+        pairs = list(zip(examples_of_row.tolist(), set_of_row.tolist(), strict=True))
+        encoded = {pair: encode(examples[pair[0]], label_sets[pair[1]]) for pair in set(pairs)}
+        return [encoded[pair] for pair in pairs]
 
     def distinct(self, window: slice) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Find what is worth scoring: identical texts with the same labels and examples once.

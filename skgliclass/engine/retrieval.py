@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
 
 from ..prompts.examples import PromptExample
-from .shortlist import unit_vectors
+from .neighbours import nearest, unit_vectors
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-BACKENDS = ("sklearn", "faiss")
+BACKENDS = ("numpy", "faiss")
 
 
 class ExampleStore:
@@ -30,9 +29,8 @@ class ExampleStore:
         Their vectors, such as ``Engine.text_vectors`` gives.
     labels : sequence of sequence of str of length n_texts
         The texts of each text's labels.
-    backend : {"sklearn", "faiss"}, default="sklearn"
-        What searches: scikit-learn compares with every text; faiss does the same faster where
-        there are many.
+    backend : {"numpy", "faiss"}, default="numpy"
+        What searches. Both compare with every text; faiss is faster where there are many.
 
     Attributes
     ----------
@@ -53,7 +51,7 @@ class ExampleStore:
         vectors: NDArray[np.float32],
         labels: Sequence[Sequence[str]],
         *,
-        backend: str = "sklearn",
+        backend: str = "numpy",
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"backend={backend!r} is unknown; choose from {', '.join(BACKENDS)}.")
@@ -77,7 +75,7 @@ class ExampleStore:
 
     @classmethod
     def embed(
-        cls, engine: Engine, examples: Sequence[PromptExample], *, backend: str = "sklearn"
+        cls, engine: Engine, examples: Sequence[PromptExample], *, backend: str = "numpy"
     ) -> ExampleStore:
         """Keep labelled texts with the vectors that an engine gives them.
 
@@ -87,7 +85,7 @@ class ExampleStore:
             Of the model that will be shown the examples.
         examples : sequence of PromptExample
             What to keep.
-        backend : {"sklearn", "faiss"}, default="sklearn"
+        backend : {"numpy", "faiss"}, default="numpy"
             What searches.
         """
         texts = [example.text for example in examples]
@@ -175,17 +173,16 @@ class ExampleStore:
             )
 
     def _nearest(self, vectors: NDArray[np.float32], n: int) -> NDArray[np.intp]:
-        nearest: NDArray[np.intp]
-        if self._backend == "faiss":
-            nearest = self._index.search(vectors, n)[1]
-        else:
-            nearest = self._index.kneighbors(vectors, n_neighbors=n, return_distance=False)
-        return nearest
+        if self._index is None:
+            return nearest(vectors, self._vectors, n)
+        positions: NDArray[np.intp] = self._index.search(vectors, n)[1]
+        return positions
 
 
 def _make_index(vectors: NDArray[np.float32], backend: str) -> Any:
-    if backend == "sklearn":
-        return NearestNeighbors(metric="cosine", algorithm="brute").fit(vectors)
+    """Build an index of faiss; without it vectors are compared as they are."""
+    if backend == "numpy":
+        return None
     try:
         import faiss
     except ImportError as error:

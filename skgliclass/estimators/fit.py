@@ -182,7 +182,7 @@ class _Prompts:
         from ..prompts.examples import ExampleEncoder
 
         # It refuses a model that has no place for examples before any work is done.
-        ExampleEncoder(engine.composer(), classifier.example_format)
+        ExampleEncoder(engine.composer, classifier.example_format)
         kept = [] if earlier is None else earlier.examples
         new = fitting.labelled_examples(problem.training, problem.label_set.texts)
         store = ExampleStore.embed(engine, [*kept, *new], backend=classifier.retrieval_backend)

@@ -216,18 +216,7 @@ def _weights_of_classes(
 
 def warn_of_cut_texts(engine: Engine, data: TrainingSet) -> None:
     """Warn, with a count, of texts of which training reads the beginning alone."""
-    composer, n_task = engine.composer(), len(data.task)
-    # Labels that have an encoder of their own take a marker in the prompt, or nothing.
-    of_label = data.labels.lengths
-    if engine.has_label_encoder:
-        of_label = np.full(len(data.labels), 0 if engine.encodes_labels_apart else 1)
-    taken = np.full(len(data), of_label.sum())
-    if data.rows.labels is not None:
-        taken = np.add.reduceat(of_label[data.rows.labels], data.rows.offsets[:-1])
-    taken = np.minimum(taken, composer.label_room(n_task))
-    room_of = {n: composer.text_budget([[0] * n], n_task) for n in np.unique(taken).tolist()}
-    rooms = np.asarray([room_of[n] for n in taken.tolist()])
-    n_cut = int((data.texts.lengths > rooms).sum())
+    n_cut = data.n_cut
     if n_cut:
         warnings.warn(
             f"{n_cut} of {len(data)} texts to learn from did not fit beside the labels in "

@@ -18,7 +18,7 @@ from ..exceptions import UntrainedModelError
 from ..loading.checkpoints import load_model
 from ..loading.loaded import LoadedModel
 from ..loading.sources import find_source
-from ..prompts.composer import PieceTokenizer
+from ..prompts.tokens import PieceTokenizer
 from .graphs import Graph, make_graphs
 
 FILE = "prompt.json"
@@ -168,34 +168,20 @@ def _quiet() -> Iterator[None]:
 
 
 def _description(loaded: LoadedModel) -> dict[str, Any]:
-    engine = Engine(loaded)
-    apart = engine.encodes_labels_apart
+    engine, config = Engine(loaded), loaded.network.config
     content = {
         "format": _FORMAT,
-        "architecture": engine.architecture,
-        "problem_type": loaded.model.config.problem_type,
+        "architecture": config.architecture_type,
+        "problem_type": config.problem_type,
         "max_length": engine.max_length,
-        "text": _tokenization(engine.text_tokenizer, loaded.model.config.encoder_config),
+        "text": _tokenization(loaded.text_pieces, config.encoder_config),
+        "prompt": engine.composer.rules(),
     }
-    if apart:
-        content["label"] = _tokenization(
-            engine.label_tokenizer, loaded.model.config.label_model_config
-        )
+    if loaded.network.has_label_encoder:
+        label = _tokenization(loaded.label_pieces, config.label_model_config)
         limit = loaded.label_position_limit
-        content["label"]["max_length"] = min(engine.max_length, limit or engine.max_length)
-        content["prompt"] = {"order": ["text"], "task_joiner": " "}
-        return content
-    composer = engine.composer()
-    first = composer.prompt_first
-    content["prompt"] = {
-        "order": ["labels", "separator", "text"]
-        if first
-        else ["text", "labels", "separator", "task"],
-        "label_id": composer.label_id,
-        "separator_id": composer.text_id,
-        "task_joiner": "" if first else None,
-        "text_after_marker": first,
-    }
+        label["max_length"] = min(engine.max_length, limit or engine.max_length)
+        content["label"] = label
     return content
 
 

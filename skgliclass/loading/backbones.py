@@ -18,8 +18,7 @@ from ..modeling.encoders import encoder_class
 from ..modeling.heads import FeaturesProjector, identity, marker_vectors, set_linear_map
 from ..modeling.model import GLiClassModel
 from ..prompts.architectures import SUPPORTED_ARCHITECTURES
-from ..prompts.composer import EXAMPLE_MARKER, LABEL_MARKER, MARKERS, TEXT_MARKER
-from ..prompts.tokens import add_marker_tokens
+from ..prompts.tokens import EXAMPLE_MARKER, LABEL_MARKER, MARKERS, TEXT_MARKER, add_marker_tokens
 from .sources import Source
 
 SIMILARITY_SCALE = 15.0

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..modeling.config import GLiClassConfig
 from ..modeling.model import GLiClassModel
-from ..prompts.composer import LABEL_MARKER, MARKERS, TEXT_MARKER
+from ..prompts.tokens import LABEL_MARKER, MARKERS, TEXT_MARKER
 from .backbones import build_from_encoder, build_from_sentence_transformer
 from .embedded import as_loaded, build_embedded, embedded_architecture
 from .loaded import (

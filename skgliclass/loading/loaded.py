@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
 
+from ..prompts.tokens import PieceTokenizer
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -18,6 +23,25 @@ if TYPE_CHECKING:
 _ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer"}
 _RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "xlnet"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Prepared:
+    """What is kept with a model from call to call: the values of the keys that were used last."""
+
+    def __init__(self, n_most: int = 16) -> None:
+        self._values: OrderedDict[Any, Any] = OrderedDict()
+        self._n_most = n_most
+        self._lock = Lock()
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Give the value of a key, making it if it is not kept."""
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+                if len(self._values) > self._n_most:
+                    self._values.popitem(last=False)
+            self._values.move_to_end(key)
+            return self._values[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +77,16 @@ class LoadedModel:
     name: str
     tokenizer_config: dict[str, Any] = field(default_factory=dict)
     label_position_limit: int | None = None
+
+    prepared: Prepared = field(default_factory=Prepared)
+
+    @cached_property
+    def text_pieces(self) -> PieceTokenizer:
+        return PieceTokenizer(self.tokenizer)
+
+    @cached_property
+    def label_pieces(self) -> PieceTokenizer:
+        return PieceTokenizer(self.label_tokenizer)
 
     @property
     def network(self) -> Architecture:

@@ -42,3 +42,10 @@ class Architecture(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return next(self.parameters()).dtype
+
+    def training_scores(self, **inputs):
+        return [self(**inputs)]
+
+    @property
+    def contrastive_coef(self) -> float:
+        return 0.0 if self.encodes_labels_apart else float(self.config.contrastive_loss_coef)

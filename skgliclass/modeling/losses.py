@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .features import Scores
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,50 @@ def contrastive_loss(class_embeddings: Tensor, mask: Tensor) -> Tensor:
     log_p = cosines.masked_fill(~real[:, None], torch.finfo(cosines.dtype).min).log_softmax(dim=-1)
     own = log_p.diagonal(dim1=1, dim2=2).masked_fill(~real, 0.0)
     return -own.sum() / real.sum().clamp_min(1)
+
+
+def total_loss(
+    scores: Sequence[Scores],
+    targets: Tensor,
+    options: LossOptions,
+    *,
+    multi_label: bool | Tensor,
+    mask: Tensor,
+    weight: Tensor | None = None,
+    normalizer: Tensor | None = None,
+    contrastive_coef: float = 0.0,
+) -> Tensor:
+    """Interim."""
+    kw = dict(
+        gamma=options.focal_gamma,
+        alpha=options.focal_alpha,
+        label_smoothing=options.label_smoothing,
+        mask=mask,
+        weight=weight,
+        normalizer=normalizer,
+    )
+    losses = []
+    for s in scores:
+        if isinstance(multi_label, bool):
+            loss = focal_loss(s.logits, targets, multi_label=multi_label, **kw)
+        else:
+            loss = mixed_loss(s.logits, targets, multi_label, **kw)
+        if contrastive_coef > 0:
+            share = 1.0
+            if normalizer is not None:
+                share = (
+                    loss_weight(
+                        mask,
+                        multi_label=multi_label if isinstance(multi_label, bool) else False,
+                        weight=weight,
+                    )
+                    / normalizer
+                )
+            loss = loss + contrastive_coef * share * contrastive_loss(
+                s.class_embeddings, s.class_mask
+            )
+        losses.append(loss)
+    return torch.stack(losses).sum()
 
 
 def loss_weight(mask: Tensor, *, multi_label: bool, weight: Tensor | None = None) -> Tensor:

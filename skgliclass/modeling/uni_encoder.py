@@ -47,6 +47,11 @@ class UniEncoder(JointModel):
         hidden = self.encode(input_ids, attention_mask)
         return self._features(hidden, input_ids, attention_mask, max_num_classes)
 
+    def training_scores(self, **inputs):
+        if self.config.layer_wise:
+            return [self.score(f) for f in self.layer_features(**inputs)]
+        return [self(**inputs)]
+
     def layer_features(
         self, input_ids: Tensor, attention_mask: Tensor, max_num_classes: int | None = None
     ) -> list[Features]:

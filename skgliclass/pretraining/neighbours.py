@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..datasets.files import Example
 from ..engine.engine import Engine
-from ..engine.shortlist import unit_vectors
+from ..engine.neighbours import unit_vectors
 from .mixture import LabelledSet
 from .wordings import normalized
 

@@ -4,43 +4,33 @@ A uni-encoder reads ``<<LABEL>>travel<<LABEL>>dreams<<SEP>>One day I will see th
 pieces between the markers come from users, so a prompt is put together from token ids, never from
 strings: whatever characters a text or a label holds, it cannot add a marker.
 
-In the layouts below L are the labels with their markers, P is the task description, T the text and
-E the examples. Where P and T touch without a marker between them they are tokenised as one string,
-since some tokenizers merge across the boundary and checkpoints were trained so.
+In the layouts L are the labels with their markers, P is the task description, T the text and E the
+examples. Where P and T touch without a marker between them they are tokenised as one string, since
+some tokenizers merge across the boundary and checkpoints were trained so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
-from .tokens import (
-    EXAMPLE_MARKER,
-    LABEL_MARKER,
-    MARKERS,
-    TEXT_MARKER,
-    PieceTokenizer,
-    TokenIds,
-)
+import numpy as np
 
-__all__ = [
-    "EXAMPLE_MARKER",
-    "LABEL_MARKER",
-    "MARKERS",
-    "TEXT_MARKER",
-    "PieceTokenizer",
-    "Prompt",
-    "PromptComposer",
-    "TokenIds",
-]
+from .tokens import NO_TOKENS, PieceTokenizer, TokenIds
 
-Prompt = dict[str, TokenIds]
-"""The token sequences of one prompt by the names of the model's arguments."""
+Prompt = dict[str, list[TokenIds]]
+"""The sequences of one prompt by the names of the model's arguments, each as pieces in order.
+
+They are joined only where a whole micro-batch becomes one array: a list of its own for each prompt
+would copy every token once more.
+"""
 
 
 @dataclass(frozen=True)
 class PromptComposer:
-    """Arranges the pieces of a uni-encoder's prompt: ``L<<SEP>>PTE`` or ``TL<<SEP>>PE``.
+    """Arranges the pieces of a prompt; a subclass for each layout.
 
     Parameters
     ----------
@@ -52,20 +42,26 @@ class PromptComposer:
         Whether the labels come before the text, as the checkpoint was trained.
     max_length : int
         The longest sequence in tokens.
+    reads_markers : bool, default=True
+        Whether the backbone has vectors for the markers, so that it can be shown examples.
     """
+
+    # What stands between task description and text where they touch.
+    task_joiner: ClassVar[str] = ""
 
     tokenizer: PieceTokenizer
     label_id: int
     text_id: int
     prompt_first: bool
     max_length: int
+    reads_markers: bool = True
 
-    # Where the task description goes.
+    # Where the task description and the examples go.
 
     @property
     def glues_task(self) -> bool:
         """Whether text and task description touch, so that they are tokenised as one."""
-        return self.prompt_first
+        return False
 
     @staticmethod
     def puts_task_before_text(prompt_first: bool) -> bool:
@@ -87,18 +83,21 @@ class PromptComposer:
         """Whether the format has a place for examples with markers."""
         return True
 
-    def _glued(self, text: str, task_description: str) -> str:
-        return task_description + text
+    @property
+    def text_follows_marker(self) -> bool:
+        """Whether a marker directly precedes the text, or what is glued before it."""
+        return False
 
-    def _text_follows_marker(self) -> bool:
-        return self.prompt_first
+    def glue(self, text: str, task_description: str) -> str:
+        """Join a task description and the text that it touches."""
+        return f"{task_description}{self.task_joiner}{text}"
 
     # Pieces.
 
     def encode_labels(self, label_texts: Sequence[str]) -> list[TokenIds]:
         """Give what the prompt holds for each label: its ids with its marker."""
         pieces = self.tokenizer.encode(label_texts, after_marker=True)
-        return [[self.label_id, *ids] for ids in pieces]
+        return [self._joined(self._label_marker, ids) for ids in pieces]
 
     def encode_texts(
         self,
@@ -119,149 +118,96 @@ class PromptComposer:
         apart : bool, default=False
             Whether to leave the task description out: it stands apart, with ids of its own.
         after_examples : bool, default=False
-            Whether examples are shown where :attr:`examples_follow_task`.
+            Whether examples are put between task description and text.
 
         Returns
         -------
-        list of list of int
+        list of ndarray of int
         """
         touches = bool(task_description) and self.glues_task
         if touches and not apart:
-            texts = [self._glued(text, task_description) for text in texts]
-        after_marker = after_examples or (self._text_follows_marker() and not (touches and apart))
+            texts = [self.glue(text, task_description) for text in texts]
+        after_marker = after_examples or (self.text_follows_marker and not (touches and apart))
         return self.tokenizer.encode(texts, after_marker=after_marker)
-
-    def encode_task(self, task_description: str) -> TokenIds:
-        """Give the ids of the task description, or none where the texts' ids hold it."""
-        return [] if self.glues_task else self.encode_task_apart(task_description)
 
     def encode_task_apart(self, task_description: str) -> TokenIds:
         """Give the ids of a task description that does not touch the text."""
         if not task_description:
-            return []
+            return NO_TOKENS
         # Without a text marker before it, it begins the sequence or goes on after a text.
-        after_marker = not self.glues_task or self._text_follows_marker()
+        after_marker = not self.glues_task or self.text_follows_marker
         return self.tokenizer.encode([task_description], after_marker=after_marker)[0]
 
     # Lengths.
 
+    @property
     def frame_length(self) -> int:
-        """Count the tokens that the sequence with the labels has besides labels, task and text."""
+        """The tokens that the sequence with the labels has besides labels, task and text."""
         return len(self.tokenizer.prefix) + len(self.tokenizer.suffix) + 1
 
+    @property
     def overhead(self) -> int:
-        """Count the tokens of a whole prompt besides labels, task, text and examples."""
-        return self.frame_length()
+        """The tokens of a whole prompt besides labels, task, text and examples."""
+        return self.frame_length
 
-    def text_budget(self, label_ids: Iterable[TokenIds], task_length: int = 0) -> int:
-        """Count the tokens that the labels leave for the text."""
-        return self.max_length - self.frame_length() - sum(map(len, label_ids)) - task_length
+    def text_room(self, n_label_tokens: Any, n_task_tokens: Any = 0) -> Any:
+        """Count the tokens that labels and task leave for the text; works on arrays too."""
+        return self.max_length - self.frame_length - n_label_tokens - n_task_tokens
 
-    def label_room(self, task_length: int = 0) -> int:
+    def label_room(self, n_task_tokens: Any = 0) -> Any:
         """Count the tokens that labels may take: a quarter of the prompt is kept for the text."""
-        return self.max_length - self.frame_length() - task_length - self.max_length // 4
-
-    def split_labels(
-        self, label_ids: Sequence[TokenIds], label_texts: Sequence[str], task_length: int = 0
-    ) -> list[range]:
-        """Divide a label set over as many passes as its length needs.
-
-        The division depends on the labels alone, never on a text, and its parts are of similar
-        length.
-
-        Parameters
-        ----------
-        label_ids : sequence of list of int
-            The ids of each label with its marker.
-        label_texts : sequence of str
-            The label texts, for the error.
-        task_length : int, default=0
-            The tokens of a task description that stands apart from the text.
-
-        Returns
-        -------
-        list of range
-            The positions of the labels of each pass, in order.
-
-        Raises
-        ------
-        ValueError
-            If a label alone is longer than the room for labels.
-        """
-        room = self.label_room(task_length)
-        lengths = [len(ids) for ids in label_ids]
-        for text, length in zip(label_texts, lengths, strict=True):
-            if length > room:
-                raise ValueError(
-                    f"The label {_shorten(text)!r} has {length - 1} tokens; at most {room - 1} fit "
-                    f"in a prompt of max_length={self.max_length}. Shorten the label text, or "
-                    "raise max_length if the model allows it."
-                )
-        n_passes = len(_greedy_split(lengths, room))
-        if n_passes == 1:
-            return [range(len(lengths))]
-        return _balanced_split(lengths, room, n_passes)
+        return self.max_length - self.frame_length - n_task_tokens - self.max_length // 4
 
     # The whole.
 
     def compose(
         self,
-        label_ids: Iterable[TokenIds],
-        text_ids: TokenIds,
-        task: Sequence[int] = (),
-        examples: Sequence[int] = (),
+        labels: Sequence[TokenIds],
+        text: TokenIds,
+        task: TokenIds = NO_TOKENS,
+        examples: TokenIds = NO_TOKENS,
     ) -> Prompt:
         """Put one prompt together.
 
         Parameters
         ----------
-        label_ids : iterable of list of int
-            The labels with their markers.
-        text_ids : list of int
-            The text; it must fit in :meth:`text_budget`.
-        task : list of int, optional
+        labels : sequence of ndarray of int
+            The labels with their markers, in as many pieces as the caller has.
+        text : ndarray of int
+            The text; it must fit in :meth:`text_room`.
+        task : ndarray of int, optional
             A task description that stands apart from the text.
-        examples : list of int, optional
+        examples : ndarray of int, optional
             The examples with their markers and the ``<<SEP>>`` that ends them.
 
         Returns
         -------
-        dict of str to list of int
-            The sequences by the names of the model's arguments.
+        dict of str to list of ndarray of int
+            The sequences by the names of the model's arguments, as pieces in order.
         """
-        labels = [token for ids in label_ids for token in ids]
-        middle = (
-            [*labels, self.text_id, *task, *text_ids, *examples]
-            if self.prompt_first
-            else [*text_ids, *labels, self.text_id, *task, *examples]
-        )
-        return {"input_ids": self._framed(middle)}
+        raise NotImplementedError
 
-    def _framed(self, ids: TokenIds) -> TokenIds:
-        return [*self.tokenizer.prefix, *ids, *self.tokenizer.suffix]
+    def rules(self) -> dict[str, Any]:
+        """Give, in terms of JSON, what another program needs to compose prompts alike.
 
+        Raises
+        ------
+        NotImplementedError
+            If the layout has no description.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no description for other programs.")
 
-def _greedy_split(lengths: Sequence[int], room: int) -> list[range]:
-    parts, start, used = [], 0, 0
-    for i, length in enumerate(lengths):
-        if used + length > room:
-            parts.append(range(start, i))
-            start, used = i, 0
-        used += length
-    return [*parts, range(start, len(lengths))]
+    def _framed(self, *pieces: TokenIds) -> list[TokenIds]:
+        return [self.tokenizer.prefix, *pieces, self.tokenizer.suffix]
 
+    @staticmethod
+    def _joined(*pieces: TokenIds) -> TokenIds:
+        return np.concatenate(pieces)
 
-def _balanced_split(lengths: Sequence[int], room: int, n_parts: int) -> list[range]:
-    """Lower the room as far as the number of parts allows, so that the last is not a remnant."""
-    low, high = max(max(lengths), sum(lengths) // n_parts), room
-    while low < high:
-        middle = (low + high) // 2
-        if len(_greedy_split(lengths, middle)) <= n_parts:
-            high = middle
-        else:
-            low = middle + 1
-    return _greedy_split(lengths, high)
+    @cached_property
+    def _label_marker(self) -> TokenIds:
+        return np.asarray([self.label_id], dtype=np.int32)
 
-
-def _shorten(text: str, width: int = 60) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
+    @cached_property
+    def _text_marker(self) -> TokenIds:
+        return np.asarray([self.text_id], dtype=np.int32)

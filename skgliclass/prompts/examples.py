@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .checks import check_text, label_names
 from .composer import PromptComposer
-from .tokens import EXAMPLE_MARKER, TokenIds
+from .tokens import EXAMPLE_MARKER, NO_TOKENS, TokenIds, as_token_ids
 
 EXAMPLE_FORMATS = ("marker", "tags")
 """How examples are written: with ``<<EXAMPLE>>``, or with the tags of the first RAC checkpoints."""
@@ -67,7 +69,7 @@ class ExampleEncoder:
     ----------
     follows_text : bool
         Whether examples are a part of the text.
-    closing : list of int
+    closing : ndarray of int
         What ends the last example.
 
     Raises
@@ -85,7 +87,7 @@ class ExampleEncoder:
         self._tokenizer = composer.tokenizer
         self._marker = composer.tokenizer.marker_id(EXAMPLE_MARKER)
         self.follows_text = example_format == "tags"
-        self.closing: TokenIds = [] if self.follows_text else [composer.text_id]
+        self.closing = NO_TOKENS if self.follows_text else as_token_ids([composer.text_id])
         if not self.follows_text and not composer.has_place_for_examples:
             raise ValueError(
                 "Labelled texts in the prompt (examples=, n_retrieved=): this bi-encoder's input "
@@ -98,6 +100,11 @@ class ExampleEncoder:
                 f"no {EXAMPLE_MARKER}, so the model was not made for them. "
                 'example_format="tags" writes them without it.'
             )
+
+    def prepare(self, texts: Sequence[str]) -> Sequence[str]:
+        """Give the texts that examples are shown with, so that they cannot pass for examples."""
+        # Tags are no special tokens, so that the tokenizer does not keep them out of a text.
+        return [without_tags(text) for text in texts] if self.follows_text else texts
 
     def encode(
         self, examples: Sequence[PromptExample], label_texts: Sequence[str]
@@ -113,7 +120,7 @@ class ExampleEncoder:
 
         Returns
         -------
-        list of list of int
+        list of ndarray of int
         """
         if not examples:
             return []
@@ -125,11 +132,13 @@ class ExampleEncoder:
             written = [f" {EXAMPLE_MARKER}{piece}" for piece in pieces]
             return self._tokenizer.encode(written, after_marker=False)
         (space,) = self._tokenizer.encode([" "], after_marker=False)
-        return [[*space, *ids] for ids in self._with_marker(pieces)]
+        return [np.concatenate([space, ids]) for ids in self._with_marker(pieces)]
 
     def _with_marker(self, pieces: Sequence[str]) -> list[TokenIds]:
         assert self._marker is not None
-        return [[self._marker, *ids] for ids in self._tokenizer.encode(pieces, after_marker=True)]
+        marker = as_token_ids([self._marker])
+        pieces_ids = self._tokenizer.encode(pieces, after_marker=True)
+        return [np.concatenate([marker, ids]) for ids in pieces_ids]
 
 
 def can_show_examples(composer: PromptComposer) -> bool:

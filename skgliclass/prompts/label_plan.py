@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .composer import PromptComposer
-from .tokens import TokenIds
+from .tokens import NO_TOKENS, TokenIds, count_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class LabelPart:
         Their positions in the row's label set, in the order of the prompt.
     labels : ndarray of int
         Their positions in the plan's `label_texts`.
-    ids : list of int
+    ids : ndarray of int
         What the prompt holds for them.
     order : int
         Which of the orders of the label set this belongs to.
@@ -55,7 +55,7 @@ class LabelPlan:
         (first column) or apart from them.
     n_orders : ndarray of shape (n_sets,)
         In how many orders each set is shown.
-    task : list of int
+    task : ndarray of int
         The ids of a task description that stands apart from the text.
     """
 
@@ -70,7 +70,7 @@ class LabelPlan:
     @property
     def part_lengths(self) -> NDArray[np.int64]:
         """How many tokens the labels of each part have."""
-        return np.asarray([len(part.ids) for part in self.parts], dtype=np.int64)
+        return count_tokens([part.ids for part in self.parts])
 
     @property
     def smallest_rooms(self) -> NDArray[np.int64]:
@@ -127,10 +127,10 @@ def plan_labels(
         for i, order in enumerate(orders):
             ids = [label_ids[k] for k in positions[order]]
             texts = [labels[k] for k in order]
-            for share in composer.split_labels(ids, texts, len(task)):
+            for share in split_labels(composer, ids, texts, len(task)):
                 columns = order[share.start : share.stop]
-                flat = [token for k in share for token in ids[k]]
-                parts.append(LabelPart(columns, positions[columns], flat, i))
+                joined = np.concatenate([NO_TOKENS, *(ids[k] for k in share)])
+                parts.append(LabelPart(columns, positions[columns], joined, i))
         offsets.append(len(parts))
         n_orders.append(len(orders))
     return LabelPlan(
@@ -138,7 +138,7 @@ def plan_labels(
         np.asarray([len(labels) for labels in label_sets], dtype=np.int64),
         parts,
         np.asarray(offsets, dtype=np.int64),
-        _rooms(composer, parts, task),
+        prompt_rooms(composer, count_tokens([part.ids for part in parts]), len(task)),
         np.asarray(n_orders, dtype=np.int64),
         task,
     )
@@ -159,14 +159,101 @@ def label_orders(n_labels: int, n_orders: int, seed: int) -> list[NDArray[np.int
     return [np.arange(n_labels), *(rng.permutation(n_labels) for _ in range(n_orders - 1))]
 
 
-def _rooms(
-    composer: PromptComposer, parts: Sequence[LabelPart], task: TokenIds
+def split_labels(
+    composer: PromptComposer,
+    label_ids: Sequence[TokenIds],
+    label_texts: Sequence[str],
+    n_task_tokens: int = 0,
+) -> list[range]:
+    """Divide a label set over as many passes as its length needs.
+
+    The division depends on the labels alone, never on a text, and its parts are of similar length.
+
+    Parameters
+    ----------
+    composer : PromptComposer
+        Of the model's prompts.
+    label_ids : sequence of ndarray of int
+        What the prompt holds for each label.
+    label_texts : sequence of str
+        The label texts, for the error.
+    n_task_tokens : int, default=0
+        The tokens of a task description that stands apart from the text.
+
+    Returns
+    -------
+    list of range
+        The positions of the labels of each pass, in order.
+
+    Raises
+    ------
+    ValueError
+        If a label alone is longer than the room for labels.
+    """
+    room = composer.label_room(n_task_tokens)
+    lengths = [len(ids) for ids in label_ids]
+    for text, length in zip(label_texts, lengths, strict=True):
+        if length > room:
+            raise ValueError(
+                f"The label {_shorten(text)!r} has {length - 1} tokens; at most {room - 1} fit "
+                f"in a prompt of max_length={composer.max_length}. Shorten the label text, or "
+                "raise max_length if the model allows it."
+            )
+    n_passes = len(_greedy_split(lengths, room))
+    if n_passes == 1:
+        return [range(len(lengths))]
+    return _balanced_split(lengths, room, n_passes)
+
+
+def _greedy_split(lengths: Sequence[int], room: int) -> list[range]:
+    parts, start, used = [], 0, 0
+    for i, length in enumerate(lengths):
+        if used + length > room:
+            parts.append(range(start, i))
+            start, used = i, 0
+        used += length
+    return [*parts, range(start, len(lengths))]
+
+
+def _balanced_split(lengths: Sequence[int], room: int, n_parts: int) -> list[range]:
+    """Lower the room as far as the number of parts allows, so that the last is not a remnant."""
+    low, high = max(max(lengths), sum(lengths) // n_parts), room
+    while low < high:
+        middle = (low + high) // 2
+        if len(_greedy_split(lengths, middle)) <= n_parts:
+            high = middle
+        else:
+            low = middle + 1
+    return _greedy_split(lengths, high)
+
+
+def _shorten(text: str, width: int = 60) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def prompt_rooms(
+    composer: PromptComposer,
+    n_label_tokens: NDArray[np.int64],
+    n_task_tokens: int | NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    rooms = (
-        (composer.text_budget([part.ids]), composer.text_budget([part.ids], len(task)))
-        for part in parts
-    )
-    return np.asarray(list(rooms), dtype=np.int64)
+    """Count the tokens that labels leave for a text and its examples.
+
+    Parameters
+    ----------
+    composer : PromptComposer
+        Of the model's prompts.
+    n_label_tokens : ndarray of shape (n_prompts,)
+        The tokens of the labels that each prompt holds.
+    n_task_tokens : int or ndarray of shape (n_prompts,)
+        Those of a task description that stands apart from the text.
+
+    Returns
+    -------
+    ndarray of shape (n_prompts, 2)
+        With the task description among the text's tokens, or apart from them.
+    """
+    rooms = composer.text_room(n_label_tokens), composer.text_room(n_label_tokens, n_task_tokens)
+    return np.stack(rooms, axis=1).astype(np.int64)
 
 
 def _check_task_fits(composer: PromptComposer, task: TokenIds) -> None:

@@ -1,16 +1,51 @@
-"""The prompts of the architectures other than the uni-encoder."""
+"""Where each piece goes in the prompts of each architecture: the registry of this layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from .composer import Prompt, PromptComposer
-from .tokens import LABEL_MARKER, MARKERS, TEXT_MARKER, PieceTokenizer, TokenIds
+from .tokens import LABEL_MARKER, MARKERS, NO_TOKENS, TEXT_MARKER, PieceTokenizer, TokenIds
 
-if TYPE_CHECKING:
-    from ..modeling.config import GLiClassConfig
+
+class UniEncoderComposer(PromptComposer):
+    """Labels and text in one sequence: ``L<<SEP>>PTE`` or ``TL<<SEP>>PE``."""
+
+    @property
+    def glues_task(self) -> bool:
+        """With the labels first, the task description directly precedes the text."""
+        return self.prompt_first
+
+    @property
+    def text_follows_marker(self) -> bool:
+        """With the labels first, their ``<<SEP>>`` precedes the text."""
+        return self.prompt_first
+
+    def compose(
+        self,
+        labels: Sequence[TokenIds],
+        text: TokenIds,
+        task: TokenIds = NO_TOKENS,
+        examples: TokenIds = NO_TOKENS,
+    ) -> Prompt:
+        """Put one prompt together."""
+        if self.prompt_first:
+            return {"input_ids": self._framed(*labels, self._text_marker, task, text, examples)}
+        return {"input_ids": self._framed(text, *labels, self._text_marker, task, examples)}
+
+    def rules(self) -> dict[str, Any]:
+        """Describe the layout for other programs."""
+        first = self.prompt_first
+        return {
+            "order": ["labels", "separator", "text"]
+            if first
+            else ["text", "labels", "separator", "task"],
+            "label_id": self.label_id,
+            "separator_id": self.text_id,
+            "task_joiner": self.task_joiner if first else None,
+            "text_after_marker": first,
+        }
 
 
 class EncoderDecoderComposer(PromptComposer):
@@ -22,37 +57,30 @@ class EncoderDecoderComposer(PromptComposer):
         return False
 
     @property
-    def glues_task(self) -> bool:
-        """The task description is not in the text's sequence."""
-        return False
-
-    def _text_follows_marker(self) -> bool:
-        return False
-
     def overhead(self) -> int:
-        """Count the tokens around both sequences."""
-        return 2 * self.frame_length() - 1
+        """The tokens around both sequences."""
+        return 2 * self.frame_length - 1
 
-    def text_budget(self, label_ids: Iterable[TokenIds], task_length: int = 0) -> int:
+    def text_room(self, n_label_tokens: Any, n_task_tokens: Any = 0) -> Any:
         """Count the tokens that fit in the text's sequence, whatever the labels."""
-        return self.max_length - self.frame_length() + 1
+        # Nothing is subtracted, but arrays have to stay arrays.
+        return self.max_length - self.frame_length + 1 + 0 * (n_label_tokens + n_task_tokens)
 
-    def label_room(self, task_length: int = 0) -> int:
+    def label_room(self, n_task_tokens: Any = 0) -> Any:
         """Count the tokens that labels may take: all of their sequence."""
-        return self.max_length - self.frame_length() - task_length
+        return self.max_length - self.frame_length - n_task_tokens
 
     def compose(
         self,
-        label_ids: Iterable[TokenIds],
-        text_ids: TokenIds,
-        task: Sequence[int] = (),
-        examples: Sequence[int] = (),
+        labels: Sequence[TokenIds],
+        text: TokenIds,
+        task: TokenIds = NO_TOKENS,
+        examples: TokenIds = NO_TOKENS,
     ) -> Prompt:
         """Put both sequences together."""
-        labels = [token for ids in label_ids for token in ids]
         return {
-            "input_ids": self._framed([*text_ids, *examples]),
-            "class_input_ids": self._framed([*labels, self.text_id, *task]),
+            "input_ids": self._framed(text, examples),
+            "class_input_ids": self._framed(*labels, self._text_marker, task),
         }
 
 
@@ -74,34 +102,36 @@ class FusedComposer(PromptComposer):
         """With the text first, the task description is at its end."""
         return not self.prompt_first
 
-    def _glued(self, text: str, task_description: str) -> str:
+    @property
+    def text_follows_marker(self) -> bool:
+        """With the labels first, their ``<<SEP>>`` precedes the text."""
+        return self.prompt_first
+
+    def glue(self, text: str, task_description: str) -> str:
+        """Append the task description and the space that ends it."""
         return f"{text}{task_description} "
 
     def encode_labels(self, label_texts: Sequence[str]) -> list[TokenIds]:
         """Give a marker for each label; what it says is encoded apart."""
-        return [[self.label_id] for _ in label_texts]
+        return [self._label_marker] * len(label_texts)
 
     def encode_task_apart(self, task_description: str) -> TokenIds:
         """Give the ids of the task description and the space that ends it."""
         if not task_description:
-            return []
+            return NO_TOKENS
         return self.tokenizer.encode([f"{task_description} "], after_marker=False)[0]
 
     def compose(
         self,
-        label_ids: Iterable[TokenIds],
-        text_ids: TokenIds,
-        task: Sequence[int] = (),
-        examples: Sequence[int] = (),
+        labels: Sequence[TokenIds],
+        text: TokenIds,
+        task: TokenIds = NO_TOKENS,
+        examples: TokenIds = NO_TOKENS,
     ) -> Prompt:
         """Put one prompt together."""
-        labels = [token for ids in label_ids for token in ids]
-        middle = (
-            [*task, *labels, self.text_id, *text_ids, *examples]
-            if self.prompt_first
-            else [*text_ids, *task, *labels, self.text_id, *examples]
-        )
-        return {"input_ids": self._framed(middle)}
+        if self.prompt_first:
+            return {"input_ids": self._framed(task, *labels, self._text_marker, text, examples)}
+        return {"input_ids": self._framed(text, task, *labels, self._text_marker, examples)}
 
 
 class DecoderComposer(PromptComposer):
@@ -122,44 +152,35 @@ class DecoderComposer(PromptComposer):
         """Examples come before the text."""
         return True
 
-    def _text_follows_marker(self) -> bool:
-        return False
-
     def encode_labels(self, label_texts: Sequence[str]) -> list[TokenIds]:
         """Give the ids of each label, its marker last."""
         pieces = self.tokenizer.encode(label_texts, after_marker=True)
-        return [[*ids, self.label_id] for ids in pieces]
+        return [self._joined(ids, self._label_marker) for ids in pieces]
 
+    @property
     def frame_length(self) -> int:
-        """Count the two ``<<SEP>>``."""
+        """The two ``<<SEP>>``."""
         return 2
 
     def compose(
         self,
-        label_ids: Iterable[TokenIds],
-        text_ids: TokenIds,
-        task: Sequence[int] = (),
-        examples: Sequence[int] = (),
+        labels: Sequence[TokenIds],
+        text: TokenIds,
+        task: TokenIds = NO_TOKENS,
+        examples: TokenIds = NO_TOKENS,
     ) -> Prompt:
         """Put one prompt together; nothing is put around it."""
-        labels = [token for ids in label_ids for token in ids]
-        ids = [*task, *examples, *text_ids, self.text_id, *labels, self.text_id]
-        return {"input_ids": ids}
+        end = self._text_marker
+        return {"input_ids": [task, examples, text, end, *labels, end]}
 
 
-@dataclass(frozen=True)
 class TextComposer(PromptComposer):
     """No labels, for models that encode them apart: ``P TE``.
 
-    The reference has no place for examples here.
-
-    Parameters
-    ----------
-    reads_markers : bool, default=False
-        Whether the backbone has vectors for the markers, so that it can be shown examples.
+    The reference has no place for examples here; models that know the markers have one.
     """
 
-    reads_markers: bool = False
+    task_joiner: ClassVar[str] = " "
 
     @staticmethod
     def puts_task_before_text(prompt_first: bool) -> bool:
@@ -176,39 +197,39 @@ class TextComposer(PromptComposer):
         """Most bi-encoders have never seen a marker."""
         return self.reads_markers
 
-    def _glued(self, text: str, task_description: str) -> str:
-        return f"{task_description} {text}"
-
-    def _text_follows_marker(self) -> bool:
-        return False
-
     def encode_labels(self, label_texts: Sequence[str]) -> list[TokenIds]:
         """Give nothing for each label: the prompt does not hold them."""
-        return [[] for _ in label_texts]
+        return [NO_TOKENS] * len(label_texts)
 
+    @property
     def frame_length(self) -> int:
-        """Count the tokens that the tokenizer puts around a text."""
+        """The tokens that the tokenizer puts around a text."""
         return len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
 
     def compose(
         self,
-        label_ids: Iterable[TokenIds],
-        text_ids: TokenIds,
-        task: Sequence[int] = (),
-        examples: Sequence[int] = (),
+        labels: Sequence[TokenIds],
+        text: TokenIds,
+        task: TokenIds = NO_TOKENS,
+        examples: TokenIds = NO_TOKENS,
     ) -> Prompt:
         """Put the sequence of one text together."""
-        return {"input_ids": self._framed([*task, *text_ids, *examples])}
+        return {"input_ids": self._framed(task, text, examples)}
+
+    def rules(self) -> dict[str, Any]:
+        """Describe the layout for other programs."""
+        return {"order": ["text"], "task_joiner": self.task_joiner}
 
 
-_COMPOSERS: dict[str, type[PromptComposer]] = {
-    "uni-encoder": PromptComposer,
+LAYOUTS: dict[str, type[PromptComposer]] = {
+    "uni-encoder": UniEncoderComposer,
     "bi-encoder": TextComposer,
     "bi-encoder-fused": FusedComposer,
     "encoder-decoder": EncoderDecoderComposer,
     "encoder-decoder-cls": EncoderDecoderComposer,
     "decoder-kv": DecoderComposer,
 }
+"""What arranges the prompts of each architecture."""
 
 
 def task_precedes_text(architecture: str, *, prompt_first: bool) -> bool:
@@ -225,31 +246,40 @@ def task_precedes_text(architecture: str, *, prompt_first: bool) -> bool:
 
 
 def make_composer(
-    config: GLiClassConfig, tokenizer: PieceTokenizer, max_length: int
+    architecture: str,
+    tokenizer: PieceTokenizer,
+    max_length: int,
+    *,
+    prompt_first: bool,
+    vocabulary_size: int,
+    label_id: int,
+    text_id: int,
 ) -> PromptComposer:
     """Give what arranges the prompts of a model.
 
     Parameters
     ----------
-    config : GLiClassConfig
-        The model's configuration.
+    architecture : str
+        How labels and text meet, one of :data:`LAYOUTS`.
     tokenizer : PieceTokenizer
         Of the texts.
     max_length : int
         The longest sequence in tokens.
+    prompt_first : bool
+        Whether the labels come before the text.
+    vocabulary_size : int
+        How many words the backbone has vectors for. Published bi-encoders have a tokenizer with
+        markers, but a backbone without.
+    label_id, text_id : int
+        The ids of ``<<LABEL>>`` and ``<<SEP>>`` where the tokenizer has none.
     """
-    found = {marker: tokenizer.marker_id(marker) for marker in MARKERS}
-    label_id, text_id = found[LABEL_MARKER], found[TEXT_MARKER]
-    more: dict[str, Any] = {}
-    if config.architecture_type == "bi-encoder":
-        # Published ones have a tokenizer with markers, but a backbone without.
-        n_words = config.encoder_config.vocab_size
-        more["reads_markers"] = all(i is not None and i < n_words for i in found.values())
-    return _COMPOSERS[config.architecture_type](
+    ids = {marker: tokenizer.marker_id(marker) for marker in MARKERS}
+    in_tokenizer = ids[LABEL_MARKER], ids[TEXT_MARKER]
+    return LAYOUTS[architecture](
         tokenizer,
-        label_id=config.class_token_index if label_id is None else label_id,
-        text_id=config.text_token_index if text_id is None else text_id,
-        prompt_first=config.prompt_first,
+        label_id=label_id if in_tokenizer[0] is None else in_tokenizer[0],
+        text_id=text_id if in_tokenizer[1] is None else in_tokenizer[1],
+        prompt_first=prompt_first,
         max_length=max_length,
-        **more,
+        reads_markers=all(i is not None and i < vocabulary_size for i in ids.values()),
     )

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer
 
 LABEL_MARKER = "<<LABEL>>"
@@ -17,7 +19,10 @@ TEXT_MARKER = "<<SEP>>"
 EXAMPLE_MARKER = "<<EXAMPLE>>"
 MARKERS = (LABEL_MARKER, TEXT_MARKER, EXAMPLE_MARKER)
 
-TokenIds = list[int]
+TokenIds = NDArray[np.int32]
+"""The ids of a piece or a sequence."""
+
+NO_TOKENS: TokenIds = np.empty(0, dtype=np.int32)
 
 
 def add_marker_tokens(tokenizer: Tokenizer) -> None:
@@ -35,15 +40,15 @@ class PieceTokenizer:
 
     Attributes
     ----------
-    prefix, suffix : list of int
+    prefix, suffix : ndarray of int
         What the tokenizer puts before and after a whole sequence, such as ``[CLS]``, ``[SEP]``.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.prefix, self.suffix = _template_ids(tokenizer)
+        self.prefix, self.suffix = map(as_token_ids, _template_ids(tokenizer))
         self._has_marker = tokenizer.token_to_id(TEXT_MARKER) is not None
-        special = _special_tokens(tokenizer, (*self.prefix, *self.suffix))
+        special = _special_tokens(tokenizer, [*self.prefix.tolist(), *self.suffix.tolist()])
         self._special_tokens = sorted(special.values())
         spelled = "|".join(map(re.escape, self._special_tokens))
         self._special_pattern = re.compile(spelled or "(?!)")
@@ -68,8 +73,8 @@ class PieceTokenizer:
             and ``special_ids`` that still result are replaced by ``substitute_ids``.
         """
         return {
-            "prefix_ids": self.prefix,
-            "suffix_ids": self.suffix,
+            "prefix_ids": self.prefix.tolist(),
+            "suffix_ids": self.suffix.tolist(),
             "anchor": TEXT_MARKER if self._has_marker else None,
             "special_tokens": self._special_tokens,
             "special_ids": sorted(self._special_ids),
@@ -89,23 +94,23 @@ class PieceTokenizer:
 
         Returns
         -------
-        list of list of int
+        list of ndarray of int
             For a piece without special tokens the ids that tokenising the joined prompt gives.
             A special token written in a piece, such as ``[SEP]``, becomes ordinary characters.
         """
         anchored = after_marker and self._has_marker
         suspects = {i for i, piece in enumerate(pieces) if self._special_pattern.search(piece)}
-        plain = (
-            pieces if not suspects else ["" if i in suspects else p for i, p in enumerate(pieces)]
-        )
+        plain = pieces
+        if suspects:
+            plain = ["" if i in suspects else piece for i, piece in enumerate(pieces)]
         encoded = self._encode_plain(plain, anchored)
         for i in suspects:
             fragments = _break_up(pieces[i], self._special_pattern)
             first, *rest = self._encode_plain(fragments, anchored)
             encoded[i] = first + [token for ids in rest for token in ids]
-        return [self._without_special_ids(ids) for ids in encoded]
+        return [as_token_ids(self._without_special_ids(ids)) for ids in encoded]
 
-    def _encode_plain(self, pieces: Sequence[str], anchored: bool) -> list[TokenIds]:
+    def _encode_plain(self, pieces: Sequence[str], anchored: bool) -> list[list[int]]:
         if not anchored:
             encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
             return [encoding.ids for encoding in encodings]
@@ -114,18 +119,28 @@ class PieceTokenizer:
         )
         return [encoding.ids[1:] for encoding in encodings]
 
-    def _without_special_ids(self, ids: TokenIds) -> TokenIds:
+    def _without_special_ids(self, ids: list[int]) -> list[int]:
         # A normaliser may turn other characters (full-width ones, say) into a special token after
         # the search above, and a Unigram vocabulary holds "</s>" as an ordinary piece.
         if self._special_ids.isdisjoint(ids):
             return ids
-        kept: TokenIds = []
+        plain: list[int] = []
         for token in ids:
-            kept.extend(self._substitute if token in self._special_ids else [token])
-        return kept
+            plain.extend(self._substitute if token in self._special_ids else [token])
+        return plain
 
 
-def _template_ids(tokenizer: Tokenizer) -> tuple[TokenIds, TokenIds]:
+def as_token_ids(ids: Sequence[int]) -> TokenIds:
+    """Put ids in an array, of which a part can be taken without copying."""
+    return np.array(ids, dtype=np.int32)
+
+
+def count_tokens(pieces: Sequence[TokenIds]) -> NDArray[np.int64]:
+    """Give the length of each piece."""
+    return np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
+
+
+def _template_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Find what the post-processor puts around a sequence."""
     encoding = tokenizer.encode("a", add_special_tokens=True)
     mask, ids = encoding.special_tokens_mask, encoding.ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,135 +12,111 @@ from torch import Tensor
 
 from ..engine.batching import plan_batches
 from ..modeling.features import Scores
-from ..modeling.joint import JointModel
-from ..modeling.losses import contrastive_loss
-from ..modeling.uni_encoder import UniEncoder
 from ..prompts.composer import Prompt
-from ..prompts.tokens import TokenIds
 from .data import choose_labels
 from .features import FeatureStore
-from .steps import MicroBatch, SharedVectors, Steps, label_tensors, lengths_of
+from .steps import MicroBatch, SharedVectors, Steps, prompt_lengths
 
 _WINDOW = 4096
+
+Labels = NDArray[np.int32]
 
 
 class JointSteps(Steps):
     """Labels and text go through the backbone together, in prompts."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.model = cast("JointModel", self.engine.loaded.model.model)
-        self.composer = self.engine.composer()
-        self.label_room = self.composer.label_room(len(self.data.task))
-        self._store: FeatureStore | None = None
+    _store: FeatureStore | None = None
 
     def prepare(self, rows: NDArray[np.intp]) -> Iterator[MicroBatch]:
         """Order each row's labels at random, write the prompts and group them by length."""
-        chosen = [self._choose(int(i)) for i in rows]
+        labels, targets = self._choose(rows)
         if self.frozen:
-            yield self._micro_batch(rows, [{}] * len(rows), chosen)
+            yield self._micro_batch(rows, labels, targets, {})
             return
-        prompts = [self._prompt(int(i), own) for i, (own, _) in zip(rows, chosen, strict=True)]
-        for part in self._groups(lengths_of(prompts)):
-            yield self._micro_batch(
-                rows[part], [prompts[i] for i in part], [chosen[i] for i in part]
-            )
+        prompts = self._prompts(rows, labels)
+        for part in self.groups(prompt_lengths(prompts)):
+            of_part = [labels[i] for i in part]
+            inputs = self._inputs([prompts[i] for i in part], of_part)
+            yield self._micro_batch(rows[part], of_part, [targets[i] for i in part], inputs)
 
     def scores(self, part: MicroBatch) -> list[Scores]:
         """Run the model, or the heads alone on what a frozen backbone gave before."""
         if self.frozen:
-            return [self.model.score(self._features(part.rows))]
+            return [self.network.score(self._features(part.rows))]
         inputs: dict[str, Any] = {**part.inputs, "max_num_classes": part.mask.shape[1]}
-        if self.model.config.layer_wise and isinstance(self.model, UniEncoder):
-            return [self.model.score(f) for f in self.model.layer_features(**inputs)]
-        return [self.model(**inputs)]
+        scores: list[Scores] = self.network.training_scores(**inputs)
+        return scores
 
-    def loss(self, part: MicroBatch, normalizer: Tensor) -> Tensor:
-        """Add the contrastive term where the model's configuration asks for it."""
-        coefficient = self.engine.loaded.model.config.contrastive_loss_coef
-        if coefficient <= 0:
-            return super().loss(part, normalizer)
-        share = part.total_weight() / normalizer
-        losses = [
-            part.loss(s.logits, self.options, normalizer)
-            + coefficient * share * contrastive_loss(s.class_embeddings, s.class_mask)
-            for s in self.scores(part)
-        ]
-        return torch.stack(losses).sum()
-
-    def _choose(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        own, wanted = self.data.rows.row(i)
+    def _choose(self, rows: NDArray[np.intp]) -> tuple[list[Labels], list[NDArray[np.float32]]]:
+        """Give the labels that each row's prompt holds, in their order, and the targets."""
         # What is computed once needs an order that stays.
         shuffle = self.options.shuffle_labels and not self.frozen
-        chosen = choose_labels(
-            own, wanted, self.label_lengths, self.label_room, self.rng, shuffle=shuffle
-        )
-        return own[chosen], wanted[chosen]
+        rooms = self.data.composer.label_room(self.data.texts.take(rows).task_lengths)
+        lengths = self.data.labels.lengths
+        labels, targets = [], []
+        for i, room in zip(rows.tolist(), rooms.tolist(), strict=True):
+            all_labels, all_targets = self.data.rows.row(i)
+            order = choose_labels(all_targets, lengths[all_labels], room, self.rng, shuffle)
+            labels.append(all_labels[order])
+            targets.append(all_targets[order])
+        return labels, targets
 
-    def _prompt(self, i: int, labels: NDArray[np.int32]) -> Prompt:
-        label_ids = [self._label_ids(k) for k in labels]
-        task = self.data.task
-        room = self.composer.text_budget(label_ids, len(task))
-        text = self.data.texts[i][:room]
-        examples = self._examples(i, room - len(text))
-        if self.data.examples is not None and self.data.examples.follow_text:
-            return self.composer.compose(label_ids, [*text, *examples], task)
-        return self.composer.compose(label_ids, text, task, examples)
+    def _prompts(self, rows: NDArray[np.intp], labels: Sequence[Labels]) -> list[Prompt]:
+        lengths, table = self.data.labels.lengths, self.data.labels
+        n_label_tokens = np.asarray([int(lengths[of_row].sum()) for of_row in labels])
+        packed = self.pack(rows, n_label_tokens)
+        return [
+            packed.prompt(k, [table[label] for label in of_row]) for k, of_row in enumerate(labels)
+        ]
 
-    def _label_ids(self, label: int) -> TokenIds:
-        return self.data.labels[label]
-
-    def _inputs(
-        self, prompts: Sequence[Prompt], labels: Sequence[NDArray[np.int32]]
-    ) -> dict[str, Tensor]:
-        return self.engine.to_inputs(prompts)
+    def _inputs(self, prompts: Sequence[Prompt], labels: Sequence[Labels]) -> dict[str, Tensor]:
+        return self.engine.border.inputs(prompts)
 
     def _micro_batch(
         self,
         rows: NDArray[np.intp],
-        prompts: Sequence[Prompt],
-        chosen: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]],
+        labels: Sequence[Labels],
+        targets: Sequence[NDArray[np.float32]],
+        inputs: dict[str, Tensor],
     ) -> MicroBatch:
-        """Put ragged targets in a matrix, with a mask and weights of its shape."""
-        width = max(len(own) for own, _ in chosen)
-        targets = np.zeros((len(rows), width), dtype=np.float32)
-        mask = np.zeros((len(rows), width), dtype=np.bool_)
-        weight = np.repeat(self.data.weights[rows, None], width, axis=1)
-        for i, (own, wanted) in enumerate(chosen):
-            targets[i, : len(own)], mask[i, : len(own)] = wanted, True
+        """Put the rows' targets in a matrix, with a mask and weights of its shape."""
+        shape = len(rows), max(map(len, labels))
+        matrix, mask = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
+        weight = np.repeat(self.data.weights[rows, None], shape[1], axis=1)
+        for i, (of_row, values) in enumerate(zip(labels, targets, strict=True)):
+            matrix[i, : len(of_row)], mask[i, : len(of_row)] = values, True
             if self.data.label_weights is not None:
-                weight[i, : len(own)] *= self.data.label_weights[own]
-        device = self.engine.loaded.model.device
-        pair_weight = torch.from_numpy(weight).to(device)
+                weight[i, : len(of_row)] *= self.data.label_weights[of_row]
+        pair_weight = self.tensor(weight)
         return MicroBatch(
             rows,
-            self._inputs(prompts, [own for own, _ in chosen]) if prompts[0] else {},
-            torch.from_numpy(targets).to(device),
-            torch.from_numpy(mask).to(device),
+            inputs,
+            self.tensor(matrix),
+            self.tensor(mask),
             pair_weight[:, 0] if self.data.label_weights is None else pair_weight,
-            self._kind(rows),
+            self.multi_label(rows),
         )
 
     def _features(self, rows: NDArray[np.intp]) -> Any:
         if self._store is None:
-            was_training = self.engine.loaded.model.training
+            was_training = self.network.training
             self._store = FeatureStore(self._all_features())
-            self.engine.loaded.model.train(was_training)
+            self.network.train(was_training)
         return self._store.take(rows)
 
     def _all_features(self) -> Iterator[tuple[NDArray[np.intp], Any]]:
         """Run the backbone over every row once."""
-        model = self.engine.loaded.model.eval()
+        self.network.eval()
         for start in range(0, len(self.data), _WINDOW):
             rows = np.arange(start, min(start + _WINDOW, len(self.data)))
-            chosen = {i: self._choose(i) for i in rows.tolist()}
-            prompts = [self._prompt(i, own) for i, (own, _) in chosen.items()]
-            for part in plan_batches(lengths_of(prompts), self.engine.batch_tokens):
-                labels = [chosen[int(i)][0] for i in rows[part]]
-                inputs = self._inputs([prompts[i] for i in part], labels)
-                n_columns = max(map(len, labels))
+            labels, _ = self._choose(rows)
+            prompts = self._prompts(rows, labels)
+            for part in plan_batches(prompt_lengths(prompts), self.engine.batch_tokens):
+                of_part = [labels[i] for i in part]
+                inputs = self._inputs([prompts[i] for i in part], of_part)
+                n_columns = max(map(len, of_part))
                 with torch.no_grad():
-                    yield rows[part], model.model.features(**inputs, max_num_classes=n_columns)
+                    yield rows[part], self.network.features(**inputs, max_num_classes=n_columns)
 
 
 class FusedSteps(JointSteps):
@@ -148,14 +124,14 @@ class FusedSteps(JointSteps):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.label_lengths = np.ones_like(self.label_lengths)
         self._shared: SharedVectors | None = None
+        # Where each label's vector is among those that were encoded for the batch.
         self._column = np.zeros(len(self.data.labels), dtype=np.int64)
 
     def prepare(self, rows: NDArray[np.intp]) -> Iterator[MicroBatch]:
         """Encode the batch's labels once, then go on as for other prompts."""
         if not self.frozen:
-            self._shared = self._encode(np.unique(np.concatenate(self._labels_of(rows))))
+            self._shared = self._encode(self.data.rows.labels(rows))
         yield from super().prepare(rows)
 
     def finish(self) -> None:
@@ -163,27 +139,14 @@ class FusedSteps(JointSteps):
         if self._shared is not None:
             self._shared.backward()
 
-    def _labels_of(self, rows: NDArray[np.intp]) -> list[NDArray[np.int32]]:
-        return [self.data.rows.row(int(i))[0] for i in rows]
-
-    def _encode(self, labels: NDArray[np.int32]) -> SharedVectors:
+    def _encode(self, labels: Labels) -> SharedVectors:
         self._column[labels] = np.arange(len(labels))
-        inputs = label_tensors(self.engine, self.data, labels)
-        return SharedVectors(self.engine.loaded.model.encode_labels(*inputs))
+        return SharedVectors(self.network.encode_labels(*self.label_inputs(labels)))
 
-    def _label_ids(self, label: int) -> TokenIds:
-        return [self.composer.label_id]
-
-    def _inputs(
-        self, prompts: Sequence[Prompt], labels: Sequence[NDArray[np.int32]]
-    ) -> dict[str, Tensor]:
+    def _inputs(self, prompts: Sequence[Prompt], labels: Sequence[Labels]) -> dict[str, Tensor]:
+        shared = self._shared or self._encode(np.unique(np.concatenate(labels)))
+        positions = np.zeros((len(labels), max(map(len, labels))), dtype=np.int64)
+        for i, of_row in enumerate(labels):
+            positions[i, : len(of_row)] = self._column[of_row]
         inputs = super()._inputs(prompts, labels)
-        if self._shared is None:
-            vectors = self._encode(np.unique(np.concatenate(labels))).leaf
-        else:
-            vectors = self._shared.leaf
-        width = max(map(len, labels))
-        positions = np.zeros((len(labels), width), dtype=np.int64)
-        for i, own in enumerate(labels):
-            positions[i, : len(own)] = self._column[own]
-        return {**inputs, "label_vectors": vectors[torch.from_numpy(positions)]}
+        return {**inputs, "label_vectors": shared.leaf[self.tensor(positions)]}

@@ -187,44 +187,26 @@ class Run:
         on_step: Callable[[float], object] | None,
     ) -> TrainingResult:
         """Train until the epochs are over, nothing gets better, or somebody stops it."""
-        best = self.trainable.snapshot()
-        result = TrainingResult(best)
-        best_validation = self._validate(validate, result)
-        stale = 0
-        self._tell(on_epoch, 0, None, best_validation)
+        best = _Best(self, validate)
+        result = best.result
+        self._tell(on_epoch, 0, None, best.last)
         try:
             for epoch in range(1, self.options.max_epochs + 1):
-                loss = self._epoch(on_step)
-                result.loss_curve.append(loss)
+                total = count = 0.0
+                for rows in batches(len(self.data), self.options.batch_size, self.rng):
+                    loss = self.step(rows)
+                    total, count = total + loss * len(rows), count + len(rows)
+                    if on_step is not None:
+                        on_step(loss)
+                result.loss_curve.append(total / count)
                 result.n_iter = epoch
-                validation = self._validate(validate, result)
-                if validation is None or best_validation is None:
-                    result.best_iter = epoch
-                else:
-                    clearly = _is_better(validation, best_validation, self.options.tol)
-                    stale = 0 if clearly else stale + 1
-                    if _is_better(validation, best_validation):
-                        best, best_validation = self.trainable.snapshot(), validation
-                        result.best_iter = epoch
-                stop = self._tell(on_epoch, epoch, loss, validation)
-                patience = self.options.n_iter_no_change
-                if stop or (patience is not None and stale >= patience):
+                best.judge(epoch)
+                stop = self._tell(on_epoch, epoch, total / count, best.last)
+                if stop or best.is_stale():
                     break
         except KeyboardInterrupt:
             result.interrupted = True
-        if best_validation is None:
-            best = self.trainable.snapshot()
-        result.weights = best
-        return result
-
-    def _epoch(self, on_step: Callable[[float], object] | None) -> float:
-        total = count = 0.0
-        for rows in batches(len(self.data), self.options.batch_size, self.rng):
-            loss = self.step(rows)
-            total, count = total + loss * len(rows), count + len(rows)
-            if on_step is not None:
-                on_step(loss)
-        return total / count
+        return best.finished()
 
     def step(self, rows: NDArray[np.intp]) -> float:
         """Make one optimizer step from a batch, in as many micro-batches as its length needs."""
@@ -270,17 +252,12 @@ class Run:
                 f"(now {self.options.head_learning_rate:g}), or look for extreme weights."
             )
 
-    def _validate(
-        self, validate: Callable[[Engine], Validation] | None, result: TrainingResult
-    ) -> Validation | None:
-        if validate is None:
-            return None
+    def engine_to_judge(self) -> Engine:
+        """Give an engine with the current weights that predicts as later ones will."""
         self.model.eval()
-        validation = validate(
-            Engine(self.engine.loaded, max_length=self.engine.max_length, n_jobs=self.engine.n_jobs)
+        return Engine(
+            self.engine.loaded, max_length=self.engine.max_length, n_jobs=self.engine.n_jobs
         )
-        result.validation_scores.append(validation.score)
-        return validation
 
     def _tell(
         self,
@@ -328,12 +305,73 @@ class Run:
         return max(0.0, (self.n_steps - step) / max(1, self.n_steps - warmup))
 
 
+class _Best:
+    """The best weights of a training so far, the ones before it included.
+
+    Parameters
+    ----------
+    run : Run
+        The training.
+    validate : callable or None
+        Judges an engine; without it the last weights are taken for the best.
+    """
+
+    def __init__(self, run: Run, validate: Callable[[Engine], Validation] | None) -> None:
+        self._run = run
+        self._validate = validate
+        self._n_stale = 0
+        self.result = TrainingResult(run.trainable.snapshot())
+        self.last = self._best = self._validation()
+
+    def judge(self, epoch: int) -> None:
+        """Compare the current weights with the best ones, after an epoch."""
+        self.last = self._validation()
+        if self.last is None or self._best is None:
+            self.result.best_iter = epoch
+            return
+        # What counts as getting better may ask for more than what is kept.
+        clearly = _is_better(self.last, self._best, self._run.options.tol)
+        self._n_stale = 0 if clearly else self._n_stale + 1
+        if _is_better(self.last, self._best):
+            self._best, self.result.best_iter = self.last, epoch
+            self.result.weights = self._run.trainable.snapshot()
+
+    def is_stale(self) -> bool:
+        """Tell whether nothing has got better for as long as the options allow."""
+        patience = self._run.options.n_iter_no_change
+        return patience is not None and self._n_stale >= patience
+
+    def finished(self) -> TrainingResult:
+        """Give the result of the training."""
+        if self._best is None:
+            self.result.weights = self._run.trainable.snapshot()
+        return self.result
+
+    def _validation(self) -> Validation | None:
+        if self._validate is None:
+            return None
+        validation = self._validate(self._run.engine_to_judge())
+        self.result.validation_scores.append(validation.score)
+        return validation
+
+
+_STEPS: dict[str, type[Steps]] = {
+    "uni-encoder": JointSteps,
+    "bi-encoder": ApartSteps,
+    "bi-encoder-fused": FusedSteps,
+    "encoder-decoder": JointSteps,
+    "encoder-decoder-cls": JointSteps,
+    "decoder-kv": JointSteps,
+}
+"""What trains each architecture: the registry of this layer."""
+
+
 def make_steps(
     engine: Engine, data: TrainingSet, options: TrainingOptions, rng: np.random.Generator
 ) -> Steps:
     """Give what trains the engine's architecture."""
-    kinds: dict[str, type[Steps]] = {"bi-encoder": ApartSteps, "bi-encoder-fused": FusedSteps}
-    return kinds.get(engine.architecture, JointSteps)(engine, data, options, rng)
+    architecture = engine.loaded.network.config.architecture_type
+    return _STEPS[architecture](engine, data, options, rng)
 
 
 def _is_better(new: Validation, old: Validation, margin: float = 0.0) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,15 @@ from torch import Tensor
 from ..engine.batching import group_by_length
 from ..engine.engine import Engine
 from ..modeling.features import Scores
-from ..modeling.losses import focal_loss, loss_weight, mixed_loss
+from ..modeling.losses import loss_weight, total_loss
 from ..prompts.composer import Prompt
-from ..prompts.tokens import TokenIds
+from ..prompts.label_plan import prompt_rooms
+from ..prompts.packing import PackedTexts, pack_texts
+from ..prompts.tokens import TokenIds, count_tokens
 from .data import TrainingSet
 from .options import TrainingOptions
 
+# What a pass costs besides its tokens, counted in tokens: little on a CPU, where a token is slow.
 _FIXED_COST = {"cpu": 64}
 _FIXED_COST_ELSEWHERE = 4096
 
@@ -59,23 +63,21 @@ class MicroBatch:
         """Whether anything in it counts; an example of weight zero is left out of the pass."""
         return bool((self.weight > 0).any())
 
-    def loss(self, logits: Tensor, options: TrainingOptions, normalizer: Tensor) -> Tensor:
-        """Give its part of the batch's mean loss."""
-        how: dict[str, Any] = {
-            "gamma": options.loss.focal_gamma,
-            "alpha": options.loss.focal_alpha,
-            "label_smoothing": options.loss.label_smoothing,
-            "mask": self.mask,
-            "weight": self.weight,
-            "normalizer": normalizer,
-        }
-        if isinstance(self.multi_label, bool):
-            return focal_loss(logits, self.targets, multi_label=self.multi_label, **how)
-        return mixed_loss(logits, self.targets, self.multi_label, **how)
 
+class Steps(ABC):
+    """What differs between architectures: preparing a batch and scoring it.
 
-class Steps:
-    """What differs between architectures: preparing a batch and scoring it."""
+    Parameters
+    ----------
+    engine : Engine
+        Of the model that is trained.
+    data : TrainingSet
+        What to learn from.
+    options : TrainingOptions
+        How.
+    rng : Generator
+        Orders labels and chooses examples.
+    """
 
     def __init__(
         self,
@@ -88,50 +90,78 @@ class Steps:
         self.data = data
         self.options = options
         self.rng = rng
-        self.label_lengths = data.labels.lengths
+        self.network: Any = engine.loaded.network
+        self.device: torch.device = self.network.device
         self.frozen = options.trainable == "head"
 
+    @abstractmethod
     def prepare(self, rows: NDArray[np.intp]) -> Iterator[MicroBatch]:
         """Divide a batch into micro-batches."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, part: MicroBatch) -> list[Scores]:
         """Score a micro-batch; the loss is summed over what is given."""
-        raise NotImplementedError
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027
         """Send gradients back through what the micro-batches of a batch share."""
 
     def loss(self, part: MicroBatch, normalizer: Tensor) -> Tensor:
         """Give a micro-batch's part of the batch's loss."""
-        losses = [part.loss(s.logits, self.options, normalizer) for s in self.scores(part)]
-        return torch.stack(losses).sum()
+        return total_loss(
+            self.scores(part),
+            part.targets,
+            self.options.loss,
+            multi_label=part.multi_label,
+            mask=part.mask,
+            weight=part.weight,
+            normalizer=normalizer,
+            contrastive_coef=self.network.contrastive_coef,
+        )
 
     def n_tokens(self, part: MicroBatch) -> int:
         """Count the tokens that the backbone reads, without padding."""
         masks = (m for name, m in part.inputs.items() if name.endswith("attention_mask"))
         return sum(int(mask.sum()) for mask in masks)
 
-    def _examples(self, i: int, room: int) -> TokenIds:
-        """Show a random number of the row's examples, as many as the text leaves room for."""
-        if self.data.examples is None:
-            return []
-        n_shown = None
-        if not self.frozen:
-            n_shown = int(self.rng.integers(self.data.examples.count(i) + 1))
-        return self.data.examples.fitting(i, room, n_shown)
+    def pack(self, rows: NDArray[np.intp], n_label_tokens: NDArray[np.int64]) -> PackedTexts:
+        """Fit texts and examples beside their labels, as prediction does."""
+        texts, table = self.data.texts.take(rows), self.data.examples
+        return pack_texts(
+            self.data.composer,
+            texts,
+            prompt_rooms(self.data.composer, n_label_tokens, texts.task_lengths),
+            examples=None if table is None else [self._examples(i) for i in rows.tolist()],
+            encoder=None if table is None else table.encoder,
+        )
 
-    def _kind(self, rows: NDArray[np.intp]) -> bool | Tensor:
+    def _examples(self, i: int) -> list[TokenIds]:
+        """Give a random number of a row's examples, so that the model learns to do without."""
+        assert self.data.examples is not None
+        n_most = self.data.examples.count(i)
+        # What is computed once for all epochs shows all that fit.
+        n_shown = n_most if self.frozen else int(self.rng.integers(n_most + 1))
+        return self.data.examples.first(i, n_shown)
+
+    def multi_label(self, rows: NDArray[np.intp]) -> bool | Tensor:
         """Tell whether the rows' labels hold independently."""
         if self.data.multi_label is None:
             return self.options.multi_label
-        kinds = torch.from_numpy(self.data.multi_label[rows])
-        return kinds.to(self.engine.loaded.model.device)
+        return self.tensor(self.data.multi_label[rows])
 
-    def _groups(self, lengths: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-        kind = self.engine.loaded.model.device.type
-        fixed_cost = _FIXED_COST.get(kind, _FIXED_COST_ELSEWHERE)
+    def groups(self, lengths: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+        """Divide sequences over passes so that padding and the passes cost least together."""
+        fixed_cost = _FIXED_COST.get(self.device.type, _FIXED_COST_ELSEWHERE)
         return group_by_length(lengths, self.options.max_batch_tokens, fixed_cost)
+
+    def label_inputs(self, labels: NDArray[np.integer[Any]]) -> tuple[Tensor, Tensor]:
+        """Give the label encoder's arguments for some labels."""
+        assert self.data.label_sequences is not None
+        sequences = self.data.label_sequences
+        return self.engine.border.label_inputs([sequences[k] for k in labels.tolist()])
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """Put an array where the model is."""
+        return torch.from_numpy(array).to(self.device)
 
 
 class SharedVectors:
@@ -157,18 +187,9 @@ class SharedVectors:
             self.leaf.grad = None
 
 
-def lengths_of(prompts: Sequence[Prompt]) -> NDArray[np.int64]:
+def prompt_lengths(prompts: Sequence[Prompt]) -> NDArray[np.int64]:
     """Count the tokens of each prompt, over all of its sequences."""
-    lengths = (sum(map(len, prompt.values())) for prompt in prompts)
-    return np.fromiter(lengths, dtype=np.int64, count=len(prompts))
-
-
-def label_tensors(
-    engine: Engine, data: TrainingSet, labels: NDArray[np.integer[Any]]
-) -> tuple[Tensor, Tensor]:
-    """Give the label encoder's arguments for some labels."""
-    tokenizer = engine.label_tokenizer
-    return engine.to_tensors(
-        [[*tokenizer.prefix, *data.labels[int(k)], *tokenizer.suffix] for k in labels],
-        label_side=True,
+    lengths = (
+        sum(int(count_tokens(pieces).sum()) for pieces in prompt.values()) for prompt in prompts
     )
+    return np.fromiter(lengths, dtype=np.int64, count=len(prompts))

@@ -12,6 +12,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from ..loading.loaded import Prepared
+
 if TYPE_CHECKING:
     from ..loading.loaded import LoadedModel
 
@@ -41,7 +43,7 @@ class TunedWeights:
         with torch.no_grad():
             for name, value in state.items():
                 parameters[name].copy_(value)
-        return replace(loaded, model=model.eval(), zero_shot=True)
+        return replace(loaded, model=model.eval(), zero_shot=True, prepared=Prepared())
 
     def then(self, later: TunedWeights) -> TunedWeights:
         """Give the sum of these changes and of later ones, made to the model that these gave."""

@@ -293,7 +293,7 @@ def test_training_shows_the_examples_of_each_row(reference):
     engine = Engine(load_model(reference))
     rows = rows_with_examples()
     data, _ = make_data(engine, rows, "")
-    encoder = ExampleEncoder(engine.composer(), "marker")
+    encoder = ExampleEncoder(engine.composer, "marker")
     for i, row in enumerate(rows):
         ids = [token for own in encoder.encode(row.examples, row.all_labels) for token in own]
         assert data.examples.fitting(i, 500) == (ids + encoder.closing if ids else [])

@@ -5,12 +5,16 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
+from tiny import encoder_checkpoint, joined_pieces, reference_checkpoint, sentence_transformer
 
 from skgliclass import TruncationWarning
-from skgliclass.engine.engine import Engine, plan_batches
+from skgliclass.engine.batching import plan_batches
+from skgliclass.engine.border import Border
+from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
 from skgliclass.loading.checkpoints import load_model
+from skgliclass.modeling.features import Scores
+from skgliclass.prompts.label_plan import split_labels
 
 LABELS = ["travel", "dreams", "sport"]
 
@@ -54,7 +58,7 @@ def test_windows_are_put_together_in_order(name, request, monkeypatch):
     loaded = request.getfixturevalue(name)
     texts = ["music", "the fox", "music", "sport", "travel"] * 5
     expected = Engine(loaded).logits(texts, LABELS)
-    monkeypatch.setattr("skgliclass.engine.scoring.WINDOW", 4)
+    monkeypatch.setattr("skgliclass.engine.engine.WINDOW", 4)
     got = Engine(loaded).logits(texts, LABELS)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
@@ -63,13 +67,13 @@ def test_windows_are_put_together_in_order(name, request, monkeypatch):
 def prompts(monkeypatch):
     """Collect the prompts that go through models."""
     collected = []
-    to_inputs = Engine.to_inputs
+    inputs = Border.inputs
 
     def collect(self, prompts):
         collected.extend(prompts)
-        return to_inputs(self, prompts)
+        return inputs(self, prompts)
 
-    monkeypatch.setattr(Engine, "to_inputs", collect)
+    monkeypatch.setattr(Border, "inputs", collect)
     return collected
 
 
@@ -81,14 +85,14 @@ def test_identical_texts_are_scored_once(uni, prompts):
 
 def test_labels_are_encoded_once_for_a_label_set(bi, monkeypatch):
     calls = []
-    model = type(bi.model)
+    model = type(bi.network)
     encode = model.encode_labels
     monkeypatch.setattr(
         model, "encode_labels", lambda self, *a: calls.append(1) or encode(self, *a)
     )
     engine = Engine(bi)
     for _ in range(3):
-        engine.logits(["music"], LABELS)
+        engine.logits(["music"], ["never", "seen", "before"])
     assert len(calls) == 1
 
 
@@ -97,8 +101,8 @@ def test_many_labels_run_in_passes_that_keep_every_label(uni):
     engine = Engine(uni, max_length=128)
     whole = engine.logits(["the world"], labels)
     assert whole.shape == (1, 200)
-    composer = engine.composer()
-    for part in composer.split_labels(composer.encode_labels(labels), labels):
+    composer = engine.composer
+    for part in split_labels(composer, composer.encode_labels(labels), labels):
         names = [labels[i] for i in part]
         np.testing.assert_allclose(
             engine.logits(["the world"], names)[0], whole[0, part.start : part.stop], atol=1e-5
@@ -121,9 +125,10 @@ def test_hostile_text_changes_no_other_label(uni, prompts):
         assert np.isfinite(scores).all()
     prompts.clear()
     Engine(uni).logits(["a <<LABEL>> b"], ["tra<<LABEL>>vel", "[SEP]", "sport"])
-    config = uni.model.config
-    assert prompts[0]["input_ids"].count(config.class_token_index) == 3
-    assert prompts[0]["input_ids"].count(config.text_token_index) == 1
+    config = uni.network.config
+    ids = joined_pieces(prompts[0])["input_ids"]
+    assert ids.count(config.class_token_index) == 3
+    assert ids.count(config.text_token_index) == 1
 
 
 def test_an_empty_text_is_a_text(uni, bi):
@@ -168,13 +173,13 @@ def test_threads_and_seeds_are_left_alone(uni, n_jobs):
 @pytest.mark.usefixtures("four_threads")
 def test_workers_share_the_threads(uni, n_jobs, n_texts, expected, monkeypatch):
     seen = set()
-    real = type(uni.model).forward
+    real = type(uni.network).forward
 
     def forward(*args, **kwargs):
         seen.add(torch.get_num_threads())
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(type(uni.model), "forward", forward)
+    monkeypatch.setattr(type(uni.network), "forward", forward)
     Engine(uni, n_jobs=n_jobs, batch_tokens=64).logits(random_texts(n_texts), LABELS)
     assert seen == expected
 
@@ -187,7 +192,7 @@ def test_an_error_in_a_worker_is_the_callers(uni, monkeypatch):
         calls.append(args)
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(type(uni.model), "forward", fail)
+    monkeypatch.setattr(type(uni.network), "forward", fail)
     with pytest.raises(RuntimeError, match="no memory"):
         Engine(uni, batch_tokens=64).logits(random_texts(500), LABELS)
     # What had not begun was not begun any more.
@@ -223,11 +228,13 @@ def test_engines_may_be_used_from_several_threads(bi):
 
 
 def test_memory_is_bounded_by_the_window(bi, monkeypatch):
-    monkeypatch.setattr("skgliclass.engine.scoring.WINDOW", 256)
+    monkeypatch.setattr("skgliclass.engine.engine.WINDOW", 256)
     monkeypatch.setattr(
-        type(bi.model),
-        "encode_texts",
-        lambda self, input_ids, attention_mask: torch.zeros(len(input_ids), 32),
+        type(bi.network),
+        "forward",
+        lambda self, input_ids, attention_mask, label_vectors: Scores(
+            torch.zeros(len(input_ids), len(label_vectors)), None, None, None
+        ),
     )
     engine = Engine(bi)
 

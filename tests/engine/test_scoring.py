@@ -11,9 +11,12 @@ from pipelines import EXAMPLES, PIPELINES, TASK
 from tiny import reference_checkpoint, sentence_transformer
 
 from skgliclass import TruncationWarning
-from skgliclass.engine.engine import SHORTLIST_GAP, Engine, PromptExample
+from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
+from skgliclass.engine.shortlist import SHORTLIST_GAP
 from skgliclass.loading.checkpoints import load_model
+from skgliclass.modeling.features import Scores
+from skgliclass.prompts.examples import PromptExample
 
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "naïve café " * 9]
 LABELS = ["travel", "dreams", "sport", "it's"]
@@ -63,7 +66,9 @@ def assert_close(ours, theirs):
 
 
 def examples_for(engine):
-    return None if engine.architecture == "bi-encoder" else list(EXAMPLES)
+    return (
+        None if engine.loaded.network.config.architecture_type == "bi-encoder" else list(EXAMPLES)
+    )
 
 
 # The reference, from strings to logits.
@@ -103,7 +108,7 @@ def test_logits_are_those_of_the_reference(checkpoints, architecture, task, with
 def test_label_sets_and_examples_of_single_rows(engine):
     label_sets = [LABELS, ["sport"], ["music", "travel"], ["sport", "dreams", "fox"]]
     examples = None
-    if engine.architecture != "bi-encoder":
+    if engine.loaded.network.config.architecture_type != "bi-encoder":
         examples = [[PromptExample("the fox", [own[0]])] * i for i, own in enumerate(label_sets)]
     together = engine.logits(TEXTS, label_sets, examples=examples)
     assert together.shape == (4, 4)
@@ -131,7 +136,7 @@ def test_a_row_depends_on_itself_alone_under_all_options(engine):
         "chunk_pooling": "mean",
         "n_permutations": 3,
     }
-    if engine.architecture != "bi-encoder":
+    if engine.loaded.network.config.architecture_type != "bi-encoder":
         options["examples"] = [[PromptExample("the fox", [own[0]])] for own in label_sets]
     alone = np.full((len(texts), 4), -np.inf, dtype=np.float32)
     for i, own in enumerate(label_sets):
@@ -207,7 +212,7 @@ def test_orders_and_passes_go_together(engine):
 
 def single_token_words(engine):
     words = {word for text in TEXTS for word in text.split()} | {"fox", "world", "sport"}
-    ids = engine.text_tokenizer.encode(sorted(words), after_marker=False)
+    ids = engine.loaded.text_pieces.encode(sorted(words), after_marker=False)
     return [word for word, own in zip(sorted(words), ids, strict=True) if len(own) == 1]
 
 
@@ -215,8 +220,8 @@ def single_token_words(engine):
 @uni_encoder
 def test_chunks_are_pooled_by_the_rule(engine, overlap):
     words = np.random.default_rng(0).choice(single_token_words(engine), 400)
-    composer = engine.composer()
-    room = composer.text_budget(composer.encode_labels(LABELS))
+    composer = engine.composer
+    room = composer.text_room(sum(map(len, composer.encode_labels(LABELS))))
     starts = [*range(0, 400 - room, room - overlap), 400 - room]
     chunks = [" ".join(words[start : start + room]) for start in starts]
     logits = engine.logits(chunks, LABELS)
@@ -259,11 +264,11 @@ def test_a_repeated_text_has_the_logits_of_its_chunks(engine):
 
 @bi_encoder
 def test_a_text_of_a_hundred_thousand_words_needs_little_memory(engine, monkeypatch):
-    def encode(input_ids, attention_mask):
+    def forward(input_ids, attention_mask, label_vectors):
         assert input_ids.numel() <= 2 * engine.batch_tokens
-        return torch.zeros(len(input_ids), 32)
+        return Scores(torch.zeros(len(input_ids), len(label_vectors)), None, None, None)
 
-    monkeypatch.setattr(engine.loaded.model, "encode_texts", encode)
+    monkeypatch.setattr(engine.loaded.network, "forward", forward)
     text = "the quick fox sees " * 25_000
     tracemalloc.start()
     scores = engine.logits([text], LABELS, ScoringOptions(long_texts="chunk"))
@@ -285,14 +290,14 @@ def test_ten_thousand_labels_are_encoded_once(tmp_path, scorer, monkeypatch):
     labels = [f"fox {i}" for i in range(10_000 if scorer == "simple" else 1_000)]
     few = [3, 500, 999]
     encoded = []
-    encode = engine.loaded.model.encode_labels
+    encode = engine.loaded.network.encode_labels
 
     def count(input_ids, mask):
         assert input_ids.numel() <= 8192
         encoded.append(len(input_ids))
         return encode(input_ids, mask)
 
-    monkeypatch.setattr(engine.loaded.model, "encode_labels", count)
+    monkeypatch.setattr(engine.loaded.network, "encode_labels", count)
     scores = engine.logits(TEXTS, labels)
     assert_close(engine.logits(TEXTS[::-1], labels)[::-1], scores)
     assert sum(encoded) == len(labels)
@@ -342,7 +347,7 @@ def test_text_vectors(engine):
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
     for i, text in enumerate(TEXTS):
         assert_close(vectors[i], engine.text_vectors([text])[0])
-    if engine.architecture not in ("bi-encoder", "encoder-decoder"):
+    if engine.loaded.network.config.architecture_type not in ("bi-encoder", "encoder-decoder"):
         assert np.abs(engine.text_vectors(TEXTS, label_texts=LABELS) - vectors[:4]).max() > 1e-4
     assert engine.text_vectors([]).shape == (0, 32)
 

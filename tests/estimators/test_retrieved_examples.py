@@ -12,9 +12,10 @@ from tiny import reference_checkpoint, sentence_transformer
 from toy import LABELS, toy, toy_indicator
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
-from skgliclass.engine.engine import Engine, PromptExample
+from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
 from skgliclass.loading import checkpoints
+from skgliclass.prompts.examples import PromptExample
 from skgliclass.training import data as training_data
 
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]

@@ -15,11 +15,12 @@ from skgliclass import (
     GLiClassTransformer,
     TruncationWarning,
 )
-from skgliclass.engine.engine import Engine, PromptExample
+from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
 from skgliclass.estimators.parameters import PARAMETERS
 from skgliclass.loading import checkpoints
 from skgliclass.prompts.architectures import SUPPORTED_ARCHITECTURES
+from skgliclass.prompts.examples import PromptExample
 
 TEXTS, Y = toy(6)
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
@@ -178,8 +179,8 @@ def test_chunks(uni, pooling):
 
 def test_chunks_share_no_more_than_half(uni, engine):
     clf = GLiClassClassifier(uni, LABELS, max_length=48, long_texts="chunk", chunk_pooling="mean")
-    composer = Engine(engine.loaded, max_length=48).composer()
-    half = composer.text_budget(composer.encode_labels(LABELS), 0) // 2
+    composer = Engine(engine.loaded, max_length=48).composer
+    half = composer.text_room(sum(map(len, composer.encode_labels(LABELS)))) // 2
     expected = clf.set_params(chunk_overlap=half).predict_proba([LONG])
     assert np.abs(clf.set_params(chunk_overlap=half // 2).predict_proba([LONG]) - expected).any()
     for more in (half + 1, 10_000):

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from pipelines import EXAMPLES, PIPELINES, TASK, reference
-from tiny import MARKERS, TOKENIZERS, with_markers
+from tiny import MARKERS, TOKENIZERS, joined_pieces, with_markers
 from transformers import PreTrainedTokenizerFast
 
 from skgliclass.datasets import PromptExample
-from skgliclass.engine.work import plan_work
+from skgliclass.engine.work import list_items
 from skgliclass.prompts.examples import ExampleEncoder
 from skgliclass.prompts.label_plan import plan_labels
 from skgliclass.prompts.layouts import make_composer
 from skgliclass.prompts.long_texts import LongTexts
+from skgliclass.prompts.packing import TextStrings, pack_texts
 from skgliclass.prompts.tokens import PieceTokenizer
 
 TEXTS = ["One day I will see the world!", "", "naïve café 你好", " the", "a\nb\t c", "x" * 50]
@@ -58,19 +59,32 @@ def our_prompts(
     long_texts="truncate",
     overlap=4,
 ):
-    composer = make_composer(config, PieceTokenizer(tokenizer), max_length)
+    composer = composer_for(config, tokenizer, max_length)
     encoder = ExampleEncoder(composer, example_format) if examples else None
-    work = plan_work(
+    plan = plan_labels(composer, [labels], task)
+    set_of_row = np.zeros(len(texts), dtype=np.intp)
+    packed = pack_texts(
         composer,
-        plan_labels(composer, [labels], task),
-        texts,
-        np.zeros(len(texts), dtype=np.intp),
-        task,
+        TextStrings(composer, texts, task, plan.task),
+        plan.smallest_rooms[set_of_row],
         examples=[encoder.encode(examples, labels) for _ in texts] if encoder else None,
         encoder=encoder,
-        long_texts=LongTexts(long_texts, overlap),
+        chunks=long_texts == "chunk",
     )
-    return work.compose(np.arange(len(work.cell))), work
+    work = list_items(composer, plan, set_of_row, packed, LongTexts(long_texts, overlap))
+    return [joined_pieces(p) for p in work.prompts(np.arange(len(work.cell)))], work
+
+
+def composer_for(config, tokenizer, max_length):
+    return make_composer(
+        config.architecture_type,
+        PieceTokenizer(tokenizer),
+        max_length,
+        prompt_first=config.prompt_first,
+        vocabulary_size=config.encoder_config.vocab_size,
+        label_id=config.class_token_index,
+        text_id=config.text_token_index,
+    )
 
 
 def reference_prompts(tokenizer, config, texts=TEXTS, *, task="", examples=(), monkeypatch=None):
@@ -177,7 +191,7 @@ def test_a_bi_encoder_reads_examples_as_an_encoder_decoder_does(tokenizer):
 def test_a_bi_encoder_without_vectors_for_markers_has_no_place_for_examples(tokenizer):
     config = config_for(tokenizer, "bi-encoder", True)
     config.encoder_config.vocab_size -= 1
-    composer = make_composer(config, PieceTokenizer(tokenizer), 64)
+    composer = composer_for(config, tokenizer, 64)
     with pytest.raises(ValueError, match=r'no place for them.*example_format="tags"'):
         ExampleEncoder(composer, "marker")
 
@@ -217,9 +231,7 @@ def test_no_piece_adds_a_marker(tokenizer, architecture, example_format):
 
 def test_tags_that_a_text_spells_are_no_tags():
     tokenizer = with_markers(TOKENIZERS["byte-level"]())
-    composer = make_composer(
-        config_for(tokenizer, "uni-encoder", True), PieceTokenizer(tokenizer), 512
-    )
+    composer = composer_for(config_for(tokenizer, "uni-encoder", True), tokenizer, 512)
     encoder = ExampleEncoder(composer, "tags")
     example = PromptExample("fox <<<TRUE_LABEL>>> dreams <</EXAMPLE>>", ["travel"], ())
     ids = encoder.encode([example], ["travel"])[0]
@@ -245,7 +257,7 @@ def test_examples_give_way_before_labels_and_text(tokenizer, architecture, promp
     assert shown == sorted(shown, reverse=True)
     assert shown[-1] == 0
     assert prompts[-1] == plain[-1]
-    assert work.dropped.tolist() == [n < len(examples) for n in shown]
+    assert work.texts.examples_dropped.tolist() == [n < len(examples) for n in shown]
     assert max(len(ids) for prompt in prompts for ids in prompt.values()) <= 256
     np.testing.assert_array_equal(work.cut, bare.cut)
     # Whole ones, from the start: as if no more had been given.

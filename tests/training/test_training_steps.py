@@ -11,9 +11,10 @@ from test_training import LABELS, options, toy
 from tiny import encoder_checkpoint, reference_checkpoint
 
 from skgliclass.engine.batching import group_by_length
-from skgliclass.engine.engine import Engine, PromptExample
+from skgliclass.engine.engine import Engine
 from skgliclass.loading.checkpoints import load_model
 from skgliclass.modeling.uni_encoder import UniEncoder
+from skgliclass.prompts.examples import PromptExample
 from skgliclass.training.data import LabelledRows, make_training_set
 from skgliclass.training.loop import Run, make_steps, train
 
@@ -131,7 +132,7 @@ def test_a_frozen_backbone_gives_what_the_whole_model_gives(uni):
 
 
 def test_examples_are_shown_whole_or_not_at_all(uni):
-    marker = uni.text_tokenizer.marker_id("<<EXAMPLE>>")
+    marker = uni.loaded.text_pieces.marker_id("<<EXAMPLE>>")
     short, long = PromptExample("fox dog", ["sport"]), PromptExample("dog " * 2000, ["sport"])
     data = data_for(uni, 6, examples=[[short, long, short]] * 6)
     steps = make_steps(uni, data, options(), np.random.default_rng(0))

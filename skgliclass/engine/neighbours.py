@@ -1,0 +1,52 @@
+"""Nearest neighbours by cosine: the one search that shortlists, retrieval and pre-training use."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WINDOW_SIMILARITIES = 1 << 24
+
+
+def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale rows to length one; zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled = vectors / np.maximum(lengths, np.float32(1e-12))
+    return np.ascontiguousarray(scaled, dtype=np.float32)
+
+
+def nearest(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Find the vectors with the highest cosine to each query, comparing with all of them.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (n_queries, width)
+        Of any length, since it does not change which vectors are nearest.
+    vectors : ndarray of shape (n_vectors, width)
+        Of length one, as :func:`unit_vectors` gives them.
+    k : int
+        How many to find, at most `n_vectors`.
+
+    Returns
+    -------
+    ndarray of shape (n_queries, k)
+        Positions in `vectors`, the nearest first.
+    """
+    found = np.empty((len(queries), k), dtype=np.intp)
+    step = max(1, _WINDOW_SIMILARITIES // max(1, len(vectors)))
+    for start in range(0, len(queries), step):
+        similarity = queries[start : start + step] @ vectors.T
+        found[start : start + step] = _largest(similarity, k)
+    return found
+
+
+def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Give the columns of the k largest values of each row, the largest first."""
+    if k < values.shape[1]:
+        # Sorting the few that are wanted is far cheaper than sorting all.
+        columns = np.sort(np.argpartition(-values, k - 1, axis=1)[:, :k], axis=1)
+    else:
+        columns = np.tile(np.arange(values.shape[1]), (len(values), 1))
+    chosen = np.take_along_axis(values, columns, axis=1)
+    order = np.argsort(-chosen, axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)

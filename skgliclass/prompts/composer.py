@@ -66,7 +66,7 @@ class PromptComposer:
     @staticmethod
     def puts_task_before_text(prompt_first: bool) -> bool:
         """Tell whether the task description directly precedes the text, as if it began it."""
-        return prompt_first
+        return False
 
     @property
     def task_follows_text(self) -> bool:

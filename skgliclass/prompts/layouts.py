@@ -12,6 +12,11 @@ from .tokens import LABEL_MARKER, MARKERS, NO_TOKENS, TEXT_MARKER, PieceTokenize
 class UniEncoderComposer(PromptComposer):
     """Labels and text in one sequence: ``L<<SEP>>PTE`` or ``TL<<SEP>>PE``."""
 
+    @staticmethod
+    def puts_task_before_text(prompt_first: bool) -> bool:
+        """Tell whether the labels are first."""
+        return prompt_first
+
     @property
     def glues_task(self) -> bool:
         """With the labels first, the task description directly precedes the text."""
@@ -51,11 +56,6 @@ class UniEncoderComposer(PromptComposer):
 class EncoderDecoderComposer(PromptComposer):
     """Two sequences, one for each half of the backbone: ``TE`` and ``L<<SEP>>P``."""
 
-    @staticmethod
-    def puts_task_before_text(prompt_first: bool) -> bool:
-        """Tell that the task description is in the other sequence."""
-        return False
-
     @property
     def overhead(self) -> int:
         """The tokens around both sequences."""
@@ -86,11 +86,6 @@ class EncoderDecoderComposer(PromptComposer):
 
 class FusedComposer(PromptComposer):
     """Markers whose vectors come from a label encoder: ``P <<LABEL>>..<<SEP>>TE``, or T first."""
-
-    @staticmethod
-    def puts_task_before_text(prompt_first: bool) -> bool:
-        """Tell that labels come between, or the task description last."""
-        return False
 
     @property
     def glues_task(self) -> bool:
@@ -242,7 +237,7 @@ def task_precedes_text(architecture: str, *, prompt_first: bool) -> bool:
     prompt_first : bool
         Whether labels come before the text.
     """
-    return _COMPOSERS[architecture].puts_task_before_text(prompt_first)
+    return LAYOUTS[architecture].puts_task_before_text(prompt_first)
 
 
 def make_composer(

@@ -422,12 +422,14 @@ def test_every_wording_in_the_package_belongs_to_one_label(tmp_path):
 def test_the_first_logits_are_scaled_cosines(config, backbone):
     engine = Engine(initial_model(config.model, 0))
     loaded = engine.loaded.model
-    prompt = engine.composer().compose(engine.label_ids(["joy"]), engine.text_ids(["fox"])[0])
+    composer = engine.composer
+    (text,) = composer.encode_texts(["fox"])
+    prompt = composer.compose(composer.encode_labels(["joy"]), text)
+    ids = np.concatenate(prompt["input_ids"]).tolist()
     with torch.no_grad():
-        ids, mask = engine.to_tensors([prompt["input_ids"]])
-        hidden = loaded.backbone(ids, attention_mask=mask)[0][0]
-    marker = prompt["input_ids"].index(loaded.config.class_token_index)
-    end = prompt["input_ids"].index(loaded.config.text_token_index)
+        hidden = loaded.backbone(torch.tensor([ids]))[0][0]
+    marker = ids.index(loaded.config.class_token_index)
+    end = ids.index(loaded.config.text_token_index)
     cosine = torch.cosine_similarity(hidden[end:].mean(dim=0), hidden[marker:end].mean(dim=0), 0)
     found = engine.logits(["fox"], ["joy"])[0, 0]
     assert found == pytest.approx(15 * cosine.item() - 3.75, abs=1e-3)

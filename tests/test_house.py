@@ -40,7 +40,7 @@ REGISTRIES = {
     "prompts/architectures.py",
     "prompts/layouts.py",
     "modeling/architectures.py",
-    "training/steps.py",
+    "training/loop.py",
     "export/graphs.py",
 }
 MAX_LINES = 60

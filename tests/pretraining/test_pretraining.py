@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -765,6 +766,14 @@ def test_the_command_trains_resumes_and_finishes(data, wordings, tmp_path, capsy
 def test_a_wrong_option_is_named(arguments, message, tmp_path, capsys):
     assert main(["pretrain", "--output", str(tmp_path / "run"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_extra_is_named_where_pydantic_is_missing(tmp_path, monkeypatch, capsys):
+    for name in ("config", "run"):
+        monkeypatch.delitem(sys.modules, f"skgliclass.pretraining.{name}")
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    assert main(["pretrain", "--output", str(tmp_path), "--finish"]) == 2
+    assert 'pip install "skgliclass[pretraining]"' in capsys.readouterr().err
 
 
 def test_missing_and_damaged_sets_are_named(config, tmp_path):

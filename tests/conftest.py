@@ -1,6 +1,18 @@
 import os
 
+import pytest
+
+# Before anything imports torch or numpy, which read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# A second thread costs tiny models more than it gives, above all where two processes share a core.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A second thread costs tiny models more than it gives, and the cores have a process each.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Skip what needs an extra that is not installed, before its fixtures are made."""
+    for mark in item.iter_markers("needs"):
+        for module in mark.args:
+            pytest.importorskip(module)

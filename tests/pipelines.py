@@ -1,8 +1,10 @@
 """The reference's pipelines, and what their prompts are compared on."""
 
-from gliclass import pipeline as reference
+import pytest
 
 from skgliclass.datasets import PromptExample
+
+reference = pytest.importorskip("gliclass.pipeline")
 
 TASK = "Classify this:"
 EXAMPLES = (

@@ -4,9 +4,10 @@ import importlib.util
 import re
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import pytest
+
+nbformat = pytest.importorskip("nbformat")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = ["01_zero_shot", "02_fine_tuning_and_model_selection"]
@@ -33,6 +34,7 @@ def execute(name):
     return module.execute(FOLDER / f"{name}.ipynb")
 
 
+@pytest.mark.needs("nbclient", "ipykernel", "matplotlib")
 @pytest.mark.filterwarnings("default")  # of the client's own libraries
 def test_zero_shot_gives_what_is_committed():
     for now, committed in zip(printed(execute(NAMES[0])), printed(read(NAMES[0])), strict=True):
@@ -40,6 +42,7 @@ def test_zero_shot_gives_what_is_committed():
 
 
 @pytest.mark.slow
+@pytest.mark.needs("nbclient", "ipykernel", "matplotlib")
 @pytest.mark.filterwarnings("default")
 def test_fine_tuning_runs_and_its_order_holds():
     # Training in another precision gives other figures, so only what the text says is compared.

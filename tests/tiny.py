@@ -8,6 +8,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import (
     AddedToken,
@@ -273,6 +274,7 @@ def wrapped_tokenizer(kind: str) -> PreTrainedTokenizerFast:
 
 def reference_checkpoint(folder: Path, kind: str = "bert", *, seed: int = 0, **fields):
     """Write a checkpoint with the reference package; give its model and tokenizer."""
+    pytest.importorskip("gliclass")
     from gliclass import GLiClassModel, GLiClassModelConfig
 
     tokenizer = wrapped_tokenizer(kind)

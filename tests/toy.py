@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-import polars as pl
+import pytest
 
 LABELS = ["music", "sport", "travel"]
 WORDS = [["café", "degrees", "today"], ["fox", "dog", "jumps"], ["world", "day", "see"]]
@@ -15,8 +15,13 @@ CONTAINERS = {
     "column array": lambda texts: np.array(texts, dtype=object).reshape(-1, 1),
     "pandas Series": lambda texts: pd.Series(texts, index=range(100, 100 + len(texts))),
     "pandas DataFrame": lambda texts: pd.DataFrame({"text": texts}),
-    "polars Series": lambda texts: pl.Series("text", texts),
+    "polars Series": lambda texts: polars().Series("text", texts),
 }
+
+
+def polars():
+    """Give the library, or skip the test that asks for it."""
+    return pytest.importorskip("polars")
 
 
 def toy(n=18, seed=0):

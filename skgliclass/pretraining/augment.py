@@ -61,7 +61,7 @@ class _Together:
 
     Attributes
     ----------
-    own : LabelledSet
+    source : LabelledSet
         The set.
     false : list of str
         Labels to take false ones from, those first that come first.
@@ -77,7 +77,7 @@ class _Together:
         What chooses the words.
     """
 
-    own: LabelledSet
+    source: LabelledSet
     false: list[str]
     n_false: int
     foreign: list[tuple[LabelledSet, str]]
@@ -89,7 +89,7 @@ class _Together:
 
     def texts(self, labels: Iterable[str], true: Sequence[str]) -> dict[str, str]:
         """Give each label a text of its own; what means a true label is no false one's text."""
-        reserved = frozenset[str]().union(*(self.own.wordings.meanings(x) for x in true))
+        reserved = frozenset[str]().union(*(self.source.wordings.meanings(x) for x in true))
         texts: dict[str, str] = {}
         for label in labels:
             word = self._word(label)
@@ -100,7 +100,9 @@ class _Together:
     def _word(self, label: str) -> str | None:
         """Choose the words of a label once; None where others have taken all of them."""
         if label not in self._words:
-            choice = [label, *self.own.wordings.labels.get(label, ())] if self.reword else [label]
+            choice = (
+                [label, *self.source.wordings.labels.get(label, ())] if self.reword else [label]
+            )
             free = [word for word in choice if normalized(word) not in self._used]
             self._words[label] = free[int(self.rng.integers(len(free)))] if free else None
             if free:
@@ -135,27 +137,17 @@ class Augmenter:
         self._multi_label_weight = multi_label_weight
         self._nearest = nearest
         self._foreign = {
-            own.name: [
+            source.name: [
                 (other, [label for label in other.labels if len(label.split()) < 6])
                 for other in sets
-                if other.wordings.is_foreign_to(own.wordings) and other.shares_labels
+                if other.wordings.is_foreign_to(source.wordings) and other.shares_labels
             ]
-            for own in sets
+            for source in sets
         }
-
-    def augment(
-        self,
-        own: LabelledSet,
-        row: Example,
-        rng: np.random.Generator,
-        examples: Sequence[Example] = (),
-    ) -> DrawnRow:
-        """Choose labels, words and sentences for one row; see :meth:`augment_together`."""
-        return self.augment_together(own, [row], rng, [examples])[0]
 
     def augment_together(
         self,
-        own: LabelledSet,
+        source: LabelledSet,
         rows: Sequence[Example],
         rng: np.random.Generator,
         examples: Sequence[Sequence[Example]] | None = None,
@@ -167,7 +159,7 @@ class Augmenter:
 
         Parameters
         ----------
-        own : LabelledSet
+        source : LabelledSet
             The rows' set.
         rows : sequence of Example
             What is shown.
@@ -182,11 +174,11 @@ class Augmenter:
             Every label that held still has its target, whatever it is called now; every label
             with a target of 0 was false for the row, or belongs to a set of another kind.
         """
-        together = self._together(own, rows, rng)
-        shown = examples or [()] * len(rows)
+        together = self._together(source, rows, rng)
+        examples = examples or [()] * len(rows)
         return [
-            self._drawn(together, row, own_examples, rng)
-            for row, own_examples in zip(rows, shown, strict=True)
+            self._drawn(together, row, row_examples, rng)
+            for row, row_examples in zip(rows, examples, strict=True)
         ]
 
     def _drawn(
@@ -196,9 +188,9 @@ class Augmenter:
         examples: Sequence[Example],
         rng: np.random.Generator,
     ) -> DrawnRow:
-        own = together.own
+        source = together.source
         target = dict(zip(row.all_labels, row.targets, strict=True))
-        multi_label = not own.single_label or self._happens("sigmoid", rng)
+        multi_label = not source.single_label or self._happens("sigmoid", rng)
         true = [label for label in row.all_labels if target[label] > 0]
         if multi_label and self._happens("no_true", rng):
             shown_true: list[str] = []
@@ -208,7 +200,7 @@ class Augmenter:
         chosen = self._choose(together, row, true, shown_true, needed, rng)
         words = together.texts(chosen or true, true)
         foreign = self._foreign_labels(together, words.values(), row)
-        task = self._pick(own.wordings.tasks, rng) if self._happens("task", rng) else ""
+        task = self._pick(source.wordings.tasks, rng) if self._happens("task", rng) else ""
         labels = [*words.values(), *foreign]
         targets = [*(target.get(label, 0.0) for label in words), *(0.0 for _ in foreign)]
         if not examples and together.template == _PLAIN and self._happens("merge", rng):
@@ -228,7 +220,7 @@ class Augmenter:
     # What rows share.
 
     def _together(
-        self, own: LabelledSet, rows: Sequence[Example], rng: np.random.Generator
+        self, source: LabelledSet, rows: Sequence[Example], rng: np.random.Generator
     ) -> _Together:
         config = self._config
         known = list(dict.fromkeys(label for row in rows for label in row.all_labels))
@@ -237,20 +229,22 @@ class Augmenter:
             n_false = min(room, max(1, len(known)))
         else:
             n_false = int(np.exp(rng.uniform(0.0, np.log(room + 1))))
-        if own.shares_labels:
+        if source.shares_labels:
             true = {label for row in rows for label in row.true_labels}
-            false = self._near_first(own, sorted(true), known, rng)
+            false = self._near_first(source, sorted(true), known, rng)
         else:
-            false = self._some([*known, *self._labels_of_others(own, n_false, rng)], None, rng)
+            false = self._some([*known, *self._labels_of_others(source, n_false, rng)], None, rng)
         template = _PLAIN
         if self._happens("template", rng):
-            template = self._pick(own.wordings.templates, rng) or template
-        reword = bool(own.wordings.labels) and self._happens("wording", rng)
-        return _Together(own, false, n_false, self._foreign_sample(own, rng), reword, template, rng)
+            template = self._pick(source.wordings.templates, rng) or template
+        reword = bool(source.wordings.labels) and self._happens("wording", rng)
+        return _Together(
+            source, false, n_false, self._foreign_sample(source, rng), reword, template, rng
+        )
 
     def _near_first(
         self,
-        own: LabelledSet,
+        source: LabelledSet,
         true: Sequence[str],
         labels: Sequence[str],
         rng: np.random.Generator,
@@ -259,26 +253,26 @@ class Augmenter:
         if self._nearest is None or not true or not self._happens("hard_negative", rng):
             return shuffled
         allowed = set(labels)
-        near = [label for label in self._nearest(own, true) if label in allowed]
+        near = [label for label in self._nearest(source, true) if label in allowed]
         # Not the same ones every time.
         n_hard = int(rng.integers(1, max(2, len(near) // 2 + 1)))
         return list(dict.fromkeys([*near[:n_hard], *shuffled]))
 
-    def _labels_of_others(self, own: LabelledSet, n: int, rng: np.random.Generator) -> list[str]:
-        return [own.labels[i] for i in rng.integers(len(own.labels), size=n).tolist()]
+    def _labels_of_others(self, source: LabelledSet, n: int, rng: np.random.Generator) -> list[str]:
+        return [source.labels[i] for i in rng.integers(len(source.labels), size=n).tolist()]
 
     def _foreign_sample(
-        self, own: LabelledSet, rng: np.random.Generator
+        self, source: LabelledSet, rng: np.random.Generator
     ) -> list[tuple[LabelledSet, str]]:
-        candidates = self._foreign.get(own.name, [])
+        candidates = self._foreign.get(source.name, [])
         if not candidates or not self._happens("foreign_negative", rng):
             return []
-        found = []
+        sample = []
         for _ in range(int(rng.integers(1, _MAX_FOREIGN + 1))):
             other, labels = candidates[int(rng.integers(len(candidates)))]
             if labels:
-                found.append((other, labels[int(rng.integers(len(labels)))]))
-        return found
+                sample.append((other, labels[int(rng.integers(len(labels)))]))
+        return sample
 
     # What each row makes of it.
 
@@ -292,16 +286,16 @@ class Augmenter:
         rng: np.random.Generator,
     ) -> list[str]:
         """Give the row's true labels with false ones."""
-        own, not_false = together.own, set(true)
+        source, not_false = together.source, set(true)
         negatives = [label for label in dict.fromkeys(needed) if label not in not_false]
         n_false = min(together.n_false, max(1, self._config.max_labels - len(shown_true)))
-        if own.shares_labels:
+        if source.shares_labels:
             labels = set(row.all_labels)
             order = [label for label in together.false if label in labels]
         else:
             # A false label of another row may hold here, but then it would be by chance.
             order = self._some([x for x in row.all_labels if x not in not_false], None, rng)
-            order += [x for x in together.false if not _means_one_of(own, x, true)]
+            order += [x for x in together.false if not _means_one_of(source, x, true)]
         for label in order:
             if len(negatives) >= n_false:
                 break
@@ -309,16 +303,16 @@ class Augmenter:
                 negatives.append(label)
         return [*shown_true, *negatives]
 
-    def _foreign_labels(self, together: _Together, shown: Iterable[str], row: Example) -> list[str]:
-        taken = {normalized(label) for label in shown}
+    def _foreign_labels(self, together: _Together, texts: Iterable[str], row: Example) -> list[str]:
+        taken = {normalized(label) for label in texts}
         for label in row.all_labels:
-            taken |= together.own.wordings.meanings(label)
-        found: list[str] = []
+            taken |= together.source.wordings.meanings(label)
+        foreign: list[str] = []
         for other, label in together.foreign:
             if not other.wordings.meanings(label) & taken:
-                found.append(label)
+                foreign.append(label)
                 taken.add(normalized(label))
-        return found
+        return foreign
 
     def _happens(self, what: str, rng: np.random.Generator) -> bool:
         return bool(rng.random() < getattr(self._config, f"{what}_probability"))
@@ -332,9 +326,9 @@ class Augmenter:
         return [values[i] for i in rng.permutation(len(values))[:n].tolist()]
 
 
-def _means_one_of(own: LabelledSet, label: str, true: Iterable[str]) -> bool:
-    meanings = own.wordings.meanings(label)
-    return any(meanings & own.wordings.meanings(other) for other in true)
+def _means_one_of(source: LabelledSet, label: str, true: Iterable[str]) -> bool:
+    meanings = source.wordings.meanings(label)
+    return any(meanings & source.wordings.meanings(other) for other in true)
 
 
 def _merged(
@@ -346,10 +340,10 @@ def _merged(
         return list(labels), list(targets)
     i, j = rng.choice(short, size=2, replace=False).tolist()
     joint = _JOINTS[int(rng.integers(len(_JOINTS)))]
-    kept = [k for k in range(len(labels)) if k not in (i, j)]
+    others = [k for k in range(len(labels)) if k not in (i, j)]
     return (
-        [*(labels[k] for k in kept), f"{labels[i]}{joint}{labels[j]}"],
-        [*(targets[k] for k in kept), max(targets[i], targets[j])],
+        [*(labels[k] for k in others), f"{labels[i]}{joint}{labels[j]}"],
+        [*(targets[k] for k in others), max(targets[i], targets[j])],
     )
 
 

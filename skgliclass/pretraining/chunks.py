@@ -59,10 +59,10 @@ class Chunks:
         examples = self._examples(drawn, rng)
         rows = []
         for start in range(0, n, k):
-            own = self._mixture.sets[drawn[start][0]]
-            together = [own.rows[j] for _, j in drawn[start : start + k]]
+            source = self._mixture.sets[drawn[start][0]]
+            together = [source.rows[j] for _, j in drawn[start : start + k]]
             rows += self._augmenter.augment_together(
-                own, together, rng, examples[start : start + k]
+                source, together, rng, examples[start : start + k]
             )
         return rows
 
@@ -95,17 +95,17 @@ class Chunks:
     ) -> list[list[Example]]:
         config = self._config.augmentation
         wanted = rng.random(len(drawn)) < config.example_probability
-        shown: list[list[Example]] = [[] for _ in drawn]
+        examples: list[list[Example]] = [[] for _ in drawn]
         if self._neighbours is None:
-            return shown
-        for i, own in enumerate(self._mixture.sets):
+            return examples
+        for i, source in enumerate(self._mixture.sets):
             places = [p for p, (set_, _) in enumerate(drawn) if set_ == i and wanted[p]]
-            if own.shares_labels:
-                rows = [own.rows[drawn[p][1]] for p in places]
-                found = self._neighbours.rows(own, rows, config.max_examples)
-                for place, examples in zip(places, found, strict=True):
-                    shown[place] = examples[: self._n_examples(rng)]
-        return shown
+            if source.shares_labels:
+                rows = [source.rows[drawn[p][1]] for p in places]
+                nearest_rows = self._neighbours.rows(source, rows, config.max_examples)
+                for place, nearest in zip(places, nearest_rows, strict=True):
+                    examples[place] = nearest[: self._n_examples(rng)]
+        return examples
 
     def _n_examples(self, rng: np.random.Generator) -> int:
         most = self._config.augmentation.max_examples
@@ -120,11 +120,11 @@ class Chunks:
         logits = self._teacher.logits([row.text for row in rows], [row.labels for row in rows])
         mixed = []
         for row, values in zip(rows, logits.astype(np.float64), strict=True):
-            own = values[: len(row.labels)]
+            row_logits = values[: len(row.labels)]
             if row.multi_label:
-                opinion = 1 / (1 + np.exp(-own))
+                opinion = 1 / (1 + np.exp(-row_logits))
             else:
-                opinion = np.exp(own - own.max())
+                opinion = np.exp(row_logits - row_logits.max())
                 opinion /= opinion.sum()
             mixed.append(((1 - weight) * np.array(row.targets) + weight * opinion).tolist())
         return mixed

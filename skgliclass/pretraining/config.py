@@ -1,37 +1,57 @@
-"""The configuration of a pre-training: a TOML file with a table for each class below."""
+"""The configuration of a pre-training: a TOML file with a table for each class below.
+
+Pydantic checks it. Only this module imports it, which nothing imports that only classifies.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+try:
+    from pydantic import ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
+    from pydantic.dataclasses import dataclass
+except ImportError as error:
+    raise ImportError(
+        "The configuration of a pre-training needs pydantic. Install it with: "
+        'pip install "skgliclass[pretraining]"'
+    ) from error
+
 from ..loading.sources import EMBEDDED_HUB_ID
+from ..modeling.scorers import SCORERS
+from ..prompts.architectures import SUPPORTED_ARCHITECTURES
+from ..prompts.layouts import task_precedes_text
 
-_Table = TypeVar("_Table")
+# Strict, since pydantic would otherwise take true for 1 and "3" for 3.
+_Count = Annotated[int, Field(ge=1, strict=True)]
+_Natural = Annotated[int, Field(ge=0, strict=True)]
+_Amount = Annotated[float, Field(ge=0, strict=True)]
+_Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+# Not strict, since TOML and JSON have lists and no tuples.
+_Names = tuple[str, ...]
+
+if TYPE_CHECKING:
+    # A type checker knows no choices that are read from a registry.
+    _Architecture = str
+    _Scorer = str
+else:
+    _Architecture = Literal[("auto", *SUPPORTED_ARCHITECTURES)]
+    _Scorer = Literal[tuple(name for name, kind in SCORERS.items() if not kind.attends)]
+
+_CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-def _number(default: float, low: float, high: float = float("inf")) -> Any:
-    return field(default=default, metadata={"low": low, "high": high})
-
-
-def _share(default: float) -> Any:
-    return _number(default, 0.0, 1.0)
-
-
-def _choice(default: str, *others: str) -> Any:
-    return field(default=default, metadata={"choices": (default, *others)})
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class ModelConfig:
     """What to start from.
 
@@ -70,25 +90,18 @@ class ModelConfig:
     """
 
     backbone: str = EMBEDDED_HUB_ID
-    architecture: str = _choice(
-        "auto",
-        "uni-encoder",
-        "bi-encoder",
-        "bi-encoder-fused",
-        "encoder-decoder",
-        "encoder-decoder-cls",
-    )
-    pooling: str = _choice("avg", "first")
-    class_token_pooling: str = _choice("average", "first")
-    scorer: str = _choice("simple", "weighted-dot", "mlp", "hopfield")
-    prompt_first: bool = True
-    extract_text_features: bool = True
-    normalize_features: bool = True
-    logit_scale: float = _number(15.0, 0.01)
-    logit_bias: float = _number(-3.75, -100.0)
-    markers: str = _choice("mean", "label", "separator")
-    dropout: float = _share(0.0)
-    max_length: int = _number(256, 32)
+    architecture: _Architecture = "auto"
+    pooling: Literal["avg", "first"] = "avg"
+    class_token_pooling: Literal["average", "first"] = "average"
+    scorer: _Scorer = "simple"
+    prompt_first: StrictBool = True
+    extract_text_features: StrictBool = True
+    normalize_features: StrictBool = True
+    logit_scale: Annotated[float, Field(ge=0.01, strict=True)] = 15.0
+    logit_bias: Annotated[float, Field(ge=-100.0, strict=True)] = -3.75
+    markers: Literal["mean", "label", "separator"] = "mean"
+    dropout: _Share = 0.0
+    max_length: Annotated[int, Field(ge=32, strict=True)] = 256
 
     @property
     def new_architecture(self) -> str:
@@ -96,7 +109,7 @@ class ModelConfig:
         return "uni-encoder" if self.architecture == "auto" else self.architecture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class TrainingConfig:
     """How to train.
 
@@ -133,28 +146,28 @@ class TrainingConfig:
         Of all randomness.
     """
 
-    n_steps: int = _number(10_000, 1)
-    batch_size: int = _number(32, 1)
-    rows_together: int = _number(1, 1)
-    learning_rate: float = _number(3e-5, 0.0)
-    head_learning_rate: float = _number(1e-4, 0.0)
-    weight_decay: float = _number(0.01, 0.0)
-    max_grad_norm: float = _number(1.0, 1e-6)
-    warmup_fraction: float = _share(0.05)
-    focal_gamma: float = _number(0.0, 0.0)
-    label_smoothing: float = _share(0.0)
-    multi_label_weight: float = _number(3.0, 0.0)
-    distillation: float = _share(0.0)
-    trainable: str = _choice("all", "layers", "head", "lora")
-    lora_rank: int = _number(16, 1)
-    max_batch_tokens: int = _number(4096, 1)
-    precision: str = _choice("auto", "float32", "bfloat16")
-    gradient_checkpointing: bool = False
-    chunk_steps: int = _number(64, 1)
-    seed: int = _number(0, 0)
+    n_steps: _Count = 10_000
+    batch_size: _Count = 32
+    rows_together: _Count = 1
+    learning_rate: _Amount = 3e-5
+    head_learning_rate: _Amount = 1e-4
+    weight_decay: _Amount = 0.01
+    max_grad_norm: Annotated[float, Field(ge=1e-6, strict=True)] = 1.0
+    warmup_fraction: _Share = 0.05
+    focal_gamma: _Amount = 0.0
+    label_smoothing: _Share = 0.0
+    multi_label_weight: _Amount = 3.0
+    distillation: _Share = 0.0
+    trainable: Literal["all", "layers", "head", "lora"] = "all"
+    lora_rank: _Count = 16
+    max_batch_tokens: _Count = 4096
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: StrictBool = False
+    chunk_steps: _Count = 64
+    seed: _Natural = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class MixtureConfig:
     """Which rows are drawn.
 
@@ -178,16 +191,16 @@ class MixtureConfig:
         How many rows of each set are never trained on, but scored; at most a tenth of it.
     """
 
-    temperature: float = _share(0.5)
-    cap: int = _number(20_000, 1)
-    weights: Mapping[str, float] = field(default_factory=dict)
-    hypotheses: tuple[str, ...] = ()
-    generated: tuple[str, ...] = ()
-    generated_rows: int = _number(10_000, 20)
-    held_out_rows: int = _number(100, 0)
+    temperature: _Share = 0.5
+    cap: _Count = 20_000
+    weights: Mapping[str, _Amount] = field(default_factory=dict)
+    hypotheses: _Names = ()
+    generated: _Names = ()
+    generated_rows: Annotated[int, Field(ge=20, strict=True)] = 10_000
+    held_out_rows: _Natural = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class AugmentationConfig:
     """How a drawn row is changed; what ends in ``probability`` is that of a row.
 
@@ -226,24 +239,24 @@ class AugmentationConfig:
         A file in place of the package's own wordings.
     """
 
-    max_labels: int = _number(24, 2)
-    full_set_probability: float = _share(0.3)
-    hard_negative_probability: float = _share(0.3)
-    foreign_negative_probability: float = _share(0.1)
-    wording_probability: float = _share(0.5)
-    template_probability: float = _share(0.15)
-    merge_probability: float = _share(0.0)
-    task_probability: float = _share(0.2)
-    example_probability: float = _share(0.1)
-    max_examples: int = _number(3, 1)
-    vary_examples: bool = False
-    sigmoid_probability: float = _share(0.2)
-    no_true_probability: float = _share(0.1)
-    pool_size: int = _number(500, 2)
+    max_labels: Annotated[int, Field(ge=2, strict=True)] = 24
+    full_set_probability: _Share = 0.3
+    hard_negative_probability: _Share = 0.3
+    foreign_negative_probability: _Share = 0.1
+    wording_probability: _Share = 0.5
+    template_probability: _Share = 0.15
+    merge_probability: _Share = 0.0
+    task_probability: _Share = 0.2
+    example_probability: _Share = 0.1
+    max_examples: _Count = 3
+    vary_examples: StrictBool = False
+    sigmoid_probability: _Share = 0.2
+    no_true_probability: _Share = 0.1
+    pool_size: Annotated[int, Field(ge=2, strict=True)] = 500
     wordings: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class RecordConfig:
     """What is written while training.
 
@@ -258,14 +271,14 @@ class RecordConfig:
         How many rows of each set of the evaluation folder are scored.
     """
 
-    log_steps: int = _number(50, 1)
-    score_steps: int = _number(1000, 1)
-    checkpoint_steps: int = _number(1000, 1)
-    checkpoint_minutes: float = _number(10.0, 0.0)
-    eval_rows: int = _number(300, 1)
+    log_steps: _Count = 50
+    score_steps: _Count = 1000
+    checkpoint_steps: _Count = 1000
+    checkpoint_minutes: _Amount = 10.0
+    eval_rows: _Count = 300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class PretrainingConfig:
     """All of it; the attributes are the tables of the file."""
 
@@ -276,17 +289,16 @@ class PretrainingConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
-        architecture = self.model.new_architecture
-        apart = architecture == "bi-encoder"
-        glued = self.model.prompt_first and architecture == "uni-encoder"
-        if not apart and not glued and self.augmentation.task_probability:
+        architecture, prompt_first = self.model.new_architecture, self.model.prompt_first
+        glued = task_precedes_text(architecture, prompt_first=prompt_first)
+        if self.augmentation.task_probability and not glued:
             raise ValueError(
                 "augmentation.task_probability must be 0: where the task description does not "
                 "directly precede the text (here model.architecture = "
-                f"{architecture!r}, model.prompt_first = {str(self.model.prompt_first).lower()}), "
+                f"{architecture!r}, model.prompt_first = {str(prompt_first).lower()}), "
                 "all rows of a batch would have to share it."
             )
-        if self.model.extract_text_features and not self.model.prompt_first:
+        if self.model.extract_text_features and not prompt_first:
             raise ValueError(
                 "model.extract_text_features must be false with model.prompt_first = false: it "
                 "takes what follows the labels for the text."
@@ -331,59 +343,49 @@ def config_from_table(table: Mapping[str, Any]) -> PretrainingConfig:
     ValueError
         If a field is unknown or has a wrong value; the message begins with its name.
     """
-    return _from_table(PretrainingConfig, table, "")
+    try:
+        return TypeAdapter(PretrainingConfig).validate_python(table)
+    except ValidationError as error:
+        # One line, of the first field at fault; pydantic's own message has four for each.
+        raise ValueError(_sentence(error.errors()[0])) from error
 
 
-def _from_table(kind: type[_Table], table: Mapping[str, Any], where: str) -> _Table:
-    hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    values = {}
-    for name, value in table.items():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            meant = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}."
-            raise ValueError(f"{where}{name} is unknown; {meant}")
-        if is_dataclass(hints[name]):
-            if not isinstance(value, Mapping):
-                raise ValueError(f"{where}{name} is {value!r}; it must be a table [{name}].")
-            values[name] = _from_table(hints[name], value, f"{where}{name}.")
-        else:
-            values[name] = _checked(f"{where}{name}", value, hints[name], known[name].metadata)
-    return kind(**values)
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "tuple_type": "a list of names",
+    "dict_type": "a table of numbers",
+    "dataclass_type": "a table [{name}]",
+    "greater_than_equal": "at least {ge:g}",
+    # Nothing but shares has an upper bound.
+    "less_than_equal": "between 0 and {le:g}",
+}
+"""What pydantic's kinds of errors ask for, in the words of TOML."""
 
 
-def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
-    """Give a value as its field's type, or say what is wrong with it."""
-    if kind is int or kind is float:
-        return _checked_number(name, value, kind, limits)
-    if kind is bool or kind is str:
-        if not isinstance(value, kind):
-            raise ValueError(f"{name} is {value!r}; it must be {_KINDS[kind]}.")
-        choices = limits.get("choices")
-        if choices and value not in choices:
-            raise ValueError(f"{name} is {value!r}; choose from {', '.join(choices)}.")
-        return value
-    if isinstance(value, Mapping) and kind == Mapping[str, float]:
-        return {
-            key: _checked_number(f"{name}.{key}", own, float, {"low": 0.0, "high": float("inf")})
-            for key, own in value.items()
-        }
-    if isinstance(value, list | tuple) and kind == tuple[str, ...]:
-        return tuple(_checked(f"{name}[{i}]", own, str, {}) for i, own in enumerate(value))
-    wanted = "a list of names" if kind == tuple[str, ...] else "a table of numbers"
-    raise ValueError(f"{name} is {value!r}; it must be {wanted}.")
+def _sentence(fault: Mapping[str, Any]) -> str:
+    """Say which field is wrong, what it is and what it must be."""
+    kind, place, limits = fault["type"], fault["loc"], fault.get("ctx", {})
+    if kind == "value_error":
+        return str(limits["error"])
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)[1:]
+    if kind == "unexpected_keyword_argument":
+        return f"{name} is unknown; {_nearest_name(place)}"
+    if kind == "literal_error":
+        choices = ", ".join(re.findall(r"'([^']+)'", limits["expected"]))
+        return f"{name} is {fault['input']!r}; choose from {choices}."
+    wanted = _WANTED[kind].format(**limits, name=name)
+    return f"{name} is {fault['input']!r}; it must be {wanted}."
 
 
-_KINDS = {bool: "true or false", str: "a string"}
-
-
-def _checked_number(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:
-    allowed: tuple[type, ...] = (int,) if kind is int else (int, float)
-    if not isinstance(value, allowed) or isinstance(value, bool):
-        wanted = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{name} is {value!r}; it must be {wanted}.")
-    low, high = limits["low"], limits["high"]
-    if not low <= value <= high or value == float("inf"):
-        wanted = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
-        raise ValueError(f"{name} is {value!r}; it must be {wanted}.")
-    return kind(value)
+def _nearest_name(place: Sequence[str]) -> str:
+    table: Any = PretrainingConfig
+    for name in place[:-1]:
+        table = get_type_hints(table)[name]
+    names = list(get_type_hints(table))
+    close = difflib.get_close_matches(place[-1], names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}."

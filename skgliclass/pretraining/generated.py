@@ -158,8 +158,8 @@ def _sentence(domain: str, strength: int, rng: _Rng) -> str:
 
 def _phrase(domain: str, whole: str, strength: int, rng: _Rng) -> str:
     phrases = _words()["phrases"]
-    own = phrases["film" if domain == "film" and rng.random() < 0.75 else "any"][str(strength)]
-    phrase = _pick(own, rng)
+    choice = phrases["film" if domain == "film" and rng.random() < 0.75 else "any"][str(strength)]
+    phrase = _pick(choice, rng)
     stands_alone = phrase.split()[0] in {"I", "stay", "never", "what", "avoid", "no", "a", "there"}
     stands_alone = stands_alone or phrase.startswith(("nothing", "it "))
     return f"{phrase}." if stands_alone else f"{whole} {phrase}."
@@ -167,8 +167,8 @@ def _phrase(domain: str, whole: str, strength: int, rng: _Rng) -> str:
 
 def _adjective(domain: str, strength: int, rng: _Rng) -> str:
     adjectives = _words()["adjectives"]
-    own = "any" if rng.random() < 0.4 else domain
-    return _pick(adjectives[own][str(strength)], rng)
+    kind = "any" if rng.random() < 0.4 else domain
+    return _pick(adjectives[kind][str(strength)], rng)
 
 
 def _graded(adjective: str, strength: int, rng: _Rng) -> str:

@@ -50,6 +50,11 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
     shared = load_model(
         config.backbone, architecture=config.new_architecture, device=device, dtype="float32"
     )
+    if not hasattr(shared.network, "logit_scale"):
+        raise ValueError(
+            f"model.architecture is {config.new_architecture!r}, whose logits are no scaled "
+            "cosines; choose one that compares vectors of texts and labels."
+        )
     tokenizer = Tokenizer.from_str(shared.raw_text_tokenizer.to_str())
     network = copy.deepcopy(shared.network)
     _set_up(network, config, seed)

@@ -83,7 +83,7 @@ class Mixture:
         n_draws = -(-n // together)
         chosen = rng.choice(len(self.sets), size=n_draws, p=self.probabilities)
         chosen = chosen.repeat(together)[:n]
-        sizes = np.array([len(own.rows) for own in self.sets])[chosen]
+        sizes = np.array([len(source.rows) for source in self.sets])[chosen]
         positions = rng.integers(sizes)
         return list(zip(chosen.tolist(), positions.tolist(), strict=True))
 
@@ -147,8 +147,10 @@ def make_mixture(
             f"mixture.weights names {unknown!r}, which is not among the sets: "
             f"{', '.join(sorted(all_sets))}."
         )
-    kept = {n: rows for n, rows in all_sets.items() if rows and config.weights.get(n, 1.0) > 0}
-    training, held_out = _hold_out(kept, config.held_out_rows, seed)
+    drawn_sets = {
+        n: rows for n, rows in all_sets.items() if rows and config.weights.get(n, 1.0) > 0
+    }
+    training, held_out = _hold_out(drawn_sets, config.held_out_rows, seed)
     named = [LabelledSet(n, rows, wordings.of(n)) for n, rows in training.items() if rows]
     if not named:
         raise ValueError("No rows are left to train on; look at mixture.weights.")
@@ -157,8 +159,8 @@ def make_mixture(
 
 
 def _probabilities(sets: Sequence[LabelledSet], config: MixtureConfig) -> NDArray[np.float64]:
-    sizes = np.array([min(len(own.rows), config.cap) for own in sets], dtype=np.float64)
-    factors = np.array([config.weights.get(own.name, 1.0) for own in sets])
+    sizes = np.array([min(len(source.rows), config.cap) for source in sets], dtype=np.float64)
+    factors = np.array([config.weights.get(source.name, 1.0) for source in sets])
     shares = sizes**config.temperature * factors
     return shares / shares.sum()
 
@@ -214,13 +216,13 @@ def _derived(
 def _grouped(rows: Iterable[Example], group: Group) -> list[Example]:
     """Give the rows whose true labels all lie in one group, with the groups as labels."""
     group_of = {label: name for name, labels in group.labels.items() for label in labels}
-    found = []
+    grouped = []
     for row in rows:
         true = {group_of.get(label) for label in row.true_labels}
         name = true.pop() if len(true) == 1 else None
         if name is not None:
-            found.append(replace(row, all_labels=tuple(group.labels), true_labels=(name,)))
-    return found
+            grouped.append(replace(row, all_labels=tuple(group.labels), true_labels=(name,)))
+    return grouped
 
 
 def hypothesis_rows(name: str, rows: Iterable[Example]) -> list[Example]:
@@ -251,6 +253,6 @@ def hypothesis_rows(name: str, rows: Iterable[Example]) -> list[Example]:
         if verdict in ("entailment", "contradiction"):
             judged.setdefault(match["premise"], {})[match["hypothesis"]] = verdict == "entailment"
     return [
-        Example(premise, tuple(own), tuple(label for label, holds in own.items() if holds))
-        for premise, own in judged.items()
+        Example(premise, tuple(hypotheses), tuple(h for h, holds in hypotheses.items() if holds))
+        for premise, hypotheses in judged.items()
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.files import Example
 from ..engine.engine import Engine
-from ..engine.neighbours import unit_vectors
+from ..engine.neighbours import nearest, unit_vectors
 from .mixture import LabelledSet
 from .wordings import normalized
 
@@ -36,23 +37,23 @@ class Neighbours:
         self._labels: dict[str, _Vectors] = {}
         self._pools: dict[str, tuple[list[Example], _Vectors]] = {}
 
-    def labels(self, own: LabelledSet, labels: Sequence[str]) -> list[str]:
+    def labels(self, source: LabelledSet, labels: Sequence[str]) -> list[str]:
         """Give the other labels of a set, those first that are nearest to one of `labels`."""
-        if own.name not in self._labels:
-            vectors = unit_vectors(self._engine.label_vectors(own.labels))
-            self._labels[own.name] = vectors @ vectors.T
-        given = set(labels)
-        columns = [i for i, label in enumerate(own.labels) if label in given]
-        nearness = self._labels[own.name][columns].max(axis=0)
+        if source.name not in self._labels:
+            vectors = unit_vectors(self._engine.label_vectors(source.labels))
+            self._labels[source.name] = vectors @ vectors.T
+        asked = set(labels)
+        columns = [i for i, label in enumerate(source.labels) if label in asked]
+        nearness = self._labels[source.name][columns].max(axis=0)
         order = np.argsort(-nearness, kind="stable").tolist()
-        return [own.labels[i] for i in order if own.labels[i] not in given]
+        return [source.labels[i] for i in order if source.labels[i] not in asked]
 
-    def rows(self, own: LabelledSet, rows: Sequence[Example], k: int) -> list[list[Example]]:
+    def rows(self, source: LabelledSet, rows: Sequence[Example], k: int) -> list[list[Example]]:
         """Find rows to show in the prompts of rows of the same set.
 
         Parameters
         ----------
-        own : LabelledSet
+        source : LabelledSet
             The set.
         rows : sequence of Example
             Those whose prompts they are for.
@@ -67,29 +68,29 @@ class Neighbours:
         """
         if not rows:
             return []
-        pool, vectors = self._pool(own)
+        pool, vectors = self._pool(source)
         if not pool:
             return [[] for _ in rows]
-        queries = unit_vectors(self._engine.text_vectors([row.text for row in rows]))
+        queries = self._engine.text_vectors([row.text for row in rows])
         texts = [normalized(example.text) for example in pool]
-        found = []
-        for row, nearness in zip(rows, queries @ vectors.T, strict=True):
-            allowed, text = set(row.all_labels), normalized(row.text)
-            order = np.argsort(-nearness, kind="stable").tolist()
-            others = (
+        chosen = []
+        # All of the pool in order, since any number of the nearest may not be allowed.
+        for row, order in zip(rows, nearest(queries, vectors, len(pool)).tolist(), strict=True):
+            labels, text = set(row.all_labels), normalized(row.text)
+            allowed = (
                 pool[i]
                 for i in order
-                if texts[i] != text and allowed.issuperset(pool[i].true_labels)
+                if texts[i] != text and labels.issuperset(pool[i].true_labels)
             )
-            found.append([example for example, _ in zip(others, range(k), strict=False)])
-        return found
+            chosen.append(list(islice(allowed, k)))
+        return chosen
 
-    def _pool(self, own: LabelledSet) -> tuple[list[Example], _Vectors]:
-        if own.name not in self._pools:
-            rng = np.random.default_rng([self._seed, len(own.rows)])
-            chosen = rng.permutation(len(own.rows))[: self._pool_size]
-            rows = [own.rows[i] for i in sorted(chosen.tolist())]
+    def _pool(self, source: LabelledSet) -> tuple[list[Example], _Vectors]:
+        if source.name not in self._pools:
+            rng = np.random.default_rng([self._seed, len(source.rows)])
+            chosen = rng.permutation(len(source.rows))[: self._pool_size]
+            rows = [source.rows[i] for i in sorted(chosen.tolist())]
             rows = [row for row in rows if row.true_labels and row.text.strip()]
             vectors = self._engine.text_vectors([row.text for row in rows])
-            self._pools[own.name] = rows, unit_vectors(vectors)
-        return self._pools[own.name]
+            self._pools[source.name] = rows, unit_vectors(vectors)
+        return self._pools[source.name]

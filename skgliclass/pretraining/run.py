@@ -148,7 +148,7 @@ class _Pretraining:
         self.mixture = mixture
         self.evaluation = evaluation
         self.output = output
-        self.sizes = {own.name: len(own.rows) for own in mixture.sets}
+        self.sizes = {source.name: len(source.rows) for source in mixture.sets}
         self.loaded = initial_model(config.model, config.training.seed, device)
         teacher = _teacher(config, device) if needs_teacher(config) else None
         self.run = _make_run(self.loaded, config)
@@ -362,9 +362,9 @@ def _prepare_output(output: Path, config: PretrainingConfig, resume: bool) -> Ch
     return None
 
 
-def _check_same(stored: PretrainingConfig, given: PretrainingConfig) -> None:
+def _check_same(stored: PretrainingConfig, config: PretrainingConfig) -> None:
     """Refuse to go on with other settings, but for what is written while training."""
-    old, new = asdict(replace(stored, record=given.record)), asdict(given)
+    old, new = asdict(replace(stored, record=config.record)), asdict(config)
     for table, values in new.items():
         for name, value in values.items():
             if old[table][name] != value:
@@ -385,9 +385,9 @@ def _forget_after(log: Path, step: int) -> None:
     if not log.is_file():
         return
     lines = log.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    lines_before = [line for line in lines if json.loads(line)["step"] <= step]
     unfinished = log.with_suffix(".unfinished")
-    unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    unfinished.write_text("".join(f"{line}\n" for line in lines_before), encoding="utf-8")
     os.replace(unfinished, log)
 
 

@@ -31,28 +31,30 @@ def score_sets(engine: Engine, sets: Sequence[LabelledSet]) -> dict[str, float]:
         their labels; the accuracy where every row has other labels; micro-F1 at a probability of
         one half where rows have any number of true labels.
     """
-    return {own.name: _score(engine, own) for own in sets}
+    return {source.name: _score(engine, source) for source in sets}
 
 
-def sample_rows(own: LabelledSet, n: int, seed: int) -> LabelledSet:
+def sample_rows(source: LabelledSet, n: int, seed: int) -> LabelledSet:
     """Give a set with at most `n` of its rows."""
-    chosen = np.random.default_rng(seed).permutation(len(own.rows))[:n]
-    return LabelledSet(own.name, [own.rows[i] for i in sorted(chosen.tolist())], own.wordings)
+    chosen = np.random.default_rng(seed).permutation(len(source.rows))[:n]
+    return LabelledSet(
+        source.name, [source.rows[i] for i in sorted(chosen.tolist())], source.wordings
+    )
 
 
-def _score(engine: Engine, own: LabelledSet) -> float:
+def _score(engine: Engine, source: LabelledSet) -> float:
     # Labels in one order for all rows, so that rows with the same ones go together.
-    label_sets = [sorted(row.all_labels) for row in own.rows]
+    label_sets = [sorted(row.all_labels) for row in source.rows]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
-        logits = engine.logits([row.text for row in own.rows], label_sets)
-    truth = [_truth(row, labels) for row, labels in zip(own.rows, label_sets, strict=True)]
-    if not own.single_label:
+        logits = engine.logits([row.text for row in source.rows], label_sets)
+    truth = [_truth(row, labels) for row, labels in zip(source.rows, label_sets, strict=True)]
+    if not source.single_label:
         flat = np.concatenate([v[: len(t)] for v, t in zip(logits, truth, strict=True)])
         return float(f1_score(np.concatenate(truth), flat > 0, zero_division=0))
     predicted = [labels[int(v.argmax())] for v, labels in zip(logits, label_sets, strict=True)]
     true = [labels[int(t.argmax())] for t, labels in zip(truth, label_sets, strict=True)]
-    if not own.shares_labels:
+    if not source.shares_labels:
         return float(np.mean([a == b for a, b in zip(predicted, true, strict=True)]))
     present = sorted(set(true))
     return float(f1_score(true, predicted, labels=present, average="macro", zero_division=0))

@@ -99,15 +99,15 @@ def read_wordings(path: str | Path = "") -> Wordings:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         families = content.get("families", {})
-        sets = {name: _set_wordings(own, families) for name, own in content["sets"].items()}
+        sets = {name: _set_wordings(entry, families) for name, entry in content["sets"].items()}
         groups = {
-            name: Group(own["from"], own["labels"])
-            for name, own in content.get("groups", {}).items()
+            name: Group(entry["from"], entry["labels"])
+            for name, entry in content.get("groups", {}).items()
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is no file of wordings ({error!r}).") from error
-    for name, own in sets.items():
-        _check_apart(path, name, own)
+    for name, words in sets.items():
+        _check_apart(path, name, words)
     return Wordings(sets, groups)
 
 
@@ -128,11 +128,11 @@ def _set_wordings(content: dict[str, Any], families: dict[str, Any]) -> SetWordi
     )
 
 
-def _check_apart(path: Path, name: str, own: SetWordings) -> None:
+def _check_apart(path: Path, name: str, words: SetWordings) -> None:
     """Refuse words that may stand for two labels of a set."""
     owner: dict[str, str] = {}
-    for label in own.labels:
-        for meaning in own.meanings(label):
+    for label in words.labels:
+        for meaning in words.meanings(label):
             if owner.setdefault(meaning, label) != label:
                 raise ValueError(
                     f"{path}: in the set {name!r}, {meaning!r} stands for both "

@@ -63,6 +63,11 @@ class PromptComposer:
         """Whether text and task description touch, so that they are tokenised as one."""
         return False
 
+    @staticmethod
+    def puts_task_before_text(prompt_first: bool) -> bool:
+        """Tell whether the task description directly precedes the text, as if it began it."""
+        return False
+
     @property
     def task_follows_text(self) -> bool:
         """Whether the task description is glued to the text's end, where cutting would reach it."""

@@ -39,7 +39,10 @@ def test_one_text_prints_every_label_best_first(model, expected, capsys):
     assert sum(scores) == pytest.approx(1, abs=2e-3)
 
 
-@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize(
+    "extension",
+    ["csv", "tsv", "jsonl", "json", pytest.param("parquet", marks=pytest.mark.needs("pyarrow"))],
+)
 def test_tables_in_every_format(model, expected, tmp_path, extension):
     table = pd.DataFrame({"id": [7, 8, 9], "review": TEXTS})
     source, target = tmp_path / f"in.{extension}", tmp_path / f"out.{extension}"

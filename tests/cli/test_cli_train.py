@@ -167,6 +167,7 @@ def test_rows_with_label_sets_of_their_own_are_learnt(bi, tmp_path, capsys, soft
 
 
 def test_the_reference_package_loads_what_was_trained(reference, tmp_path, data):
+    pytest.importorskip("gliclass")
     from gliclass import GLiClassModel, ZeroShotClassificationPipeline
     from transformers import AutoTokenizer
 

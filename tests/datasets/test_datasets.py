@@ -204,6 +204,7 @@ def test_the_callers_objects_are_copied():
 
 @pytest.fixture(scope="module")
 def reference_dataset():
+    pytest.importorskip("gliclass")
     from gliclass.data_processing import AugmentationConfig, GLiClassDataset
 
     def make(path, problem_type="multi_label_classification"):

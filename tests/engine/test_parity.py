@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gliclass import GLiClassModel as ReferenceModel
-from gliclass import GLiClassModelConfig
 from tiny import reference_checkpoint
 
 from skgliclass import GLiClassModel
 from skgliclass.engine.engine import Engine
 from skgliclass.loading.checkpoints import save_checkpoint
 from skgliclass.loading.loader import load_model
+
+gliclass = pytest.importorskip("gliclass")
 
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "naïve café " * 9]
 LABELS = ["travel", "dreams", "sport", "world news", "very positive"]
@@ -224,7 +224,7 @@ def test_the_reference_loads_what_we_save(tmp_path, kind, architecture):
         written, kind, architecture_type=architecture, prompt_first=True, pooling_strategy="avg"
     )
     save_checkpoint(resaved, load_model(str(written)))
-    again = ReferenceModel.from_pretrained(resaved).eval()
+    again = gliclass.GLiClassModel.from_pretrained(resaved).eval()
     tokenizer_again = type(tokenizer).from_pretrained(resaved)
     score = reference_logits if architecture == "uni-encoder" else reference_bi_logits
     assert_close(
@@ -236,8 +236,8 @@ def test_configuration_round_trip_keeps_every_field_of_the_reference(tmp_path):
     written, resaved = tmp_path / "written", tmp_path / "resaved"
     model, _ = reference_checkpoint(written, dropout=0.25, prompt_first=True)
     GLiClassModel.from_pretrained(written).save_pretrained(resaved)
-    again = ReferenceModel.from_pretrained(resaved)
-    named = inspect.signature(GLiClassModelConfig.__init__).parameters.keys()
+    again = gliclass.GLiClassModel.from_pretrained(resaved)
+    named = inspect.signature(gliclass.GLiClassModelConfig.__init__).parameters.keys()
     names = (named | {"encoder_model_name"}) - {"self", "kwargs", "encoder_config"}
     before, after = ({n: getattr(c, n, None) for n in names} for c in (model.config, again.config))
     assert after == before

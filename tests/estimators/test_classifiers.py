@@ -3,13 +3,13 @@ import pickle
 import joblib
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
+from toy import polars
 
 from skgliclass import (
     GLiClassClassifier,
@@ -127,8 +127,8 @@ def test_hierarchy_has_dotted_classes(model, logits):
         lambda t: np.array(t, dtype=object).reshape(-1, 1),
         pd.Series,
         lambda t: pd.DataFrame({"text": t}),
-        pl.Series,
-        lambda t: pl.DataFrame({"text": t}),
+        lambda t: polars().Series(t),
+        lambda t: polars().DataFrame({"text": t}),
     ],
 )
 def test_every_container_gives_the_same(model, cls, make):

@@ -31,6 +31,7 @@ BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
 TEXTS, Y = toy(18)
 MANY_TEXTS, MATRIX = toy_indicator(18)
 QUICK = {"max_epochs": 2, "learning_rate": 0.01, "batch_size": 6, "random_state": 0}
+NEEDS_PEFT = pytest.mark.needs("peft")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_html_shows_parameters(cls):
 
 @pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize("store", ["pickle", "joblib"])
-@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
+@pytest.mark.parametrize("trainable", ["all", "head", pytest.param("lora", marks=NEEDS_PEFT)])
 def test_stored_estimators_predict_the_same(model, cls, store, trainable, tmp_path):
     clf = fitted(cls, model, trainable=trainable, lora_rank=2)
     if store == "pickle":
@@ -100,6 +101,7 @@ def test_stored_estimators_predict_the_same(model, cls, store, trainable, tmp_pa
     assert again.loss_curve_ == clf.loss_curve_
 
 
+@NEEDS_PEFT
 @pytest.mark.parametrize("cls", BOTH)
 def test_what_was_not_trained_is_not_stored(model, cls):
     size = {
@@ -154,7 +156,7 @@ def test_a_clone_is_untrained(model, cls):
 # What is left alone.
 
 
-@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
+@pytest.mark.parametrize("trainable", ["all", "head", pytest.param("lora", marks=NEEDS_PEFT)])
 def test_fits_share_pristine_weights_and_leave_them_alone(model, trainable):
     pristine = loader.load_model(model).network
     before = {name: value.clone() for name, value in pristine.state_dict().items()}
@@ -333,7 +335,7 @@ def test_ctrl_c_keeps_the_best_weights(model, monkeypatch):
 
 
 @pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
+@pytest.mark.parametrize("trainable", ["all", "head", pytest.param("lora", marks=NEEDS_PEFT)])
 @pytest.mark.parametrize("way", ["warm_start", "partial_fit"])
 def test_going_on_keeps_what_was_learnt(model, cls, trainable, way):
     clf = fitted(cls, model, trainable=trainable, lora_rank=2, warm_start=True, max_epochs=4)
@@ -348,6 +350,7 @@ def test_going_on_keeps_what_was_learnt(model, cls, trainable, way):
     np.testing.assert_allclose(clf.predict_proba(TEXTS), zero_shot, atol=1e-5)
 
 
+@NEEDS_PEFT
 def test_training_another_part_keeps_what_was_learnt(model):
     clf = fitted(GLiClassClassifier, model, warm_start=True)
     for trainable in ("lora", "head", "lora", "all", "lora"):
@@ -475,6 +478,7 @@ def test_validation_texts_in_every_container(model, container):
 # scikit-learn's callbacks.
 
 
+@NEEDS_PEFT
 def test_scikit_learns_callbacks_see_every_epoch(model):
     pytest.importorskip("sklearn.callback")
 

@@ -16,6 +16,8 @@ from skgliclass.engine.engine import Engine
 from skgliclass.export import export_onnx
 from skgliclass.loading.loader import load_model
 
+pytestmark = pytest.mark.needs("onnx", "onnxscript", "onnxruntime")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "run_onnx.py"
 TEXTS = [
     "One day I will see the world!",
@@ -155,7 +157,9 @@ def test_a_long_text_is_cut_where_the_engine_cuts_it(uni, runner):
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
 
 
-def test_a_saved_classifier_brings_what_it_knows(sentence_model, tmp_path):
+def test_a_saved_classifier_brings_what_it_knows(sentence_model, tmp_path, monkeypatch):
+    # Its graphs are those of its model, which takes torch half a minute to write again.
+    monkeypatch.setattr("skgliclass.export.onnx._write_graph", lambda graph, path: None)
     shown = {"text": "music", "labels": ["b"]}
     clf = GLiClassClassifier(
         str(sentence_model / "model"), ["a", "b"], examples=[shown], example_format="tags"

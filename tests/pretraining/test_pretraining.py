@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -21,6 +22,9 @@ from skgliclass.engine.engine import Engine
 from skgliclass.loading.loader import load_model
 from skgliclass.loading.sources import EMBEDDED_HUB_ID
 from skgliclass.modeling.losses import focal_loss, mixed_loss
+
+pytest.importorskip("pydantic")
+
 from skgliclass.pretraining.augment import Augmenter
 from skgliclass.pretraining.chunks import Chunks
 from skgliclass.pretraining.config import (
@@ -275,7 +279,7 @@ def test_two_labels_become_one_that_holds_where_one_of_them_does(config):
     rng = np.random.default_rng(0)
     joints = set()
     for row in rows * 20:
-        shown = augmenter.augment(own, row, rng)
+        (shown,) = augmenter.augment_together(own, [row], rng)
         (merged,) = set(shown.labels) - set(labels)
         parts = [label for label in labels if label in merged]
         joints.add(
@@ -331,7 +335,8 @@ def test_foreign_labels_come_from_sets_of_families_that_are_not_near(config):
     seen = set()
     moods = next(own for own in mixture.sets if own.name == "moods.two")
     for _ in range(200):
-        seen.update(augmenter.augment(moods, moods.rows[0], rng).labels)
+        (drawn,) = augmenter.augment_together(moods, moods.rows[:1], rng)
+        seen.update(drawn.labels)
     # Never the moods that "good" and "bad" are made of; nor labels that differ from row to row.
     assert seen & set(SUBJECTS) == set(SUBJECTS)
     assert not seen & {"calm", *(f"noun {i}" for i in range(41))}
@@ -343,7 +348,7 @@ def test_label_sets_vary_in_size_and_content(config):
     own = next(own for own in mixture.sets if own.name == "moods")
     augmenter = Augmenter(mixture.sets, config.augmentation)
     rng = np.random.default_rng(0)
-    drawn = [augmenter.augment(own, rows[0], rng) for _ in range(300)]
+    drawn = [augmenter.augment_together(own, rows[:1], rng)[0] for _ in range(300)]
     sizes = Counter(len(row.labels) for row in drawn)
     assert max(sizes) <= config.augmentation.max_labels + 3
     assert {2, 3, 4, 24} <= set(sizes)
@@ -418,12 +423,14 @@ def test_every_wording_in_the_package_belongs_to_one_label(tmp_path):
 def test_the_first_logits_are_scaled_cosines(config, backbone):
     engine = Engine(initial_model(config.model, 0))
     loaded = engine.loaded.network
-    prompt = engine.composer().compose(engine.label_ids(["joy"]), engine.text_ids(["fox"])[0])
+    composer = engine.composer
+    (text,) = composer.encode_texts(["fox"])
+    prompt = composer.compose(composer.encode_labels(["joy"]), text)
+    ids = np.concatenate(prompt["input_ids"]).tolist()
     with torch.no_grad():
-        ids, mask = engine.to_tensors([prompt["input_ids"]])
-        hidden = loaded.backbone(ids, attention_mask=mask)[0][0]
-    marker = prompt["input_ids"].index(loaded.config.class_token_index)
-    end = prompt["input_ids"].index(loaded.config.text_token_index)
+        hidden = loaded.backbone(torch.tensor([ids]))[0][0]
+    marker = ids.index(loaded.config.class_token_index)
+    end = ids.index(loaded.config.text_token_index)
     cosine = torch.cosine_similarity(hidden[end:].mean(dim=0), hidden[marker:end].mean(dim=0), 0)
     found = engine.logits(["fox"], ["joy"])[0, 0]
     assert found == pytest.approx(15 * cosine.item() - 3.75, abs=1e-3)
@@ -496,7 +503,9 @@ def stop_after(n):
     return on_step
 
 
-@pytest.mark.parametrize("trainable", ["all", "lora"])
+@pytest.mark.parametrize(
+    "trainable", ["all", pytest.param("lora", marks=pytest.mark.needs("peft"))]
+)
 def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_path, trainable):
     config = with_fields(config, "training", trainable=trainable)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -651,6 +660,22 @@ def test_a_wrong_field_is_named(table, message):
         config_from_table(table)
 
 
+def test_an_error_names_the_file_and_fills_one_line(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[training]\nlora_rank = 0\nn_steps = 0\n[model]\nscorer = 'cross-attn'\n")
+    with pytest.raises(ValueError, match=r"model\.scorer is 'cross-attn'; choose from") as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_that_compares_no_vectors_cannot_be_pretrained(tmp_path):
+    folder = encoder_checkpoint(tmp_path, "qwen3")
+    config = ModelConfig(str(folder), architecture="decoder-kv")
+    with pytest.raises(ValueError, match=r"model\.architecture is 'decoder-kv', whose logits"):
+        initial_model(config, 0)
+
+
 def test_what_a_file_leaves_out_has_its_default(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("[training]\nlearning_rate = 1\n")
@@ -742,6 +767,14 @@ def test_the_command_trains_resumes_and_finishes(data, wordings, tmp_path, capsy
 def test_a_wrong_option_is_named(arguments, message, tmp_path, capsys):
     assert main(["pretrain", "--output", str(tmp_path / "run"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_extra_is_named_where_pydantic_is_missing(tmp_path, monkeypatch, capsys):
+    for name in ("config", "run"):
+        monkeypatch.delitem(sys.modules, f"skgliclass.pretraining.{name}")
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    assert main(["pretrain", "--output", str(tmp_path), "--finish"]) == 2
+    assert 'pip install "skgliclass[pretraining]"' in capsys.readouterr().err
 
 
 def test_missing_and_damaged_sets_are_named(config, tmp_path):

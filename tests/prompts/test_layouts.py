@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from gliclass.utils import retrieval_augmented_text
 from pipelines import EXAMPLES, PIPELINES, TASK, reference
 from tiny import MARKERS, TOKENIZERS, joined_pieces, with_markers
 from transformers import PreTrainedTokenizerFast
@@ -159,6 +158,8 @@ def test_tagged_examples_are_those_of_the_reference(
     ours, _ = our_prompts(
         tokenizer, config, texts, examples=examples, example_format="tags", max_length=1024
     )
+    from gliclass.utils import retrieval_augmented_text
+
     joined = [retrieval_augmented_text(text, told) for text in texts]
     theirs = reference_prompts(tokenizer, config, joined, monkeypatch=monkeypatch)
     assert ours == theirs

@@ -19,6 +19,8 @@ from skgliclass.training.loop import (
 LABELS = ["travel", "sport", "music"]
 WORDS = [["world", "day", "see"], ["fox", "dog", "jumps"], ["café", "degrees", "today"]]
 
+NEEDS_PEFT = pytest.mark.needs("peft")
+
 
 def toy(n=36, seed=0):
     """Texts whose words tell their label."""
@@ -152,6 +154,7 @@ def test_heads_alone_leave_the_backbone_as_it_is(engine):
     assert result.loss_curve[-1] < result.loss_curve[0]
 
 
+@NEEDS_PEFT
 def test_low_rank_updates_are_small_and_equal_the_trained_model(engine):
     seen = {}
 
@@ -175,7 +178,7 @@ def test_low_rank_without_peft_names_the_extra(uni, monkeypatch):
         run(uni, trainable="lora", max_epochs=1)
 
 
-@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
+@pytest.mark.parametrize("trainable", ["all", "head", pytest.param("lora", marks=NEEDS_PEFT)])
 def test_weights_survive_a_pickle(engine, trainable):
     weights = run(engine, trainable=trainable, max_epochs=1).weights
     again = pickle.loads(pickle.dumps(weights))

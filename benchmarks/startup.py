@@ -49,7 +49,7 @@ def latencies(text: str, n_calls: int) -> dict[str, list[float]]:
 
     classifier = GLiClassClassifier(labels=LABELS)
     classifier.predict_proba([text])
-    engine = classifier._engine()
+    engine = classifier._engine(None)
     model = engine.loaded.model
     ids = [engine.text_ids([text])[0][: engine.max_length - 2]]
     prompt = [[*engine.text_tokenizer.prefix, *ids[0], *engine.text_tokenizer.suffix]]

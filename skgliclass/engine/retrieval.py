@@ -16,7 +16,7 @@ from .shortlist import unit_vectors
 if TYPE_CHECKING:
     from .engine import Engine
 
-BACKENDS = ("sklearn", "faiss")
+BACKENDS = ("numpy", "faiss")
 
 
 class ExampleStore:
@@ -30,7 +30,7 @@ class ExampleStore:
         Their vectors, such as ``Engine.text_vectors`` gives.
     labels : sequence of sequence of str of length n_texts
         The texts of each text's labels.
-    backend : {"sklearn", "faiss"}, default="sklearn"
+    backend : {"numpy", "faiss"}, default="numpy"
         What searches: scikit-learn compares with every text; faiss does the same faster where
         there are many.
 
@@ -53,7 +53,7 @@ class ExampleStore:
         vectors: NDArray[np.float32],
         labels: Sequence[Sequence[str]],
         *,
-        backend: str = "sklearn",
+        backend: str = "numpy",
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"backend={backend!r} is unknown; choose from {', '.join(BACKENDS)}.")
@@ -77,7 +77,7 @@ class ExampleStore:
 
     @classmethod
     def embed(
-        cls, engine: Engine, examples: Sequence[PromptExample], *, backend: str = "sklearn"
+        cls, engine: Engine, examples: Sequence[PromptExample], *, backend: str = "numpy"
     ) -> ExampleStore:
         """Keep labelled texts with the vectors that an engine gives them.
 
@@ -87,7 +87,7 @@ class ExampleStore:
             Of the model that will be shown the examples.
         examples : sequence of PromptExample
             What to keep.
-        backend : {"sklearn", "faiss"}, default="sklearn"
+        backend : {"numpy", "faiss"}, default="numpy"
             What searches.
         """
         texts = [example.text for example in examples]
@@ -184,7 +184,7 @@ class ExampleStore:
 
 
 def _make_index(vectors: NDArray[np.float32], backend: str) -> Any:
-    if backend == "sklearn":
+    if backend == "numpy":
         return NearestNeighbors(metric="cosine", algorithm="brute").fit(vectors)
     try:
         import faiss

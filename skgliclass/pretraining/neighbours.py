@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.files import Example
+from ..datasets.examples import Example
 from ..engine.engine import Engine
 from ..engine.shortlist import unit_vectors
 from .mixture import LabelledSet

@@ -16,10 +16,12 @@ from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 from skgliclass.__main__ import main
-from skgliclass.cli.errors import CommandError
-from skgliclass.cli.train import make_data
 from skgliclass.datasets import Example, PromptExample, from_arrays, write_examples
 from skgliclass.engine.engine import Engine
+from skgliclass.engine.options import ScoringOptions
+from skgliclass.estimators.rows import RowError, RowExamples
+from skgliclass.estimators.scoring import ScoringPlan
+from skgliclass.estimators.state import NO_LABELS
 from skgliclass.loading.checkpoints import load_model
 from skgliclass.prompts.examples import ExampleEncoder
 
@@ -93,6 +95,14 @@ def data(tmp_path):
     path = tmp_path / "data.json"
     write_examples(path, from_arrays(*toy()))
     return path
+
+
+def training_set(engine, rows, task_description=""):
+    """Give what a classifier without classes learns from rows."""
+    plan = ScoringPlan(NO_LABELS, True, ScoringOptions(task_description=task_description))
+    examples = RowExamples(rows)
+    shown = examples.prompt_examples(engine, plan, None, exclude_self=True)
+    return examples.training_set(engine, plan, shown, None)
 
 
 def train(data, model, output, *arguments):
@@ -254,12 +264,13 @@ def test_every_row_is_tokenised_with_its_own_prompt(model, request):
         Example("the world", ["travel"], [], prompt=""),
         Example("music today", ["music"], []),
     ]
-    data, task = make_data(engine, rows, "Topic: ")
-    assert task == ""
+    data = training_set(engine, rows, "Topic: ")
     for i, prompt in enumerate(["Which sport? ", "", "Topic: "]):
         assert data.texts[i] == engine.text_ids([rows[i].text], prompt)[0]
-    data, task = make_data(engine, rows[2:], "Topic: ")
-    assert task == "Topic: "
+    alone = training_set(engine, rows[2:], "Topic: ")
+    assert [*alone.task, *alone.texts[0]] == engine.text_ids([rows[2].text], "Topic: ")[0] or (
+        alone.task == engine.composer().encode_task("Topic: ")
+    )
 
 
 def test_a_prompt_of_all_rows_is_kept_with_the_model(bi, tmp_path):
@@ -291,7 +302,7 @@ def rows_with_examples():
 def test_training_shows_the_examples_of_each_row(reference):
     engine = Engine(load_model(reference))
     rows = rows_with_examples()
-    data, _ = make_data(engine, rows, "")
+    data = training_set(engine, rows)
     encoder = ExampleEncoder(engine.composer(), "marker")
     for i, row in enumerate(rows):
         ids = [token for own in encoder.encode(row.examples, row.all_labels) for token in own]
@@ -319,8 +330,8 @@ def test_prompts_that_examples_would_part_from_their_texts_are_refused(tmp_path)
     reference_checkpoint(tmp_path, "qwen3", architecture_type="decoder-kv", prompt_first=True)
     engine = Engine(load_model(str(tmp_path)))
     rows = [replace(row, prompt=f"{i}: ") for i, row in enumerate(rows_with_examples())]
-    with pytest.raises(CommandError, match="different prompts and in-context examples"):
-        make_data(engine, rows, "")
+    with pytest.raises(RowError, match="different prompts and in-context examples"):
+        training_set(engine, rows)
 
 
 # Evaluating.

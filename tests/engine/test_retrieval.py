@@ -36,7 +36,7 @@ class FlatIndex:
         return np.take_along_axis(similarity, nearest, axis=1), nearest
 
 
-@pytest.fixture(params=["sklearn", "faiss"])
+@pytest.fixture(params=["numpy", "faiss"])
 def store(request, monkeypatch):
     if request.param == "faiss":
         monkeypatch.setitem(sys.modules, "faiss", SimpleNamespace(IndexFlatIP=FlatIndex))

@@ -170,7 +170,7 @@ def test_fits_share_pristine_weights_and_leave_them_alone(model, trainable):
         frozen = [
             {
                 p.data_ptr()
-                for n, p in clf._engine().loaded.model.named_parameters()
+                for n, p in clf._engine(clf._fit_state.weights).loaded.model.named_parameters()
                 if not is_head(n)
             }
             for clf in (first, second)
@@ -515,7 +515,7 @@ def test_scikit_learns_callbacks_see_every_epoch(model):
 
 
 def test_data_that_cannot_tell_a_temperature_leave_it_and_warn():
-    from skgliclass.estimators.fitting import best_temperature
+    from skgliclass.estimators.calibration import best_temperature
 
     certain = np.array([[3.0, -3.0], [-3.0, 3.0]], dtype=np.float32)
     with pytest.warns(UserWarning, match="2 validation texts do not tell"):

@@ -49,7 +49,7 @@ def latencies(text: str, n_calls: int) -> dict[str, list[float]]:
 
     classifier = GLiClassClassifier(labels=LABELS)
     classifier.predict_proba([text])
-    engine = classifier._engine()
+    engine = classifier._engine(None)
     model = engine.loaded.network
     composer, labels = engine.composer, tuple(LABELS)
     (ids,) = composer.encode_texts([text])

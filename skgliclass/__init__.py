@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .estimators.classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+from .estimators.multi_label import GLiClassMultiLabelClassifier
+from .estimators.single_label import GLiClassClassifier
 from .estimators.transformer import GLiClassTransformer
 from .exceptions import TruncationWarning, UntrainedModelError
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..estimators.classifiers import GLiClassClassifier, GLiClassMultiLabelClassifier
+from ..estimators.multi_label import GLiClassMultiLabelClassifier
+from ..estimators.single_label import GLiClassClassifier
 from .data import read_saved, saved_kind
 from .errors import CommandError
 from .tables import check_output, is_table, read_table, text_column, write_table
@@ -106,11 +107,13 @@ def make_classifier(
     multi_label = _is_saved_multi_label(args) if labels is None else args.multi_label
     if args.threshold is not None and not multi_label:
         raise CommandError("--threshold is for many labels a text (see --multi-label)")
-    given = {name: getattr(args, name) for name in _PARAMETERS if getattr(args, name) is not None}
+    parameters = {
+        name: getattr(args, name) for name in _PARAMETERS if getattr(args, name) is not None
+    }
     kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
     if labels is None:
-        return kind.from_pretrained(args.model, **given)
-    return kind(args.model, labels, **given)
+        return kind.from_pretrained(args.model, **parameters)
+    return kind(args.model, labels, **parameters)
 
 
 def _is_saved_multi_label(args: argparse.Namespace) -> bool:

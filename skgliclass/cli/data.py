@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..datasets.files import EXTENSIONS, Example, is_single_label, read_examples
+from ..datasets.examples import Example
+from ..datasets.files import EXTENSIONS, is_single_label, read_examples
 from .errors import CommandError
 from .tables import read_table, text_column
 
@@ -42,10 +43,9 @@ def chosen_kind(args: argparse.Namespace) -> bool | None:
 
 def read_saved(args: argparse.Namespace) -> dict[str, Any]:
     """Give what a saved classifier knows besides its model; nothing for another model."""
-    from ..estimators.persistence import FILE
-    from ..loading.sources import find_source
+    from ..estimators.persistence import read_content
 
-    return find_source(args.model, args.revision).read_json(FILE) or {}
+    return read_content(args.model, args.revision) or {}
 
 
 def saved_kind(model: str, saved: Mapping[str, Any], asked: bool | None) -> bool | None:

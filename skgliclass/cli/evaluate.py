@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import expit, softmax
-from tqdm import tqdm
-
-from ..datasets.files import Example
-from ..estimators.base import whole_steps
-from ..estimators.classifiers import (
-    GLiClassClassifier,
-    GLiClassMultiLabelClassifier,
-    thresholds_of_classes,
-)
-from ..estimators.labels import LabelSet
+from ..datasets.examples import Example
+from ..estimators.multi_label import GLiClassMultiLabelClassifier
+from ..estimators.rows import RowError
+from ..estimators.single_label import GLiClassClassifier
 from .data import (
     add_data_options,
     chosen_kind,
@@ -30,7 +21,7 @@ from .data import (
     told_kind,
 )
 from .errors import CommandError
-from .scoring import Judgement, Scores, check_examples, has_classes, row_logits
+from .judgement import Judgement
 
 # Below this many texts the work is over before a bar would help.
 _SHOW_PROGRESS_FROM = 500
@@ -84,10 +75,12 @@ def run(args: argparse.Namespace) -> None:
         _check_known(examples, known, args)
     multi_label = told_kind(examples, asked, args.data)
     classifier = _load(args, multi_label)
-    classifier._validate_params()
-    check_examples(classifier._engine(), examples, args.data)
-    probabilities, chosen = _predict(classifier, examples)
-    judgement = Judgement(examples, probabilities, chosen, multi_label)
+    classifier.set_params(verbose=int(len(examples) >= _SHOW_PROGRESS_FROM))
+    try:
+        predictions = classifier._predict_rows(examples)
+    except RowError as error:
+        raise CommandError(f"{args.data}: {error}") from error
+    judgement = Judgement(examples, *predictions, multi_label)
     if args.json:
         print(json.dumps(_as_json(judgement, len(examples), args.report), indent=2))
     else:
@@ -112,72 +105,13 @@ def _load(
     args: argparse.Namespace, multi_label: bool
 ) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
     names = "task_description", "max_length", "threshold"
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if "threshold" in given and not multi_label:
+    parameters = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if "threshold" in parameters and not multi_label:
         raise CommandError("--threshold is for many labels a text; the data has one a text")
     kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
     return kind.from_pretrained(
-        args.model, revision=args.revision, device=args.device, verbose=0, **given
+        args.model, revision=args.revision, device=args.device, **parameters
     )
-
-
-def _predict(
-    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier, examples: Sequence[Example]
-) -> tuple[Scores, list[NDArray[np.bool_]]]:
-    """Classify every row among its own labels.
-
-    A row whose labels are the classes of a saved classifier is classified as that classifier
-    would, with its temperature and thresholds; other label sets are new to it.
-    """
-    known = _known_labels(classifier)
-    many = len(examples) >= _SHOW_PROGRESS_FROM
-    with tqdm(total=len(examples), unit="text", disable=not many) as bar:
-        logits = row_logits(
-            classifier._engine(),
-            examples,
-            classifier.task_description or "",
-            known=known,
-            on_progress=whole_steps(bar.update),
-        )
-    state = classifier._fit_state
-    temperature = np.float32(1.0 if state is None else state.temperature)
-    pairs = list(zip(examples, logits, strict=True))
-    scaled = [own / temperature if has_classes(row, known) else own for row, own in pairs]
-    if not classifier._multi_label:
-        return [softmax(own) for own in scaled], [_is_first_best(own) for own in scaled]
-    probabilities = [expit(own) for own in scaled]
-    threshold_of = _Thresholds(classifier, known)
-    pairs = list(zip(examples, probabilities, strict=True))
-    return probabilities, [own >= threshold_of(row) for row, own in pairs]
-
-
-def _known_labels(
-    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
-) -> dict[str, str]:
-    label_set = classifier._current_label_set()
-    if label_set is None:
-        return {}
-    return dict(zip(map(str, label_set.classes), label_set.texts, strict=True))
-
-
-def _is_first_best(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    chosen: NDArray[np.bool_] = np.arange(len(values)) == values.argmax()
-    return chosen
-
-
-class _Thresholds:
-    """Gives the thresholds of a row's labels."""
-
-    def __init__(self, classifier: Any, known: Mapping[str, str]) -> None:
-        self._given = classifier.threshold
-        self._own = dict(zip(known, classifier.thresholds_, strict=True)) if known else {}
-
-    def __call__(self, row: Example) -> NDArray[np.float32]:
-        if has_classes(row, self._own):
-            return np.asarray([self._own[name] for name in row.all_labels], dtype=np.float32)
-        # Those tuned on other labels say nothing about these.
-        given = 0.5 if isinstance(self._given, str) else self._given
-        return thresholds_of_classes(given, LabelSet.from_labels(row.all_labels, sort=False))
 
 
 def _as_json(judgement: Judgement, n_rows: int, with_report: bool) -> dict[str, Any]:

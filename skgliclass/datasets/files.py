@@ -13,22 +13,12 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..estimators.labels import LabelSet
 from ..estimators.targets import multi_label_targets, single_label_targets
 from ..estimators.texts import as_texts
 from ..prompts.checks import in_short
 from ..prompts.examples import PromptExample
 from .examples import FIELDS, Example
-
-__all__ = [
-    "Arrays",
-    "Example",
-    "PromptExample",
-    "from_arrays",
-    "is_single_label",
-    "read_examples",
-    "to_arrays",
-    "write_examples",
-]
 
 EXTENSIONS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 """The names that a file of examples may end with."""
@@ -192,7 +182,8 @@ def from_arrays(
         If a text or a label is at fault; the message names it.
     """
     texts = as_texts(X)
-    targets = (multi_label_targets if multi_label else single_label_targets)(y, labels)
+    label_set = None if labels is None else LabelSet.from_labels(labels, sort=not multi_label)
+    targets = (multi_label_targets if multi_label else single_label_targets)(y, label_set)
     weights = np.ones(len(texts)) if sample_weight is None else np.asarray(sample_weight)
     if not len(texts) == len(targets.matrix) == len(weights):
         raise ValueError(
@@ -214,8 +205,8 @@ def _from_json(row: Any) -> Example:
         raise ValueError(f"a row is an object with text and labels, found {in_short(row)}.")
     missing = [name for name in ("text", "all_labels", "true_labels") if name not in row]
     if missing:
-        found = ", ".join(map(str, row)) or "none"
-        raise ValueError(f"{missing[0]} is missing; the row has the fields {found}.")
+        fields = ", ".join(map(str, row)) or "none"
+        raise ValueError(f"{missing[0]} is missing; the row has the fields {fields}.")
     return Example(
         row["text"],
         row["all_labels"],
@@ -359,8 +350,8 @@ def _names_of(row: NDArray[np.float32], names: Sequence[str]) -> list[str] | dic
     return list(scores) if all(score == 1 for score in scores.values()) else scores
 
 
-def _difference(expected: Iterable[str], found: Iterable[str]) -> str:
-    missing, more = (sorted(set(a) - set(b)) for a, b in ((expected, found), (found, expected)))
+def _difference(expected: Iterable[str], labels: Iterable[str]) -> str:
+    missing, more = (sorted(set(a) - set(b)) for a, b in ((expected, labels), (labels, expected)))
     return "; ".join(
         f"{word} {', '.join(map(repr, names[:4]))}{', ...' if len(names) > 4 else ''}"
         for word, names in (("it lacks", missing), ("it adds", more))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
+from .state import FitState
+
 if TYPE_CHECKING:
     from ..training.loop import Progress
-    from ..training.options import TrainingOptions
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -27,7 +28,7 @@ except ImportError:
         return method
 
 
-__all__ = ["CallbackSupportMixin", "FitCallbacks", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "FitCallbacks", "scoring_bar", "with_callbacks"]
 
 
 class FitCallbacks:
@@ -36,32 +37,34 @@ class FitCallbacks:
     Parameters
     ----------
     estimator : estimator
-        The one that is being fitted.
-    options : TrainingOptions
-        How it is trained.
-    n_samples : int
-        How many texts it is trained on.
-    state_of : callable
-        Makes a fitted state of weights, for callbacks that want to predict.
+        The one that is being fitted, whom scikit-learn's callbacks are told.
+    make_context : callable
+        Gives scikit-learn's context of the callbacks for a number of epochs, or None if the
+        estimator has none. Called when the training begins.
+    max_epochs, n_steps : int
+        How many epochs and optimizer steps the training will have at most.
+    verbose : int
+        Whether to show a progress bar.
     """
 
     def __init__(
         self,
         estimator: Any,
-        options: TrainingOptions,
-        n_samples: int,
-        state_of: Callable[[Any], Any],
+        make_context: Callable[[int], Any],
+        *,
+        max_epochs: int,
+        n_steps: int,
+        verbose: int,
     ) -> None:
         self._estimator = estimator
-        self._state_of = state_of
-        n_steps = options.max_epochs * math.ceil(n_samples / options.batch_size)
-        self._bar = tqdm(total=n_steps, unit="step", disable=not estimator.verbose)
+        self._make_context = make_context
+        self._max_epochs, self._n_steps, self._verbose = max_epochs, n_steps, verbose
         self._context: Any = None
         self._epoch_context: Any = None
-        if getattr(estimator, "_skl_callbacks", None):
-            self._context = estimator._init_callback_context(max_subtasks=options.max_epochs)
 
     def __enter__(self) -> FitCallbacks:
+        self._bar = tqdm(total=self._n_steps, unit="step", disable=not self._verbose)
+        self._context = self._make_context(self._max_epochs)
         if self._context is not None:
             self._context.call_on_fit_task_begin(estimator=self._estimator)
             self._begin_epoch()
@@ -82,15 +85,15 @@ class FitCallbacks:
         self._bar.update()
         self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
 
-    def on_epoch(self, progress: Progress) -> bool:
-        """Note an epoch; True asks to stop."""
+    def on_epoch(self, progress: Progress, make_state: Callable[[], FitState]) -> bool:
+        """Note an epoch, after which a fit would leave a state; True asks to stop."""
         if progress.validation is not None:
             self._bar.set_description(f"validation score {progress.validation.score:.4f}")
         if self._epoch_context is None or progress.epoch == 0:
             return False
         stop = self._epoch_context.call_on_fit_task_end(
             estimator=self._estimator,
-            reconstruction_attributes=lambda: {"_fit_state": self._state_of(progress.weights())},
+            reconstruction_attributes=lambda: {"_fit_state": make_state()},
         )
         if not stop:
             self._begin_epoch()
@@ -103,3 +106,25 @@ class FitCallbacks:
         if context.max_subtasks is None or done < context.max_subtasks:
             self._epoch_context = context.subcontext(task_name="epoch")
             self._epoch_context.call_on_fit_task_begin(estimator=self._estimator)
+
+
+@contextmanager
+def scoring_bar(n_texts: int, verbose: int) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar over texts, and give what moves it on."""
+    with tqdm(total=n_texts, unit="text", disable=not verbose) as bar:
+        yield whole_steps(bar.update)
+
+
+def whole_steps(update: Callable[[int], object]) -> Callable[[float], None]:
+    """Pass on progress that comes in fractions once it adds up to whole texts."""
+    done = passed_on = 0.0
+
+    def advance(amount: float) -> None:
+        nonlocal done, passed_on
+        done += amount
+        step = round(done) - passed_on
+        if step:
+            update(int(step))
+            passed_on += step
+
+    return advance

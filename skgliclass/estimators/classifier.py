@@ -2,57 +2,123 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_random_state
 from typing_extensions import Self
 
+from ..exceptions import warn
 from .base import BaseGLiClass
-from .callbacks import CallbackSupportMixin, with_callbacks
-from .fit import FitOutcome, fine_tune, prepare
+from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
+from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
 from .labels import LabelSet
-from .persistence import load_estimator, save_estimator
+from .persistence import SavedClassifier, read_classifier, write_classifier
+from .problem import (
+    Problem,
+    SharedExamples,
+    check_same_length,
+    example_weights,
+    split_off_validation,
+)
+from .rows import Row, RowExamples, examples_of_rows
+from .scoring import ScoringPlan
+from .state import NO_LABELS, FitState, Snapshot
 from .targets import Targets, check_classes
 from .texts import row_index
+
+
+class RowPredictions(NamedTuple):
+    """What a classifier says of rows with labels of their own, in the order of these.
+
+    Attributes
+    ----------
+    probabilities : list of ndarray of shape (n_labels of the row,)
+    chosen : list of ndarray of shape (n_labels of the row,), bool
+    """
+
+    probabilities: list[NDArray[np.float32]]
+    chosen: list[NDArray[np.bool_]]
 
 
 class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass):
     """What the single-label and the multi-label classifier share."""
 
+    # Those that the code here reads by name; training reads its own by the names of its options.
+    n_retrieved: int
     retrieval_backend: str
-    trainable: str
-    max_epochs: int | str
-    batch_size: int
-    learning_rate: float
-    head_learning_rate: float | None
-    weight_decay: float
-    warmup_fraction: float
-    max_grad_norm: float
-    focal_gamma: float
-    focal_alpha: float | None
-    label_smoothing: float
     class_weight: Any
-    lora_rank: int
     early_stopping: bool
     validation_fraction: float
-    n_iter_no_change: int
-    tol: float
     calibrate: bool
-    gradient_checkpointing: bool
     warm_start: bool
     random_state: Any
 
-    def _calibrated_logits(self, X: Any) -> NDArray[np.float32]:
-        logits = self._logits(X)
-        temperature = 1.0 if self._fit_state is None else self._fit_state.temperature
-        return logits if temperature == 1.0 else logits / np.float32(temperature)
+    # What the kinds of classifiers do differently.
+
+    def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
+        raise NotImplementedError
+
+    def _as_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn logits that were divided by the temperature into probabilities."""
+        raise NotImplementedError
+
+    def _thresholds(self, snapshot: Snapshot) -> NDArray[np.float32] | None:
+        """Give the threshold of each class, where classes are chosen by one."""
+        return None
+
+    def _choose(
+        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None
+    ) -> NDArray[np.bool_]:
+        """Tell of each label of one row whether it is chosen."""
+        raise NotImplementedError
+
+    def _wants_thresholds(self) -> bool:
+        return False
+
+    # Predicting.
+
+    @property
+    def temperature_(self) -> float:
+        """What logits are divided by before they become probabilities."""
+        return self._snapshot_for_attribute("temperature_").temperature
+
+    def _calibrated(self, logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+        """Turn logits into probabilities."""
+        # Dividing by one would be a copy of all scores for nothing.
+        scaled = logits if temperature == 1 else logits / np.float32(temperature)
+        return self._as_probabilities(scaled)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Give the probability of every class.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``: the softmax of the logits where a text has one class,
+            and otherwise their sigmoid, whose rows do not sum to one.
+
+        Raises
+        ------
+        NotFittedError
+            If there are no labels: neither ``labels=`` nor a ``fit``.
+        ValueError, TypeError
+            If a row is missing or not a text.
+        """
+        snapshot = self._snapshot_with_labels()
+        return self._calibrated(self._logits(X, snapshot), snapshot.temperature)
 
     def predict_frame(self, X: Any) -> pd.DataFrame:
         """Give the probability of every class as a frame.
@@ -68,8 +134,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             The probabilities. The rows have the index of `X` where it is a pandas object; the
             columns are the classes.
         """
-        scores = self.predict_proba(X)
-        return pd.DataFrame(scores, index=row_index(X), columns=list(self.classes_))
+        snapshot = self._snapshot_with_labels()
+        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        return pd.DataFrame(scores, index=row_index(X), columns=list(snapshot.label_set.classes))
 
     def predict_nested(self, X: Any) -> list[dict[str, Any]]:
         """Give the probability of every class, nested as the hierarchy in ``labels=`` is.
@@ -90,10 +157,13 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         ValueError
             If ``labels=`` is no hierarchy.
         """
-        tree = self._hierarchy()
+        snapshot = self._snapshot_with_labels()
+        tree = _branches_of(snapshot)
         names = [tree.names[i] for i in tree.leaves]
-        rows = self.predict_proba(X).tolist()
-        return [nest(self.labels, dict(zip(names, row, strict=True))) for row in rows]
+        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        return [
+            nest(snapshot.labels, dict(zip(names, row, strict=True))) for row in scores.tolist()
+        ]
 
     def predict_branches(self, X: Any) -> pd.DataFrame:
         """Give the probability of every branch of the hierarchy in ``labels=``.
@@ -116,20 +186,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         ValueError
             If ``labels=`` is no hierarchy.
         """
-        tree = self._hierarchy()
-        found = tree.node_probabilities(self.predict_proba(X), self._multi_label)
+        snapshot = self._snapshot_with_labels()
+        tree = _branches_of(snapshot)
+        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        of_nodes = tree.node_probabilities(scores, self._multi_label)
         columns = [tree.names[i] for i in tree.branches]
-        return pd.DataFrame(found[:, tree.branches], index=row_index(X), columns=columns)
-
-    def _hierarchy(self) -> Hierarchy:
-        self._validate_params()
-        tree = Hierarchy.of(self.labels, self._require_label_set().texts)
-        if tree is None:
-            raise ValueError(
-                "labels is no hierarchy, so that there are no branches. Give a dict of lists or "
-                'dicts, such as labels={"topic": ["sport", "travel"]}, or use predict_frame.'
-            )
-        return tree
+        return pd.DataFrame(of_nodes[:, tree.branches], index=row_index(X), columns=columns)
 
     def embed(self, X: Any) -> NDArray[np.float32]:
         """Give the vector by which the model represents each text, for clustering or search.
@@ -147,16 +209,60 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         return self._text_vectors(X)
 
-    def predict_proba(self, X: Any) -> NDArray[np.float32]:  # noqa: D102
-        raise NotImplementedError
+    # Rows with labels of their own, for the commands that read them from files.
+
+    def _row_logits(
+        self, rows: Sequence[Row], snapshot: Snapshot, plan: ScoringPlan
+    ) -> list[NDArray[np.float32]]:
+        """Score every row against its own labels, in their order."""
+        examples = RowExamples(rows)
+        store = snapshot.store_for(plan.n_retrieved)
+        engine = self._engine(snapshot.weights)
+        in_prompts = examples.prompt_examples(engine, plan, store)
+        with scoring_bar(len(rows), self.verbose) as on_progress:
+            return examples.logits(engine, plan, in_prompts, on_progress=on_progress)
+
+    def _predict_rows(self, rows: Sequence[Row]) -> RowPredictions:
+        """Classify every row among its own labels.
+
+        A row whose labels are the classes is classified as :meth:`predict` does; what was tuned
+        for the classes, temperature and thresholds, says nothing about other labels.
+        """
+        self._validate_params()
+        snapshot = self._snapshot()
+        plan = self._plan(snapshot)
+        thresholds = self._thresholds(snapshot) if snapshot.label_set else None
+        probabilities, chosen = [], []
+        for row, logits in zip(rows, self._row_logits(rows, snapshot, plan), strict=True):
+            columns = plan.columns_of(row.all_labels)
+            if columns is None:
+                of_labels = Snapshot(LabelSet.from_labels(row.all_labels, sort=False), None, None)
+                scores = self._as_probabilities(logits)
+                choice = self._choose(scores, self._thresholds(of_labels))
+            else:
+                scores = self._calibrated(logits, snapshot.temperature)
+                choice = self._choose(scores, None if thresholds is None else thresholds[columns])
+            probabilities.append(scores)
+            chosen.append(choice)
+        return RowPredictions(probabilities, chosen)
+
+    def _fit_rows(self, rows: Sequence[Row], validation: Sequence[Row] | None) -> FitOutcome:
+        """Learn from rows as :meth:`fit` does, and tell what it gave.
+
+        Without `labels` there are no classes afterwards: what was learnt serves any labels.
+        """
+        self._validate_params()
+        labels_parameter = self._read_labels(self.labels)
+        label_set = labels_parameter or NO_LABELS
+        plan = self._plan(Snapshot(label_set, labels_parameter, self.labels))
+        training = examples_of_rows(rows, plan)
+        held_out = None if validation is None else examples_of_rows(validation, plan)
+        problem = Problem(label_set, training, held_out)
+        outcome = run(self._job(problem, labels_parameter, self._fit_state))
+        self._store(outcome)
+        return outcome
 
     # Fitting.
-
-    def _targets(self, y: Any, labels: Any, name: str = "y") -> Targets:
-        raise NotImplementedError
-
-    def _wants_thresholds(self) -> bool:
-        return False
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(
@@ -202,7 +308,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             Once, with a count, if texts do not fit, so that training reads the beginning of each.
         """
         self._validate_params()
-        return self._fit(X, y, sample_weight, X_val, y_val, labels=self.labels)
+        labels_parameter = self._read_labels(self.labels)
+        problem = self._problem(
+            X, y, sample_weight, (X_val, y_val), labels_parameter, may_split=True
+        )
+        self._store(run(self._job(problem, labels_parameter, self._fit_state)))
+        return self
 
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
@@ -226,54 +337,127 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self
         """
         self._validate_params()
-        labels = self.labels
-        if self._fit_state is not None:
-            known = self._require_label_set()
-            if self.labels is None:
-                _check_same_classes(classes, known)
-            labels = known.as_labels()
-        elif labels is None:
+        state, labels_parameter = self._fit_state, self._read_labels(self.labels)
+        label_set = Snapshot.of(state, labels_parameter, self.labels).label_set
+        if label_set and labels_parameter is None:
+            _check_unchanged(classes, label_set)
+        if not label_set:
             if classes is None:
                 raise ValueError(
                     "classes must be passed on the first call to partial_fit, unless labels= is "
                     "given."
                 )
-            labels = np.unique(classes) if not self._multi_label else classes
+            names = classes if self._multi_label else np.unique(classes)
+            label_set = LabelSet.from_labels(names, sort=not self._multi_label)
         if classes is not None:
-            check_classes(classes, labels, multi_label=self._multi_label)
-        return self._fit(X, y, sample_weight, None, None, labels=labels, one_epoch=True)
+            check_classes(classes, label_set, multi_label=self._multi_label)
+        problem = self._problem(
+            X, y, sample_weight, (None, None), label_set, is_first=state is None
+        )
+        self._store(run(self._job(problem, labels_parameter, state, one_epoch=True)))
+        return self
 
-    def _fit(
+    def _problem(
         self,
         X: Any,
         y: Any,
         sample_weight: Any,
-        X_val: Any,
-        y_val: Any,
+        held_out: tuple[Any, Any],
+        label_set: LabelSet | None,
         *,
-        labels: Any,
-        one_epoch: bool = False,
-    ) -> Self:
-        problem = prepare(
-            self, X, y, sample_weight, X_val, y_val, labels=labels, one_epoch=one_epoch
+        may_split: bool = False,
+        is_first: bool = True,
+    ) -> Problem:
+        """Read what the user gave, and set a part aside where held-out texts are needed."""
+        texts = self._texts(X, reset=is_first)
+        targets = self._targets(y, label_set)
+        check_same_length(texts, targets, "X", "y")
+        weights, label_weights = example_weights(
+            targets, sample_weight, self.class_weight, self._multi_label
         )
-        self._store(fine_tune(self, problem, one_epoch=one_epoch))
-        return self
+        training = SharedExamples(texts, targets.matrix, weights)
+        validation = self._held_out(*held_out, targets.label_set)
+        if validation is None and may_split and self._needs_held_out():
+            training, validation = split_off_validation(
+                training,
+                self.validation_fraction,
+                self._multi_label,
+                check_random_state(self.random_state),
+            )
+        n_set_aside = len(texts) - len(training)
+        return Problem(targets.label_set, training, validation, label_weights, n_set_aside)
+
+    def _held_out(self, X_val: Any, y_val: Any, label_set: LabelSet) -> SharedExamples | None:
+        if (X_val is None) != (y_val is None):
+            missing = "y_val" if y_val is None else "X_val"
+            raise ValueError(f"{missing} is missing: X_val and y_val have to be given together.")
+        if X_val is None:
+            return None
+        texts = self._texts(X_val, name="X_val")
+        targets = self._targets(y_val, label_set, "y_val")
+        check_same_length(texts, targets, "X_val", "y_val")
+        return SharedExamples(texts, targets.matrix)
+
+    def _needs_held_out(self) -> bool:
+        return self.early_stopping or self.calibrate or self._wants_thresholds()
+
+    def _job(
+        self,
+        problem: Problem,
+        labels_parameter: LabelSet | None,
+        last: FitState | None,
+        *,
+        one_epoch: bool = False,
+    ) -> FitJob:
+        """Gather what a fit needs, and what it starts from: the last fit, if it goes on from it."""
+        if last is None or not (one_epoch or self.warm_start):
+            last = FitState(NO_LABELS)
+        start = FitState(problem.label_set, labels_parameter, last.weights)
+        if one_epoch and problem.label_set.texts == last.label_set.texts:
+            # More texts for the same labels: what was tuned for these stays in use.
+            start = replace(last, label_set=problem.label_set, labels_parameter=labels_parameter)
+        options = training_options(
+            vars(self),
+            len(problem.training),
+            multi_label=self._multi_label,
+            one_epoch=one_epoch,
+        )
+        steps_per_epoch = -(-len(problem.training) // options.batch_size)
+        return FitJob(
+            engine=self._engine(last.weights, trains=True),
+            problem=problem,
+            plan=self._plan(Snapshot(problem.label_set, labels_parameter, self.labels)),
+            options=options,
+            callbacks=FitCallbacks(
+                self,
+                self._callback_context,
+                max_epochs=options.max_epochs,
+                n_steps=options.max_epochs * steps_per_epoch,
+                verbose=self.verbose,
+            ),
+            start=start,
+            retrieval_backend=self.retrieval_backend,
+            tunes_temperature=self.calibrate,
+            tunes_thresholds=self._wants_thresholds(),
+            has_all_texts=not one_epoch,
+        )
+
+    def _callback_context(self, max_epochs: int) -> Any:
+        if not getattr(self, "_skl_callbacks", None):
+            return None
+        return self._init_callback_context(max_subtasks=max_epochs)
 
     def _store(self, outcome: FitOutcome) -> None:
         """Set everything that a fit leaves, once nothing can fail any more."""
         self._fit_state = outcome.state
         self.n_iter_ = outcome.n_iter
-        self.loss_curve_ = outcome.loss_curve
+        self.loss_curve_ = list(outcome.loss_curve)
         self.best_loss_ = min(outcome.loss_curve, default=None)
         self.validation_scores_ = outcome.validation_scores
-        self.temperature_ = outcome.state.temperature
         if outcome.interrupted:
-            warnings.warn(
+            warn(
                 f"fit was interrupted after {outcome.n_iter} epoch(s); the best weights so far are "
-                "kept and the classifier can be used.",
-                UserWarning,
-                stacklevel=2,
+                "kept and the classifier can be used."
             )
 
     # Saving and loading.
@@ -295,10 +479,19 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             If there is a file of this name.
         """
         self._validate_params()
-        label_set = self._current_label_set()
-        engine = self._make_engine()
-        self._check_trained(engine)
-        save_estimator(self, engine.loaded, label_set, folder)
+        snapshot = self._snapshot()
+        engine = self._engine(snapshot.weights, trains=True)
+        self._check_trained(engine.loaded)
+        saved = SavedClassifier(
+            type(self).__name__,
+            self.get_params(deep=False),
+            snapshot.labels,
+            snapshot.label_set,
+            snapshot.temperature,
+            snapshot.thresholds,
+            snapshot.store_for(self.n_retrieved),
+        )
+        write_classifier(folder, engine.loaded, saved)
 
     @classmethod
     def from_pretrained(
@@ -320,7 +513,21 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         classifier
             It predicts as the one that was saved.
         """
-        return load_estimator(cls, str(model), revision, parameters)
+        model = str(model)
+        saved = read_classifier(model, revision, cls.__name__, parameters)
+        if saved is None:
+            return cls(model=model, revision=revision, **parameters)
+        restored = {"labels": saved.labels, **saved.parameters}
+        classifier = cls(**{**restored, "model": model, "revision": revision})
+        if saved.label_set:
+            classifier._fit_state = FitState(
+                saved.label_set,
+                classifier._read_labels(saved.labels),
+                temperature=saved.temperature,
+                thresholds=saved.thresholds,
+                store=saved.store,
+            )
+        return classifier
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -331,9 +538,19 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         return tags
 
 
-def _check_same_classes(classes: Any, known: LabelSet) -> None:
-    if classes is not None and sorted(map(str, classes)) != sorted(map(str, known.classes)):
+def _branches_of(snapshot: Snapshot) -> Hierarchy:
+    tree = Hierarchy.of(snapshot.labels, snapshot.label_set.texts)
+    if tree is None:
+        raise ValueError(
+            "labels is no hierarchy, so that there are no branches. Give a dict of lists or "
+            'dicts, such as labels={"topic": ["sport", "travel"]}, or use predict_frame.'
+        )
+    return tree
+
+
+def _check_unchanged(classes: Any, label_set: LabelSet) -> None:
+    if classes is not None and sorted(map(str, classes)) != sorted(map(str, label_set.classes)):
         raise ValueError(
             f"classes={list(classes)!r} is not the same as on the last call to partial_fit: "
-            f"{known.classes.tolist()!r}."
+            f"{label_set.classes.tolist()!r}."
         )

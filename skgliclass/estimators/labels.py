@@ -26,10 +26,13 @@ class LabelSet:
         The class values, as ``predict`` returns them.
     texts : tuple of str of length n_classes
         The label text of each class, in the order of `classes`.
+    reordered : bool
+        Whether sorting changed the order in which the user gave the labels.
     """
 
     classes: NDArray[Any]
     texts: tuple[str, ...]
+    reordered: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -75,7 +78,8 @@ class LabelSet:
         _check_pairs(pairs, named=isinstance(labels, Mapping))
         classes = as_class_array([value for value, _ in pairs])
         order = _sorted_order(classes) if sort else np.arange(len(pairs))
-        return cls(classes[order], tuple(pairs[i][1] for i in order))
+        texts = tuple(pairs[i][1] for i in order)
+        return cls(classes[order], texts, bool((np.diff(order) < 0).any()))
 
     @classmethod
     def from_target(cls, y: NDArray[Any]) -> LabelSet:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..prompts.architectures import SUPPORTED_ARCHITECTURES
 
 _Class = TypeVar("_Class", bound=type)
+_Options = TypeVar("_Options")
 _PLACEHOLDER = "{parameters}"
 _WIDTH = 100
 
@@ -34,11 +36,14 @@ class Parameter:
         What it does.
     constraints : list
         The values it takes, in the terms of scikit-learn's parameter validation.
+    is_option : bool
+        Whether ``skgliclass train`` has an option of this name.
     """
 
     kind: str
     text: str
     constraints: list[Any]
+    is_option: bool = False
 
 
 class _Numbers(Interval):
@@ -109,10 +114,10 @@ PARAMETERS: dict[str, Parameter] = {
         [_at_least(Integral, 0)],
     ),
     "retrieval_backend": Parameter(
-        '{"sklearn", "faiss"}',
+        '{"numpy", "faiss"}',
         "What finds the nearest texts. ``faiss`` is faster where there are many (needs the extra "
         "``faiss``); both compare with every text.",
-        [StrOptions({"sklearn", "faiss"})],
+        [StrOptions({"numpy", "faiss"})],
     ),
     "long_texts": Parameter(
         '{"truncate", "chunk"}',
@@ -209,49 +214,61 @@ PARAMETERS: dict[str, Parameter] = {
         "What ``fit`` changes: all weights; the heads alone, on representations that are computed "
         "once; or the heads and low-rank updates of the backbone (needs the extra ``lora``).",
         [StrOptions({"all", "head", "lora"})],
+        is_option=True,
     ),
     "max_epochs": Parameter(
         'int or "auto"',
         "How often training goes through the texts; 0 records the classes and trains nothing. "
         '``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 10.',
         [_at_least(Integral, 0), StrOptions({"auto"})],
+        is_option=True,
     ),
-    "batch_size": Parameter("int", "Texts in an optimizer step.", [_at_least(Integral, 1)]),
-    "learning_rate": Parameter("float", "The highest learning rate of the backbone.", [_POSITIVE]),
+    "batch_size": Parameter(
+        "int", "Texts in an optimizer step.", [_at_least(Integral, 1)], is_option=True
+    ),
+    "learning_rate": Parameter(
+        "float", "The highest learning rate of the backbone.", [_POSITIVE], is_option=True
+    ),
     "head_learning_rate": Parameter(
         "float",
         "The highest learning rate of the heads; None means `learning_rate`.",
         [_POSITIVE, None],
+        is_option=True,
     ),
     "weight_decay": Parameter(
         "float",
         "How much AdamW shrinks matrices other than embedding tables.",
         [_at_least(Real, 0)],
+        is_option=True,
     ),
     "warmup_fraction": Parameter(
         "float",
         "The share of steps in which the learning rate rises; it falls in the rest.",
         [_Numbers(Real, 0, 1, closed="both")],
+        is_option=True,
     ),
     "max_grad_norm": Parameter(
-        "float", "The norm to which larger gradients are clipped.", [_POSITIVE]
+        "float", "The norm to which larger gradients are clipped.", [_POSITIVE], is_option=True
     ),
     "focal_gamma": Parameter(
         "float",
         "How much less examples count in the focal loss that are already right; 0 is "
         "cross-entropy.",
         [_at_least(Real, 0)],
+        is_option=True,
     ),
     "focal_alpha": Parameter(
         "float",
         "The weight of true text-label pairs, against one minus it of false ones, where a text "
         "may have any number of classes; unused where it has one.",
         [_Numbers(Real, 0, 1, closed="both"), None],
+        is_option=True,
     ),
     "label_smoothing": Parameter(
         "float",
         "The share of a target that is spread over the other outcomes.",
         [_Numbers(Real, 0, 1, closed="left")],
+        is_option=True,
     ),
     "class_weight": Parameter(
         'dict of class to float, "balanced" or None',
@@ -259,7 +276,10 @@ PARAMETERS: dict[str, Parameter] = {
         [dict, StrOptions({"balanced"}), None],
     ),
     "lora_rank": Parameter(
-        "int", 'The rank of the updates with ``trainable="lora"``.', [_at_least(Integral, 1)]
+        "int",
+        'The rank of the updates with ``trainable="lora"``.',
+        [_at_least(Integral, 1)],
+        is_option=True,
     ),
     "early_stopping": Parameter(
         "bool",
@@ -276,20 +296,26 @@ PARAMETERS: dict[str, Parameter] = {
         "int",
         "How many epochs without a better score end the training with `early_stopping`.",
         [_at_least(Integral, 1)],
+        is_option=True,
     ),
     "tol": Parameter(
         "float",
         "By how much a score has to be better to count for `n_iter_no_change`.",
         [_at_least(Real, 0)],
+        is_option=True,
     ),
     "calibrate": Parameter(
         "bool",
         "Whether to fit a temperature on validation data, so that probabilities fit frequencies.",
         ["boolean"],
     ),
-    "gradient_checkpointing": Parameter("bool", "Trade time for memory in training.", ["boolean"]),
+    "gradient_checkpointing": Parameter(
+        "bool", "Trade time for memory in training.", ["boolean"], is_option=True
+    ),
     "warm_start": Parameter(
-        "bool", "Whether ``fit`` goes on from the weights of the last one.", ["boolean"]
+        "bool",
+        "Whether ``fit`` goes on from the weights of the last one.",
+        ["boolean"],
     ),
     "random_state": Parameter(
         "int, RandomState or None",
@@ -316,13 +342,13 @@ def with_parameters(cls: _Class) -> _Class:
         The same class, with its docstring completed and its parameter constraints set.
     """
     signature = inspect.signature(cls.__init__)  # type: ignore[misc]
-    own = [parameter for name, parameter in signature.parameters.items() if name != "self"]
-    constraints = {parameter.name: PARAMETERS[parameter.name].constraints for parameter in own}
+    accepted = [parameter for name, parameter in signature.parameters.items() if name != "self"]
+    constraints = {parameter.name: PARAMETERS[parameter.name].constraints for parameter in accepted}
     cls._parameter_constraints = constraints  # type: ignore[attr-defined]
     if cls.__doc__ is not None:  # python -OO strips docstrings
         before, _, after = cls.__doc__.partition(_PLACEHOLDER)
         indent = before[before.rfind("\n") + 1 :]
-        described = "\n".join(_described(parameter, indent) for parameter in own)
+        described = "\n".join(_described(parameter, indent) for parameter in accepted)
         cls.__doc__ = before.removesuffix(indent) + described + after
     return cls
 
@@ -330,6 +356,28 @@ def with_parameters(cls: _Class) -> _Class:
 def store_parameters(estimator: Any, values: dict[str, Any]) -> None:
     """Set an estimator's attributes from the ``locals()`` of its ``__init__``, unchanged."""
     vars(estimator).update({name: v for name, v in values.items() if name != "self"})
+
+
+def fill(options: type[_Options], values: Mapping[str, Any], **others: Any) -> _Options:
+    """Make a dataclass of options from the parameters that have the names of its fields.
+
+    Parameters
+    ----------
+    options : type
+        The dataclass.
+    values : mapping of str to Any
+        The parameters; those without a field of their name are left out, and fields without a
+        parameter keep their defaults.
+    **others
+        Fields whose values are not a parameter's as it stands.
+
+    Returns
+    -------
+    options
+    """
+    names = [field.name for field in fields(options)]  # type: ignore[arg-type]
+    chosen = {name: values[name] for name in names if name in values}
+    return options(**{**chosen, **others})
 
 
 def _described(parameter: inspect.Parameter, indent: str) -> str:

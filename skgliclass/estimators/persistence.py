@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .fitting import FitState
 from .hierarchy import is_nested
 from .labels import LabelSet, as_class_array
+from .state import NO_LABELS
 
 if TYPE_CHECKING:
     from ..engine.retrieval import ExampleStore
@@ -24,21 +26,48 @@ _FORMAT = 1
 _NOT_SAVED = {"model", "labels", "revision", "architecture", "device", "n_jobs", "verbose"}
 
 
-def save_estimator(
-    estimator: Any, loaded: LoadedModel, label_set: LabelSet | None, folder: str | Path
-) -> None:
+@dataclass(frozen=True, eq=False)
+class SavedClassifier:
+    """What a folder holds of a classifier besides its model.
+
+    Attributes
+    ----------
+    kind : str
+        The name of its class.
+    parameters : dict of str to Any
+        Those that mean the same elsewhere; without `labels`, which follow.
+    labels : Any
+        The `labels` parameter.
+    label_set : LabelSet
+        Its classes; empty where it has none.
+    temperature : float
+        What is tuned for these classes.
+    thresholds : ndarray of shape (n_classes,) or None
+        The same.
+    store : ExampleStore or None
+        The labelled texts that it retrieves from.
+    """
+
+    kind: str
+    parameters: dict[str, Any]
+    labels: Any
+    label_set: LabelSet
+    temperature: float = 1.0
+    thresholds: NDArray[np.float32] | None = None
+    store: ExampleStore | None = None
+
+
+def write_classifier(folder: str | Path, loaded: LoadedModel, saved: SavedClassifier) -> None:
     """Write a classifier's checkpoint and, beside it, one file with all else.
 
     Parameters
     ----------
-    estimator : classifier
-        What to save.
-    loaded : LoadedModel
-        Its model, with tuned weights.
-    label_set : LabelSet or None
-        Its classes.
     folder : str or path
         Where to; made if missing.
+    loaded : LoadedModel
+        Its model, with tuned weights.
+    saved : SavedClassifier
+        All else.
 
     Raises
     ------
@@ -52,40 +81,64 @@ def save_estimator(
             f"{str(folder)!r} is a file, but a classifier is saved as a folder of files. Give the "
             "name of a folder, which is made if missing, or remove the file."
         )
-    from .._version import __version__
     from ..loading.checkpoints import save_checkpoint
 
-    state = estimator._fit_state
-    store = state.store if state is not None and estimator.n_retrieved else None
-    content = {
-        "format": _FORMAT,
-        "skgliclass_version": __version__,
-        "estimator": type(estimator).__name__,
-        "classes": None if label_set is None else _json_classes(label_set),
-        "label_texts": None if label_set is None else list(label_set.texts),
-        "temperature": 1.0 if state is None else state.temperature,
-        "thresholds": None
-        if state is None or state.thresholds is None
-        else [float(value) for value in state.thresholds],
-        "hierarchy": _json_hierarchy(estimator.labels),
-        "keeps_examples": store is not None,
-        "parameters": _json_parameters(estimator),
-    }
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain_value)
+    text = json.dumps(_content(saved), indent=2, ensure_ascii=False, default=_plain_value)
     save_checkpoint(folder, loaded)
-    if store is None:
+    if saved.store is None:
         # The texts of a classifier that was saved here before must not go along with this one.
         for name in (_EXAMPLES_FILE, _VECTORS_FILE):
             (Path(folder) / name).unlink(missing_ok=True)
     else:
-        _write_store(Path(folder), store)
+        _write_store(Path(folder), saved.store)
     (Path(folder) / FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def load_estimator(
-    cls: type[Any], model: str, revision: str | None, parameters: dict[str, Any]
-) -> Any:
-    """Read a classifier that :func:`save_estimator` wrote, or make one of a bare checkpoint.
+def _content(saved: SavedClassifier) -> dict[str, Any]:
+    from .._version import __version__
+
+    label_set = saved.label_set
+    return {
+        "format": _FORMAT,
+        "skgliclass_version": __version__,
+        "estimator": saved.kind,
+        "classes": _json_classes(label_set) if label_set else None,
+        "label_texts": list(label_set.texts) if label_set else None,
+        "temperature": saved.temperature,
+        "thresholds": None if saved.thresholds is None else saved.thresholds.tolist(),
+        "hierarchy": _plain_tree(saved.labels) if is_nested(saved.labels) else None,
+        "keeps_examples": saved.store is not None,
+        "parameters": _json_parameters(saved.parameters),
+    }
+
+
+def read_content(model: str, revision: str | None) -> dict[str, Any] | None:
+    """Give what the file of a saved classifier holds; None for another model.
+
+    Raises
+    ------
+    OSError
+        If there is no such model.
+    """
+    from ..loading.sources import find_source
+
+    content: dict[str, Any] | None = find_source(model, revision).read_json(FILE)
+    return content
+
+
+def read_classifier(
+    model: str, revision: str | None, kind: str, parameters: Mapping[str, Any]
+) -> SavedClassifier | None:
+    """Read a classifier that :func:`write_classifier` wrote; None for another model.
+
+    Parameters
+    ----------
+    model, revision : str
+        A folder or a hub id, and its revision.
+    kind : str
+        The name of the class that is to hold it.
+    parameters : mapping of str to Any
+        Those that are set anew.
 
     Raises
     ------
@@ -100,40 +153,33 @@ def load_estimator(
     source = find_source(model, revision)
     content = source.read_json(FILE)
     if content is None:
-        return cls(model=model, revision=revision, **parameters)
+        return None
     if content["format"] > _FORMAT:
         raise ValueError(
             f"{model!r} was written by skgliclass {content['skgliclass_version']}, which uses a "
             "later format. Update skgliclass."
         )
-    if content["estimator"] != cls.__name__:
+    if content["estimator"] != kind:
         raise ValueError(
-            f"{model!r} holds a {content['estimator']}, not a {cls.__name__}. "
+            f"{model!r} holds a {content['estimator']}, not a {kind}. "
             f"Use {content['estimator']}.from_pretrained."
         )
-    label_set = None
-    saved = dict(content["parameters"])
-    if content["classes"] is not None:
-        classes = as_class_array(content["classes"])
-        label_set = LabelSet(classes, tuple(content["label_texts"]))
-        saved["labels"] = label_set.as_labels()
-        if content.get("hierarchy"):
-            saved["labels"] = content["hierarchy"]
-    estimator = cls(**{**saved, "model": model, "revision": revision, **parameters})
-    if label_set is not None:
-        given = LabelSet.from_labels(saved["labels"], sort=not estimator._multi_label)
-        thresholds = content["thresholds"]
-        estimator._fit_state = FitState(
-            label_set=label_set,
-            given_labels=given,
-            weights=None,
-            temperature=float(content["temperature"]),
-            thresholds=None if thresholds is None else np.asarray(thresholds, dtype=np.float32),
-            store=_read_store(source.folder, estimator.retrieval_backend)
-            if content.get("keeps_examples") and estimator.n_retrieved
-            else None,
-        )
-    return estimator
+    parameters = {**content["parameters"], **parameters}
+    if content["classes"] is None:
+        return SavedClassifier(kind, parameters, None, NO_LABELS)
+    label_set = LabelSet(as_class_array(content["classes"]), tuple(content["label_texts"]))
+    thresholds, store = content["thresholds"], None
+    if content.get("keeps_examples") and parameters.get("n_retrieved"):
+        store = _read_store(source.folder, parameters.get("retrieval_backend", "numpy"))
+    return SavedClassifier(
+        kind,
+        parameters,
+        content.get("hierarchy") or label_set.as_labels(),
+        label_set,
+        float(content["temperature"]),
+        None if thresholds is None else np.asarray(thresholds, dtype=np.float32),
+        store,
+    )
 
 
 def _write_store(folder: Path, store: ExampleStore) -> None:
@@ -164,10 +210,6 @@ def _read_store(folder: Path, backend: str) -> ExampleStore:
     return ExampleStore(texts, vectors, labels, backend=backend)
 
 
-def _json_hierarchy(labels: Any) -> dict[str, Any] | None:
-    return _plain_tree(labels) if is_nested(labels) else None
-
-
 def _plain_tree(branch: Any) -> Any:
     if isinstance(branch, Mapping):
         return {name: _plain_tree(below) for name, below in branch.items()}
@@ -185,17 +227,21 @@ def _json_classes(label_set: LabelSet) -> list[Any]:
     return classes
 
 
-def _json_parameters(estimator: Any) -> dict[str, Any]:
-    parameters = {}
-    for name, value in estimator.get_params(deep=False).items():
-        if name in _NOT_SAVED:
-            continue
-        try:
-            json.dumps(value, default=_plain_value)
-        except TypeError:
-            continue  # a RandomState, for instance, has no meaning elsewhere
-        parameters[name] = value
-    return parameters
+def _json_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in parameters.items()
+        # A RandomState, for instance, has no meaning elsewhere.
+        if name not in _NOT_SAVED and _fits_json(value)
+    }
+
+
+def _fits_json(value: Any) -> bool:
+    try:
+        json.dumps(value, default=_plain_value)
+    except TypeError:
+        return False
+    return True
 
 
 def _plain_value(value: Any) -> Any:

@@ -6,7 +6,6 @@ path; this module alone knows in which forms people keep their labels.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from ..exceptions import warn
 from .labels import LabelSet, as_class_array
 
 
@@ -38,15 +39,15 @@ class Targets:
     matrix: NDArray[np.float32]
 
 
-def single_label_targets(y: Any, labels: Any, *, name: str = "y") -> Targets:
+def single_label_targets(y: Any, label_set: LabelSet | None, *, name: str = "y") -> Targets:
     """Read a vector with one class a text.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         The class of each text.
-    labels : Any
-        The classifier's `labels` parameter.
+    label_set : LabelSet or None
+        What the classifier's `labels` parameter means; None takes the classes from `y`.
     name : str, default="y"
         What to call `y` in an error.
 
@@ -60,26 +61,26 @@ def single_label_targets(y: Any, labels: Any, *, name: str = "y") -> Targets:
     ValueError
         If a class is missing or unknown, or integers could be read in two ways.
     """
-    _check_given(y)
-    vector = column_or_1d(y, warn=True)
+    _check_not_none(y)
+    vector = _as_vector(y)
     _check_none_missing(vector, name)
     check_classification_targets(vector)
-    label_set = _single_label_set(vector, labels, name)
+    label_set = _single_label_set(vector, label_set, name)
     positions = _positions(vector, label_set, name)
     matrix = np.zeros((len(vector), len(label_set)), dtype=np.float32)
     matrix[np.arange(len(vector)), positions] = 1
     return Targets(label_set, matrix)
 
 
-def multi_label_targets(y: Any, labels: Any, *, name: str = "y") -> Targets:
+def multi_label_targets(y: Any, label_set: LabelSet | None, *, name: str = "y") -> Targets:
     """Read the labels of texts that may have any number of them.
 
     Parameters
     ----------
     y : indicator array, sparse matrix, frame whose columns are the classes, or list of label sets
         For each text, which classes hold. Numbers between 0 and 1 are soft targets.
-    labels : Any
-        The classifier's `labels` parameter.
+    label_set : LabelSet or None
+        What the classifier's `labels` parameter means; None takes the classes from `y`.
     name : str, default="y"
         What to call `y` in an error.
 
@@ -92,28 +93,27 @@ def multi_label_targets(y: Any, labels: Any, *, name: str = "y") -> Targets:
     ValueError
         If shapes, columns or values do not fit; the row is named.
     """
-    _check_given(y)
-    given = None if labels is None else LabelSet.from_labels(labels, sort=False)
+    _check_not_none(y)
     if sparse.issparse(y):
-        return _matrix_targets(sparse.csr_array(y).toarray(), given, name)
+        return _matrix_targets(sparse.csr_array(y).toarray(), label_set, name)
     frame = nw.from_native(y, eager_only=True, pass_through=True)
     if isinstance(frame, nw.DataFrame):
-        return _frame_targets(frame, given, name)
+        return _frame_targets(frame, label_set, name)
     rows = list(y) if isinstance(y, list | tuple | pd.Series) or _is_object_vector(y) else y
     if isinstance(rows, list) and not _is_numeric_table(rows):
-        return _label_set_targets(rows, given, name)
-    return _matrix_targets(np.asarray(rows), given, name)
+        return _label_set_targets(rows, label_set, name)
+    return _matrix_targets(np.asarray(rows), label_set, name)
 
 
-def check_classes(classes: Sequence[Any], labels: Any, *, multi_label: bool) -> None:
+def check_classes(classes: Sequence[Any], label_set: LabelSet, *, multi_label: bool) -> None:
     """Refuse classes that are not among the labels, as a `y` with them would be.
 
     Parameters
     ----------
     classes : sequence
         What ``partial_fit`` was given.
-    labels : Any
-        The classifier's `labels` parameter.
+    label_set : LabelSet
+        What the classifier's `labels` parameter means.
     multi_label : bool
         Whether a text may have any number of classes.
 
@@ -122,34 +122,40 @@ def check_classes(classes: Sequence[Any], labels: Any, *, multi_label: bool) -> 
     ValueError
         If a class is unknown, or integers could be read in two ways.
     """
-    if multi_label:
-        label_set = LabelSet.from_labels(labels, sort=False)
-    else:
-        label_set = _single_label_set(np.asarray(classes), labels, "classes")
+    if not multi_label:
+        label_set = _single_label_set(np.asarray(classes), label_set, "classes")
     _positions(classes, label_set, "classes")
 
 
-def _single_label_set(y: NDArray[Any], labels: Any, name: str) -> LabelSet:
-    if labels is None:
+def _as_vector(y: Any) -> NDArray[Any]:
+    """Read a vector or a column; scikit-learn's own warning of a column would point in here."""
+    vector: NDArray[Any] = column_or_1d(y)
+    if np.ndim(y) == 2:
+        warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape "
+            "of y to (n_samples,), for example using ravel().",
+            DataConversionWarning,
+        )
+    return vector
+
+
+def _single_label_set(y: NDArray[Any], label_set: LabelSet | None, name: str) -> LabelSet:
+    if label_set is None:
         if y.dtype.kind in "iuf":
-            warnings.warn(
+            warn(
                 "The classes are numbers, so the model reads label texts such as '0' and '1', "
                 "which say nothing about the texts. Give their meaning with "
-                "labels={0: 'world news', 1: 'sport'}.",
-                UserWarning,
-                stacklevel=2,
+                "labels={0: 'world news', 1: 'sport'}."
             )
         return LabelSet.from_target(y)
-    label_set = LabelSet.from_labels(labels, sort=True)
     if y.dtype.kind in "iu" and not np.isin(y, label_set.classes).all():
-        return _read_as_positions(y, labels, label_set, name)
+        return _read_as_positions(y, label_set, name)
     return label_set
 
 
-def _read_as_positions(y: NDArray[Any], labels: Any, label_set: LabelSet, name: str) -> LabelSet:
+def _read_as_positions(y: NDArray[Any], label_set: LabelSet, name: str) -> LabelSet:
     """Undo the encoding by which scikit-learn's meta-estimators replace classes by 0..n-1."""
-    given = LabelSet.from_labels(labels, sort=False)
-    if given.texts != label_set.texts:
+    if label_set.reordered:
         raise ValueError(
             f"{name} holds integers while labels holds other classes that are not sorted, so an "
             "integer may mean the position in labels as given or in the sorted classes. Either "
@@ -164,13 +170,11 @@ def _read_as_positions(y: NDArray[Any], labels: Any, label_set: LabelSet, name: 
             f"{len(label_set)} sorted labels."
         )
     if len(np.unique(y)) < len(label_set):
-        warnings.warn(
+        warn(
             f"{name} holds the integers {np.unique(y).tolist()[:8]}, which are read as positions "
             f"in the {len(label_set)} sorted labels, but not all of them occur. If they mean "
             "something else, such as one class against the rest, name them with a dict: "
-            "labels={0: 'anything else', 1: 'sport'}.",
-            UserWarning,
-            stacklevel=2,
+            "labels={0: 'anything else', 1: 'sport'}."
         )
     return LabelSet(np.arange(len(label_set)), label_set.texts)
 
@@ -188,15 +192,15 @@ def _positions(values: Iterable[Any], label_set: LabelSet, name: str) -> list[in
 
 def _unknown_class(where: str, value: Any, label_set: LabelSet) -> str:
     known = label_set.classes.tolist()
-    shown = ", ".join(map(repr, known[:8])) + (", ..." if len(known) > 8 else "")
-    return f"{where} has the unknown class {value!r}; the labels are {shown}."
+    first = ", ".join(map(repr, known[:8])) + (", ..." if len(known) > 8 else "")
+    return f"{where} has the unknown class {value!r}; the labels are {first}."
 
 
-def _frame_targets(frame: Any, given: LabelSet | None, name: str) -> Targets:
+def _frame_targets(frame: Any, label_set: LabelSet | None, name: str) -> Targets:
     columns = list(frame.columns)
-    if given is None:
-        given = LabelSet.from_labels(columns, sort=False)
-    wanted = given.classes.tolist()
+    if label_set is None:
+        label_set = LabelSet.from_labels(columns, sort=False)
+    wanted = label_set.classes.tolist()
     if set(wanted) != set(columns):
         missing = [value for value in wanted if value not in columns]
         unknown = [column for column in columns if column not in wanted]
@@ -207,26 +211,24 @@ def _frame_targets(frame: Any, given: LabelSet | None, name: str) -> Targets:
             + "."
         )
     array = frame.to_numpy()
-    return _matrix_targets(array[:, [columns.index(value) for value in wanted]], given, name)
+    return _matrix_targets(array[:, [columns.index(value) for value in wanted]], label_set, name)
 
 
-def _matrix_targets(y: NDArray[Any], given: LabelSet | None, name: str) -> Targets:
+def _matrix_targets(y: NDArray[Any], label_set: LabelSet | None, name: str) -> Targets:
     if y.ndim != 2:
         raise ValueError(
             f"{name} must be an indicator matrix of shape (n_samples, n_classes), a frame whose "
             f"columns are the labels, or a list of label sets; got shape {y.shape}. "
             "For one class a text use GLiClassClassifier."
         )
-    if given is None:
-        warnings.warn(
+    if label_set is None:
+        warn(
             "The columns of y have no names, so the model reads label texts such as '0' and '1', "
-            "which say nothing about the texts. Give their meaning with labels=[...].",
-            UserWarning,
-            stacklevel=2,
+            "which say nothing about the texts. Give their meaning with labels=[...]."
         )
-        given = LabelSet.from_labels(list(range(y.shape[1])), sort=False)
-    if y.shape[1] != len(given):
-        raise ValueError(f"{name} has {y.shape[1]} columns, but there are {len(given)} labels.")
+        label_set = LabelSet.from_labels(list(range(y.shape[1])), sort=False)
+    if y.shape[1] != len(label_set):
+        raise ValueError(f"{name} has {y.shape[1]} columns, but there are {len(label_set)} labels.")
     try:
         matrix = y.astype(np.float32)
     except (TypeError, ValueError) as error:
@@ -234,31 +236,32 @@ def _matrix_targets(y: NDArray[Any], given: LabelSet | None, name: str) -> Targe
     outside = ~((matrix >= 0) & (matrix <= 1))
     if outside.any():
         i, j = (int(k[0]) for k in np.nonzero(outside))
+        value = label_set.classes.tolist()[j]
         raise ValueError(
-            f"{name}[{i}] has {matrix[i, j]} for class {given.classes.tolist()[j]!r}; a target is "
-            "0, 1, or a soft target between."
+            f"{name}[{i}] has {matrix[i, j]} for class {value!r}; a target is 0, 1, or a soft "
+            "target between."
         )
-    return Targets(given, matrix)
+    return Targets(label_set, matrix)
 
 
-def _label_set_targets(rows: Sequence[Any], given: LabelSet | None, name: str) -> Targets:
+def _label_set_targets(rows: Sequence[Any], label_set: LabelSet | None, name: str) -> Targets:
     for i, row in enumerate(rows):
         if isinstance(row, str | bytes) or not isinstance(row, Iterable):
             raise ValueError(
                 f"{name}[{i}] is {row!r}; in a list of label sets every row is a list or set of "
                 "classes, [] where none holds. For one class a text use GLiClassClassifier."
             )
-    if given is None:
+    if label_set is None:
         values = {value for row in rows for value in row}
-        given = LabelSet.from_labels(as_class_array(list(values)), sort=True)
-    matrix = np.zeros((len(rows), len(given)), dtype=np.float32)
-    index = {value: j for j, value in enumerate(given.classes.tolist())}
+        label_set = LabelSet.from_labels(as_class_array(list(values)), sort=True)
+    matrix = np.zeros((len(rows), len(label_set)), dtype=np.float32)
+    index = {value: j for j, value in enumerate(label_set.classes.tolist())}
     for i, row in enumerate(rows):
         for value in row:
             if value not in index:
-                raise ValueError(_unknown_class(f"{name}[{i}]", value, given))
+                raise ValueError(_unknown_class(f"{name}[{i}]", value, label_set))
             matrix[i, index[value]] = 1
-    return Targets(given, matrix)
+    return Targets(label_set, matrix)
 
 
 def _is_object_vector(y: Any) -> bool:
@@ -282,7 +285,7 @@ def _all_between_0_and_1(table: NDArray[Any]) -> bool:
     return table.dtype.kind in "biuf" and bool(((table >= 0) & (table <= 1)).all())
 
 
-def _check_given(y: Any) -> None:
+def _check_not_none(y: Any) -> None:
     if y is None:
         raise ValueError(
             "Fitting requires y to be passed, but the target y is None. To classify without "

@@ -12,9 +12,9 @@ from sklearn.utils import Tags
 from typing_extensions import Self
 
 from .base import BaseGLiClass
-from .fitting import FitState
 from .labels import LabelSet
 from .parameters import store_parameters, with_parameters
+from .state import FitState
 from .targets import multi_label_targets, single_label_targets
 
 
@@ -111,9 +111,8 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         self._validate_params()
         self._texts(X, reset=True)
         if self._needs_labels():
-            given = self._given_label_set()
-            label_set = given if given is not None else self._classes_of(y)
-            self._fit_state = FitState(label_set, given, None, 1.0, None)
+            labels_parameter = self._read_labels(self.labels)
+            self._fit_state = FitState(labels_parameter or self._classes_of(y), labels_parameter)
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -139,7 +138,7 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         """
         if not self._needs_labels():
             return self._text_vectors(X)
-        logits = self._logits(X)
+        logits = self._logits(X, self._snapshot_with_labels())
         if self.output == "logits":
             return logits
         probabilities = expit(logits) if self.multi_label else softmax(logits, axis=1)
@@ -159,10 +158,11 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
             The classes, or ``embedding0``, ``embedding1`` and so on.
         """
         if self._needs_labels():
-            names = [str(value) for value in self._require_label_set().classes.tolist()]
+            classes = self._snapshot_with_labels().label_set.classes
+            names = [str(value) for value in classes.tolist()]
         else:
             # The model alone knows how wide its representation is.
-            width = self._engine().text_vectors(["a"]).shape[1]
+            width = self._engine(None).text_vectors(["a"]).shape[1]
             names = [f"embedding{i}" for i in range(width)]
         return np.asarray(names, dtype=object)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..datasets.files import Example
+from ..datasets.examples import Example
 from ..prompts.examples import PromptExample
 from .config import AugmentationConfig
 from .mixture import LabelledSet

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..datasets.files import Example
+from ..datasets.examples import Example
 from ..engine.engine import Engine
 from ..training.data import LabelledRows, TrainingSet, make_training_set
 from .augment import Augmenter, DrawnRow

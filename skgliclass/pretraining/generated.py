@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..datasets.files import Example
+from ..datasets.examples import Example
 
 _WORDS = Path(__file__).with_name("opinions.json")
 _Rng: TypeAlias = np.random.Generator

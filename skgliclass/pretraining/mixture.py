@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.files import Example, is_single_label, read_examples
+from ..datasets.examples import Example
+from ..datasets.files import is_single_label, read_examples
 from .config import MixtureConfig
 from .generated import generated_sets
 from .wordings import Group, SetWordings, Wordings, normalized

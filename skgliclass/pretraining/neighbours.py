@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.files import Example
+from ..datasets.examples import Example
 from ..engine.engine import Engine
 from ..engine.neighbours import nearest, unit_vectors
 from .mixture import LabelledSet

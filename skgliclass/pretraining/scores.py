@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import f1_score
 
-from ..datasets.files import Example
+from ..datasets.examples import Example
 from ..engine.engine import Engine
 from ..exceptions import TruncationWarning
 from .mixture import LabelledSet

@@ -16,11 +16,13 @@ from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 from skgliclass.__main__ import main
-from skgliclass.cli.errors import CommandError
-from skgliclass.cli.train import make_data
 from skgliclass.datasets import Example, PromptExample, from_arrays, write_examples
 from skgliclass.engine.engine import Engine
-from skgliclass.loading.loader import load_model
+from skgliclass.engine.options import ScoringOptions
+from skgliclass.estimators.rows import RowExamples
+from skgliclass.estimators.scoring import ScoringPlan
+from skgliclass.estimators.state import NO_LABELS
+from skgliclass.loading.checkpoints import load_model
 from skgliclass.prompts.examples import ExampleEncoder
 
 LABELS = ["travel", "sport", "music"]
@@ -95,6 +97,14 @@ def data(tmp_path):
     return path
 
 
+def training_set(engine, rows, task_description=""):
+    """Give what a classifier without classes learns from rows."""
+    plan = ScoringPlan(NO_LABELS, True, ScoringOptions(task_description=task_description))
+    examples = RowExamples(rows)
+    shown = examples.prompt_examples(engine, plan, None, exclude_self=True)
+    return examples.training_set(engine, plan, shown, None)
+
+
 def train(data, model, output, *arguments):
     return main(["train", *map(str, [data, "--model", model, "--output", output, *arguments])])
 
@@ -167,7 +177,6 @@ def test_rows_with_label_sets_of_their_own_are_learnt(bi, tmp_path, capsys, soft
 
 
 def test_the_reference_package_loads_what_was_trained(reference, tmp_path, data):
-    pytest.importorskip("gliclass")
     from gliclass import GLiClassModel, ZeroShotClassificationPipeline
     from transformers import AutoTokenizer
 
@@ -255,12 +264,13 @@ def test_every_row_is_tokenised_with_its_own_prompt(model, request):
         Example("the world", ["travel"], [], prompt=""),
         Example("music today", ["music"], []),
     ]
-    data, task = make_data(engine, rows, "Topic: ")
-    assert task == ""
+    data = training_set(engine, rows, "Topic: ")
     for i, prompt in enumerate(["Which sport? ", "", "Topic: "]):
-        assert data.texts[i] == engine.text_ids([rows[i].text], prompt)[0]
-    data, task = make_data(engine, rows[2:], "Topic: ")
-    assert task == "Topic: "
+        (ids,) = data.texts.encode(np.array([i]))
+        (expected,) = engine.composer.encode_texts([rows[i].text], prompt)
+        assert ids.tolist() == expected.tolist()
+        apart = engine.composer.encode_task_apart(prompt)
+        assert data.texts.task(i).tolist() == apart.tolist()
 
 
 def test_a_prompt_of_all_rows_is_kept_with_the_model(bi, tmp_path):
@@ -292,11 +302,11 @@ def rows_with_examples():
 def test_training_shows_the_examples_of_each_row(reference):
     engine = Engine(load_model(reference))
     rows = rows_with_examples()
-    data, _ = make_data(engine, rows, "")
+    data = training_set(engine, rows)
     encoder = ExampleEncoder(engine.composer, "marker")
     for i, row in enumerate(rows):
-        ids = [token for own in encoder.encode(row.examples, row.all_labels) for token in own]
-        assert data.examples.fitting(i, 500) == (ids + encoder.closing if ids else [])
+        expected = [ids.tolist() for ids in encoder.encode(row.examples, row.all_labels)]
+        assert [ids.tolist() for ids in data.examples.first(i, 9)] == expected
 
 
 def test_evaluating_shows_the_examples_of_each_row(reference, tmp_path, capsys):
@@ -316,12 +326,16 @@ def test_evaluating_shows_the_examples_of_each_row(reference, tmp_path, capsys):
     assert bare != with_examples
 
 
-def test_prompts_that_examples_would_part_from_their_texts_are_refused(tmp_path):
+def test_rows_with_examples_may_have_prompts_of_their_own(tmp_path):
+    """Where the model reads the examples between the two, they are no one string any more."""
     reference_checkpoint(tmp_path, "qwen3", architecture_type="decoder-kv", prompt_first=True)
     engine = Engine(load_model(str(tmp_path)))
     rows = [replace(row, prompt=f"{i}: ") for i, row in enumerate(rows_with_examples())]
-    with pytest.raises(CommandError, match="different prompts and in-context examples"):
-        make_data(engine, rows, "")
+    data = training_set(engine, rows)
+    for i in range(len(rows)):
+        expected = engine.composer.encode_task_apart(f"{i}: ").tolist()
+        assert data.texts.task(i).tolist() == expected
+        assert len(data.examples.first(i, 9)) == i % 3
 
 
 # Evaluating.
@@ -475,7 +489,6 @@ def test_a_bar_on_long_work(bi, tmp_path, capsys):
             ["train", "{data}", "--learning-rate", "1e30", "--batch-size", "2"],
             "The training loss became",
         ),
-        (["train", "{prompts}", "--model", "{last}"], "the rows have different prompts"),
         (["evaluate", "{shown}", "--model", "{first}"], "in row 2, examples[0] has the label 'z'"),
         (["evaluate", "{data}", "--model", "nobody/nothing"], "neither a folder"),
         (["evaluate", "{data}", "--model", "{uni}"], "without trained classification heads"),
@@ -500,10 +513,6 @@ def test_errors_are_one_line_and_exit_with_2(
                 Example("b", ["x"], [], examples=[PromptExample("c", ["z"])]),
             ],
         ),
-        "prompts": (
-            "prompts.json",
-            [Example("a", LABELS, [], prompt="A"), Example("b", LABELS, [])],
-        ),
     }
     files["sets"] = (
         "sets.json",
@@ -522,9 +531,6 @@ def test_errors_are_one_line_and_exit_with_2(
     paths["own"] = tmp_path / "own.csv"
     own = pd.DataFrame({"text": ["a", "b"], "label": [LABELS[0], f"{LABELS[1]};elsewhere"]})
     own.to_csv(paths["own"], index=False)
-    if "{last}" in arguments:
-        paths["last"] = tmp_path / "last"
-        reference_checkpoint(paths["last"], prompt_first=False, scorer_type="mlp")
     if "{multi}" in arguments:
         paths["multi"] = tmp_path / "multi"
         GLiClassMultiLabelClassifier(bi, LABELS).save_pretrained(paths["multi"])

@@ -41,14 +41,14 @@ class NumericClassifier(NumericRows, GLiClassClassifier):
 class NumericMultiLabelClassifier(NumericRows, GLiClassMultiLabelClassifier):
     """Reads the checks' vectors of classes as label sets of one class each."""
 
-    def _targets(self, y, labels):
+    def _targets(self, y, label_set):
         y = np.asarray(y)
         if y.ndim == 2 and y.shape[1] > 1:
-            return super()._targets(y, labels)
+            return super()._targets(y, label_set)
         y = column_or_1d(y, warn=True)
         assert_all_finite(y)
         check_classification_targets(y)
-        return super()._targets([[value] for value in y.tolist()], labels)
+        return super()._targets([[value] for value in y.tolist()], label_set)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -24,14 +24,14 @@ from skgliclass import (
     TruncationWarning,
 )
 from skgliclass.estimators import callbacks as progress
-from skgliclass.loading import loader
+from skgliclass.loading.loader import load_model
+from skgliclass.training.trainable import is_head
 from skgliclass.training.tuned_weights import TunedWeights
 
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
 TEXTS, Y = toy(18)
 MANY_TEXTS, MATRIX = toy_indicator(18)
 QUICK = {"max_epochs": 2, "learning_rate": 0.01, "batch_size": 6, "random_state": 0}
-NEEDS_PEFT = pytest.mark.needs("peft")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_html_shows_parameters(cls):
 
 @pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize("store", ["pickle", "joblib"])
-@pytest.mark.parametrize("trainable", ["all", "head", pytest.param("lora", marks=NEEDS_PEFT)])
+@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
 def test_stored_estimators_predict_the_same(model, cls, store, trainable, tmp_path):
     clf = fitted(cls, model, trainable=trainable, lora_rank=2)
     if store == "pickle":
@@ -101,7 +101,6 @@ def test_stored_estimators_predict_the_same(model, cls, store, trainable, tmp_pa
     assert again.loss_curve_ == clf.loss_curve_
 
 
-@NEEDS_PEFT
 @pytest.mark.parametrize("cls", BOTH)
 def test_what_was_not_trained_is_not_stored(model, cls):
     size = {
@@ -156,23 +155,23 @@ def test_a_clone_is_untrained(model, cls):
 # What is left alone.
 
 
-@pytest.mark.parametrize("trainable", ["all", "head", pytest.param("lora", marks=NEEDS_PEFT)])
+@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
 def test_fits_share_pristine_weights_and_leave_them_alone(model, trainable):
-    pristine = loader.load_model(model).network
+    pristine = load_model(model).network
     before = {name: value.clone() for name, value in pristine.state_dict().items()}
     first, second = (
         fitted(GLiClassClassifier, model, trainable=trainable, lora_rank=2) for _ in range(2)
     )
     np.testing.assert_array_equal(first.predict_proba(TEXTS), second.predict_proba(TEXTS))
-    assert loader.load_model(model).network is pristine
+    assert load_model(model).network is pristine
     for name, value in pristine.state_dict().items():
         assert torch.equal(value, before[name]), name
     if trainable == "head":
         frozen = [
             {
                 p.data_ptr()
-                for n, p in clf._engine().loaded.network.named_parameters()
-                if not pristine.is_head(n)
+                for n, p in clf._engine(clf._fit_state.weights).loaded.network.named_parameters()
+                if not is_head(n)
             }
             for clf in (first, second)
         ]
@@ -335,7 +334,7 @@ def test_ctrl_c_keeps_the_best_weights(model, monkeypatch):
 
 
 @pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("trainable", ["all", "head", pytest.param("lora", marks=NEEDS_PEFT)])
+@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
 @pytest.mark.parametrize("way", ["warm_start", "partial_fit"])
 def test_going_on_keeps_what_was_learnt(model, cls, trainable, way):
     clf = fitted(cls, model, trainable=trainable, lora_rank=2, warm_start=True, max_epochs=4)
@@ -350,7 +349,6 @@ def test_going_on_keeps_what_was_learnt(model, cls, trainable, way):
     np.testing.assert_allclose(clf.predict_proba(TEXTS), zero_shot, atol=1e-5)
 
 
-@NEEDS_PEFT
 def test_training_another_part_keeps_what_was_learnt(model):
     clf = fitted(GLiClassClassifier, model, warm_start=True)
     for trainable in ("lora", "head", "lora", "all", "lora"):
@@ -478,7 +476,6 @@ def test_validation_texts_in_every_container(model, container):
 # scikit-learn's callbacks.
 
 
-@NEEDS_PEFT
 def test_scikit_learns_callbacks_see_every_epoch(model):
     pytest.importorskip("sklearn.callback")
 
@@ -518,7 +515,7 @@ def test_scikit_learns_callbacks_see_every_epoch(model):
 
 
 def test_data_that_cannot_tell_a_temperature_leave_it_and_warn():
-    from skgliclass.estimators.fitting import best_temperature
+    from skgliclass.estimators.calibration import best_temperature
 
     certain = np.array([[3.0, -3.0], [-3.0, 3.0]], dtype=np.float32)
     with pytest.warns(UserWarning, match="2 validation texts do not tell"):

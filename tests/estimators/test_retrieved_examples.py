@@ -102,7 +102,7 @@ def test_no_training_text_is_ever_shown_its_own_answer(uni, cls, monkeypatch):
 def test_vectors_are_those_of_the_tuned_weights(uni):
     clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, **{**TRAIN, "max_epochs": 3})
     found = clf.fit(TEXTS, Y).decision_function(NEW)
-    tuned = clf._engine()
+    tuned = clf._engine(clf._fit_state.weights)
     shown = neighbours(tuned, GLiClassClassifier, NEW, 2)
     np.testing.assert_allclose(found, tuned.logits(NEW, LABELS, examples=shown), atol=1e-5)
 
@@ -157,7 +157,7 @@ def test_early_stopping_calibration_and_thresholds_see_what_prediction_sees(uni)
         **TRAIN,
     )
     clf.fit(MANY_TEXTS, MATRIX, X_val=NEW, y_val=MATRIX[:4])
-    from skgliclass.estimators.fitting import best_temperature
+    from skgliclass.estimators.calibration import best_temperature
 
     logits = clf.decision_function(NEW)
     assert clf.temperature_ == pytest.approx(
@@ -178,8 +178,9 @@ def test_partial_fit_shows_as_many_as_there_are_so_far(uni, cls):
     for stop in (1, 3, 9):
         clf.partial_fit(texts[:stop], y[:stop])
         found = clf.decision_function(NEW)
-        shown = neighbours(clf._engine(), cls, NEW, min(6, stop), kept=texts[:stop])
-        expected = clf._engine().logits(NEW, LABELS, examples=shown)
+        engine = clf._engine(clf._fit_state.weights)
+        shown = neighbours(engine, cls, NEW, min(6, stop), kept=texts[:stop])
+        expected = engine.logits(NEW, LABELS, examples=shown)
         np.testing.assert_allclose(found, expected, atol=1e-5)
     wanted = clf.set_params(n_retrieved=9).decision_function(NEW)
     np.testing.assert_array_equal(clf.set_params(n_retrieved=10).decision_function(NEW), wanted)

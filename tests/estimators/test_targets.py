@@ -5,10 +5,17 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from skgliclass.estimators.labels import LabelSet
 from skgliclass.estimators.targets import multi_label_targets, single_label_targets
 
 NAMES = ["travel", "dreams", "sport"]
+ORDERED = LabelSet.from_labels(NAMES, sort=False)
+SORTED = LabelSet.from_labels(NAMES, sort=True)
 MATRIX = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]], dtype=np.float32)
+
+
+def in_order(labels):
+    return None if labels is None else LabelSet.from_labels(labels, sort=True)
 
 
 def test_classes_come_from_y():
@@ -18,32 +25,32 @@ def test_classes_come_from_y():
 
 
 def test_given_labels_may_be_more_than_y_has():
-    targets = single_label_targets(pd.Series(["sport"]), NAMES)
+    targets = single_label_targets(pd.Series(["sport"]), SORTED)
     assert targets.label_set.classes.tolist() == ["dreams", "sport", "travel"]
     np.testing.assert_array_equal(targets.matrix, [[0, 1, 0]])
 
 
 def test_integer_classes_of_a_dict_are_themselves():
-    targets = single_label_targets([1, 0], {1: "sport", 0: "world news"})
+    targets = single_label_targets([1, 0], in_order({1: "sport", 0: "world news"}))
     assert targets.label_set.texts == ("world news", "sport")
     np.testing.assert_array_equal(targets.matrix, [[0, 1], [1, 0]])
 
 
 def test_integers_are_positions_in_sorted_labels():
-    targets = single_label_targets(np.array([2, 0, 1]), ["a", "b", "c"])
+    targets = single_label_targets(np.array([2, 0, 1]), in_order(["a", "b", "c"]))
     assert targets.label_set.classes.tolist() == [0, 1, 2]
     assert targets.label_set.texts == ("a", "b", "c")
 
 
 def test_integers_that_are_not_all_positions_warn():
     with pytest.warns(UserWarning, match="not all of them occur"):
-        targets = single_label_targets(np.array([0, 1]), ["a", "b", "c"])
+        targets = single_label_targets(np.array([0, 1]), in_order(["a", "b", "c"]))
     np.testing.assert_array_equal(targets.matrix, [[1, 0, 0], [0, 1, 0]])
 
 
 def test_integers_beside_unsorted_labels_are_refused_with_both_remedies():
     with pytest.raises(ValueError, match=r"sort labels.*dict"):
-        single_label_targets([0, 1], ["travel", "dreams", "sport"])
+        single_label_targets([0, 1], SORTED)
 
 
 def test_integers_without_labels_warn():
@@ -64,7 +71,7 @@ def test_bad_single_labels(y, labels, message):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match=message):
-            single_label_targets(np.array(y, dtype=object) if None in y else y, labels)
+            single_label_targets(np.array(y, dtype=object) if None in y else y, in_order(labels))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,7 @@ def test_bad_single_labels(y, labels, message):
     ],
 )
 def test_every_form_of_many_labels_gives_the_same_matrix(y):
-    targets = multi_label_targets(y, NAMES)
+    targets = multi_label_targets(y, ORDERED)
     assert targets.label_set.classes.tolist() == NAMES
     np.testing.assert_array_equal(targets.matrix, MATRIX)
 
@@ -107,7 +114,7 @@ def test_label_sets_give_sorted_classes_when_none_are_given():
 
 def test_soft_targets_are_kept():
     soft = MATRIX * 0.7
-    np.testing.assert_allclose(multi_label_targets(soft, NAMES).matrix, soft)
+    np.testing.assert_allclose(multi_label_targets(soft, ORDERED).matrix, soft)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +132,4 @@ def test_soft_targets_are_kept():
 )
 def test_bad_many_labels(y, message):
     with pytest.raises(ValueError, match=message):
-        multi_label_targets(y, NAMES)
+        multi_label_targets(y, ORDERED)

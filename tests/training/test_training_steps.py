@@ -89,7 +89,7 @@ def gradients_of(engine, data, max_batch_tokens):
 
 
 def test_micro_batches_give_the_gradient_of_the_batch(any_engine):
-    if any_engine.loaded.model.config.contrastive_loss_coef:
+    if any_engine.loaded.network.config.contrastive_loss_coef:
         pytest.skip("the contrastive term is a mean over labels, not over pairs")
     data = data_for(any_engine)
     whole, divided = (gradients_of(any_engine, data, tokens) for tokens in (100_000, 30))

@@ -1,0 +1,85 @@
+"""Judge predictions by the true labels of rows that may each have a label set of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    classification_report,
+    f1_score,
+    label_ranking_average_precision_score,
+)
+
+from ..datasets.examples import Example
+
+
+class Judgement:
+    """The metrics of one evaluation.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        The rows. A label is true where its target is above one half; of one label a text it is
+        the one with the highest target.
+    probabilities : list of ndarray
+        For each row those of its labels.
+    chosen : list of ndarray of bool
+        For each row which of its labels were predicted.
+    multi_label : bool
+        Whether a text may have any number of labels.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        probabilities: Sequence[NDArray[np.float32]],
+        chosen: Sequence[NDArray[np.bool_]],
+        multi_label: bool,
+    ) -> None:
+        self.multi_label = multi_label
+        self.labels = sorted({label for row in examples for label in row.all_labels})
+        column = {label: j for j, label in enumerate(self.labels)}
+        shape = len(examples), len(self.labels)
+        self.truth, self.predicted = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        # Below any probability: a label that a row does not offer ranks after those it does.
+        self.scores = np.full(shape, -1.0)
+        for i, row in enumerate(examples):
+            columns = [column[label] for label in row.all_labels]
+            targets = np.asarray(row.targets)
+            true = targets > 0.5 if multi_label else np.arange(len(targets)) == targets.argmax()
+            self.truth[i, columns], self.predicted[i, columns] = true, chosen[i]
+            self.scores[i, columns] = probabilities[i]
+
+    def metrics(self) -> dict[str, float]:
+        """Give the figures, as scikit-learn's functions of these names define them.
+
+        For any number of labels the accuracy is that of whole label sets, and ``lrap`` is the
+        label ranking average precision.
+        """
+        truth, predicted = self._as_targets()
+        values = {
+            "accuracy": accuracy_score(truth, predicted),
+            "macro_f1": f1_score(truth, predicted, average="macro", zero_division=0),
+            "micro_f1": f1_score(truth, predicted, average="micro", zero_division=0),
+        }
+        if self.multi_label:
+            values["lrap"] = label_ranking_average_precision_score(self.truth, self.scores)
+        return {name: float(value) for name, value in values.items()}
+
+    def report(self, *, as_dict: bool) -> Any:
+        """Give precision, recall, F1 and support of every class, as text or as a dict."""
+        truth, predicted = self._as_targets()
+        names = {"target_names": self.labels} if self.multi_label else {}
+        return classification_report(
+            truth, predicted, zero_division=0, output_dict=as_dict, digits=4, **names
+        )
+
+    def _as_targets(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self.multi_label:
+            return self.truth.astype(int), self.predicted.astype(int)
+        labels = np.asarray(self.labels)
+        return labels[self.truth.argmax(axis=1)], labels[self.predicted.argmax(axis=1)]

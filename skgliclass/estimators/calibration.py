@@ -1,0 +1,112 @@
+"""What is tuned on held-out texts: the temperature and the thresholds, and how texts are scored."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_softmax
+from sklearn.metrics import f1_score, precision_recall_curve
+
+from ..exceptions import warn
+
+
+def score_of(logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_label: bool) -> float:
+    """Give accuracy, or micro-F1 at a probability of one half."""
+    if not multi_label:
+        return float((logits.argmax(axis=1) == matrix.argmax(axis=1)).mean())
+    return float(f1_score(matrix > 0.5, logits > 0, average="micro", zero_division=0))
+
+
+def negative_log_likelihood(
+    logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_label: bool
+) -> float:
+    """Give the mean cross-entropy, over texts or over text-label pairs."""
+    values = logits.astype(np.float64)
+    if multi_label:
+        return float((np.logaddexp(0, values) - matrix * values).mean())
+    return float(-(matrix * log_softmax(values, axis=1)).sum(axis=1).mean())
+
+
+def best_temperature(
+    logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_label: bool
+) -> float:
+    """Find what to divide logits by for the lowest cross-entropy (Guo et al. 2017).
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_samples, n_classes)
+        On validation data.
+    matrix : ndarray of shape (n_samples, n_classes)
+        The targets.
+    multi_label : bool
+        Whether probabilities are sigmoids or softmax.
+
+    Returns
+    -------
+    float
+        Between 1/20 and 20; 1 where the data do not tell.
+
+    Warns
+    -----
+    UserWarning
+        If the cross-entropy has no lowest point, as where every prediction is right already: the
+        more certain the better then, whatever the frequencies of other texts.
+    """
+    from scipy.optimize import minimize_scalar
+
+    limit = np.log(20)
+
+    def loss(log_t: float) -> float:
+        return negative_log_likelihood(logits / np.exp(log_t), matrix, multi_label)
+
+    lowest = minimize_scalar(loss, bounds=(-limit, limit), method="bounded")
+    if min(loss(-limit), loss(limit)) <= lowest.fun + 1e-6:
+        warn(
+            f"calibrate=True: the {len(logits)} validation texts do not tell how certain the model "
+            "may be, for instance because all are classified right, so the temperature stays 1. "
+            "Give more of them: X_val and y_val, or a larger validation_fraction."
+        )
+        return 1.0
+    return float(np.exp(lowest.x))
+
+
+def best_thresholds(
+    logits: NDArray[np.float32], matrix: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Find for each class the probability with the highest F1 as a threshold.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_samples, n_classes)
+        On validation data, divided by the temperature.
+    matrix : ndarray of shape (n_samples, n_classes)
+        The targets.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,), float32
+        Midway between neighbouring probabilities; one half for a class without a true example,
+        and the one nearest to one half where several are as good.
+    """
+    probabilities: NDArray[np.float64] = expit(logits.astype(np.float64))
+    thresholds = [
+        _best_threshold(scores, truth > 0.5)
+        for scores, truth in zip(probabilities.T, list(matrix.T), strict=True)
+    ]
+    return np.asarray(thresholds, dtype=np.float32)
+
+
+def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    if not truth.any():
+        return 0.5
+    n_true, in_order = int(truth.sum()), np.sort(scores)
+    _, recall, values = precision_recall_curve(truth, scores)
+    candidates = np.concatenate([[values[0] / 2], (values[1:] + values[:-1]) / 2, [0.5]])
+    # How many are chosen and right from each value on, and from one half on: counts again, since
+    # equally good thresholds are told by equal F1, which rounded ratios would not give.
+    hits = np.rint(recall * n_true)
+    hits = np.append(hits[:-1], hits[np.searchsorted(values, 0.5)])
+    first = np.append(np.searchsorted(in_order, values), np.searchsorted(in_order, 0.5))
+    f1 = 2 * hits / (len(scores) - first + n_true)
+    best = candidates[f1 == f1.max()]
+    return float(best[np.abs(best - 0.5).argmin()])

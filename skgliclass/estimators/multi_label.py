@@ -1,0 +1,236 @@
+"""The classifier that chooses any number of classes for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from .classifier import BaseGLiClassClassifier
+from .labels import LabelSet
+from .parameters import store_parameters, with_parameters
+from .state import Snapshot
+from .targets import Targets, multi_label_targets
+
+
+@with_parameters
+class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
+    """Choose any number of classes for each text.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes in the order given, which the columns of an indicator matrix follow. They are
+        there without fitting when `labels` is given.
+    n_iter_ : int
+        How many epochs the last fit ran.
+    loss_curve_ : list of float
+        The mean training loss of each epoch.
+    best_loss_ : float or None
+        The lowest of them.
+    validation_scores_ : list of float or None
+        Micro-F1 at one half on the validation data, before training and after each epoch.
+    temperature_ : float
+        What logits are divided by before they become probabilities: 1, unless `calibrate` fitted
+        another to these classes.
+    thresholds_ : ndarray of shape (n_classes,)
+        The threshold of each class; one half with ``threshold="auto"`` for classes that no
+        ``fit`` tuned it for.
+
+    See Also
+    --------
+    GLiClassClassifier : One class a text.
+
+    Examples
+    --------
+    >>> from skgliclass import GLiClassMultiLabelClassifier
+    >>> clf = GLiClassMultiLabelClassifier(labels=["travel", "food", "sport"])
+    >>> clf.predict_labels(["We ate our way through the street markets of Bangkok."])
+    [['travel', 'food']]
+    """
+
+    threshold: Any
+
+    def __init__(
+        self,
+        model: str = "mini",
+        labels: Any = None,
+        *,
+        threshold: Any = 0.5,
+        architecture: str = "auto",
+        revision: str | None = None,
+        task_description: str | None = None,
+        examples: Any = None,
+        example_format: str = "marker",
+        n_retrieved: int = 0,
+        retrieval_backend: str = "numpy",
+        long_texts: str = "truncate",
+        chunk_overlap: int = 32,
+        chunk_pooling: str = "max",
+        n_permutations: int = 1,
+        shortlist: int | None = None,
+        shortlist_model: str | None = None,
+        hierarchy: str = "leaves",
+        max_length: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        n_jobs: int | None = None,
+        trainable: str = "all",
+        max_epochs: int | str = "auto",
+        batch_size: int = 8,
+        learning_rate: float = 5e-5,
+        head_learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        warmup_fraction: float = 0.1,
+        max_grad_norm: float = 1.0,
+        focal_gamma: float = 0.0,
+        focal_alpha: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        lora_rank: int = 16,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        calibrate: bool = False,
+        gradient_checkpointing: bool = False,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        store_parameters(self, locals())
+
+    @property
+    def _multi_label(self) -> bool:
+        return True
+
+    def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
+        return multi_label_targets(y, label_set, name=name)
+
+    def _as_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(expit(logits), dtype=np.float32)
+
+    def _choose(
+        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None
+    ) -> NDArray[np.bool_]:
+        assert thresholds is not None
+        chosen: NDArray[np.bool_] = probabilities >= thresholds
+        return chosen
+
+    def _wants_thresholds(self) -> bool:
+        return isinstance(self.threshold, str)
+
+    def _thresholds(self, snapshot: Snapshot) -> NDArray[np.float32]:
+        if not self._wants_thresholds():
+            return _spread(self.threshold, snapshot.label_set)
+        if snapshot.thresholds is None:
+            return np.full(len(snapshot.label_set), 0.5, dtype=np.float32)
+        return snapshot.thresholds
+
+    def decision_function(self, X: Any) -> NDArray[np.float32]:
+        """Give the logits.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The logits, in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If there are no labels: neither ``labels=`` nor a ``fit``.
+        ValueError, TypeError
+            If a row is missing or not a text.
+        """
+        return self._logits(X, self._snapshot_with_labels())
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Tell for every class whether it is chosen.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), int
+            1 where the probability reaches the class's threshold, else 0.
+        """
+        snapshot = self._snapshot_with_labels()
+        # Before any work: a threshold that is none is an error of the parameters.
+        thresholds = self._thresholds(snapshot)
+        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        return (scores >= thresholds).astype(np.int64)
+
+    def predict_labels(self, X: Any) -> list[list[Any]]:
+        """Give the chosen classes of each text by name.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        list of length n_samples of lists of classes
+            In the order of ``classes_``; empty where no class reaches its threshold.
+        """
+        snapshot = self._snapshot_with_labels()
+        thresholds = self._thresholds(snapshot)
+        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        classes = snapshot.label_set.classes.tolist()
+        return [[classes[i] for i in np.flatnonzero(row)] for row in scores >= thresholds]
+
+    @property
+    def thresholds_(self) -> NDArray[np.float32]:
+        """The threshold of each class, in the order of ``classes_``."""
+        self._validate_params()
+        return self._thresholds(self._snapshot_for_attribute("thresholds_"))
+
+
+def _spread(threshold: Any, label_set: LabelSet) -> NDArray[np.float32]:
+    """Give each class its threshold, as the `threshold` parameter says."""
+    classes = label_set.classes.tolist()
+    if isinstance(threshold, Mapping):
+        _check_names(threshold, classes)
+        threshold = [threshold[value] for value in classes]
+    values = np.asarray(threshold, dtype=np.float64)
+    if values.ndim and values.shape != (len(classes),):
+        raise ValueError(
+            f"threshold has shape {values.shape}, but there are {len(classes)} classes. "
+            "Give one number, or one for each class in the order of classes_."
+        )
+    values = np.broadcast_to(values, (len(classes),))
+    outside = ~((values >= 0) & (values <= 1))
+    if outside.any():
+        i = int(np.flatnonzero(outside)[0])
+        raise ValueError(
+            f"threshold of class {classes[i]!r} is {values[i]}; a threshold is a probability "
+            "between 0 and 1."
+        )
+    return values.astype(np.float32)
+
+
+def _check_names(threshold: Mapping[Any, Any], classes: list[Any]) -> None:
+    unknown = [key for key in threshold if key not in classes]
+    missing = [value for value in classes if value not in threshold]
+    if unknown or missing:
+        raise ValueError(
+            "threshold must name every class once"
+            + (f"; unknown: {unknown[:5]}" if unknown else "")
+            + (f"; missing: {missing[:5]}" if missing else "")
+            + "."
+        )

@@ -1,0 +1,303 @@
+"""What a fit is to learn: the texts with their targets and weights, and those to judge by."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_class_weight
+
+from ..prompts.examples import PromptExample
+from .calibration import negative_log_likelihood, score_of
+from .labels import LabelSet
+from .scoring import ScoringPlan
+from .targets import Targets
+
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+    from ..engine.retrieval import ExampleStore
+    from ..training.data import TrainingSet
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is to be learnt.
+
+    Attributes
+    ----------
+    label_set : LabelSet
+        The classes and their label texts; empty where every row has labels of its own.
+    training : Examples
+        What to learn from.
+    validation : Examples or None
+        What to judge by.
+    label_weights : ndarray of shape (n_classes,) or None
+        How much each class's text-label pairs weigh.
+    n_set_aside : int
+        How many of the texts to learn from became validation data.
+    """
+
+    label_set: LabelSet
+    training: Examples
+    validation: Examples | None
+    label_weights: NDArray[np.float32] | None = None
+    n_set_aside: int = 0
+
+
+class Examples(ABC):
+    """Labelled texts: all with the same classes, or each with labels of its own."""
+
+    matrix: NDArray[np.float32] | None = None
+    """The targets of shape (n_texts, n_classes), where all texts have the same classes."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the texts."""
+
+    @abstractmethod
+    def prompt_examples(
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        store: ExampleStore | None,
+        *,
+        exclude_self: bool = False,
+    ) -> Sequence[Sequence[PromptExample]] | None:
+        """Choose what each text's prompt shows, as :meth:`ScoringPlan.examples_for` does."""
+
+    @abstractmethod
+    def logits(
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        examples: Sequence[Sequence[PromptExample]] | None,
+    ) -> Sequence[NDArray[np.float32]] | NDArray[np.float32]:
+        """Score each text against its labels."""
+
+    @abstractmethod
+    def judge(self, logits: Any, multi_label: bool) -> tuple[float, float]:
+        """Give the score, accuracy or micro-F1 at one half, and the mean cross-entropy."""
+
+    @abstractmethod
+    def training_set(
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        examples: Sequence[Sequence[PromptExample]] | None,
+        label_weights: NDArray[np.float32] | None,
+    ) -> TrainingSet:
+        """Tokenise what is to be learnt."""
+
+    @abstractmethod
+    def worth_showing(self, plan: ScoringPlan) -> list[PromptExample]:
+        """Give the texts that prompts may show, with the labels that are likelier than not.
+
+        A text without a weight or without a word is not shown.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class SharedExamples(Examples):
+    """Texts that all have the same classes.
+
+    Attributes
+    ----------
+    texts : sequence of str of length n_texts
+    matrix : ndarray of shape (n_texts, n_classes), float32
+        How far each class holds.
+    weights : ndarray of shape (n_texts,) or None
+        How much each text counts.
+    """
+
+    texts: Sequence[str]
+    matrix: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: NDArray[np.intp]) -> SharedExamples:
+        """Give some of the examples."""
+        weights = None if self.weights is None else self.weights[rows]
+        return SharedExamples([self.texts[i] for i in rows], self.matrix[rows], weights)
+
+    def prompt_examples(  # noqa: D102
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        store: ExampleStore | None,
+        *,
+        exclude_self: bool = False,
+    ) -> list[list[PromptExample]] | None:
+        return plan.examples_for(engine, self.texts, store, exclude_self=exclude_self)
+
+    def logits(  # noqa: D102
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        examples: Sequence[Sequence[PromptExample]] | None,
+    ) -> NDArray[np.float32]:
+        return plan.logits(engine, self.texts, examples)
+
+    def judge(self, logits: Any, multi_label: bool) -> tuple[float, float]:  # noqa: D102
+        return (
+            score_of(logits, self.matrix, multi_label),
+            negative_log_likelihood(logits, self.matrix, multi_label),
+        )
+
+    def training_set(  # noqa: D102
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        examples: Sequence[Sequence[PromptExample]] | None,
+        label_weights: NDArray[np.float32] | None,
+    ) -> TrainingSet:
+        from ..training.data import LabelledRows, make_training_set
+
+        return make_training_set(
+            engine,
+            self.texts,
+            plan.label_set.texts,
+            LabelledRows.shared(self.matrix),
+            weights=self.weights,
+            label_weights=label_weights,
+            task_description=plan.options.task_description,
+            examples=examples,
+            example_format=plan.options.example_format,
+        )
+
+    def worth_showing(self, plan: ScoringPlan) -> list[PromptExample]:  # noqa: D102
+        label_texts = plan.label_set.texts
+        weights = np.ones(len(self)) if self.weights is None else self.weights
+        return [
+            PromptExample(text, [label_texts[k] for k in np.flatnonzero(row > 0.5).tolist()])
+            for text, row, weight in zip(self.texts, self.matrix, weights, strict=True)
+            if weight > 0 and text.strip()
+        ]
+
+
+def check_same_length(texts: Sequence[str], targets: Targets, X: str, y: str) -> None:
+    """Refuse texts and targets of different numbers, named as the user knows them."""
+    if len(texts) != len(targets.matrix):
+        raise ValueError(
+            f"{X} and {y} have inconsistent numbers of samples: {len(texts)} texts, but "
+            f"{len(targets.matrix)} labels."
+        )
+
+
+def example_weights(
+    targets: Targets, sample_weight: Any, class_weight: Any, multi_label: bool
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    """Turn `sample_weight` and `class_weight` into weights of texts and of labels.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_samples,) or None
+        For one label a text both are here.
+    label_weights : ndarray of shape (n_classes,) or None
+        For any number of labels, what each class's pairs weigh.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, the shape does not fit, a class is unknown, or
+        nothing has a positive weight.
+    """
+    weights = None if sample_weight is None else _checked_weights(sample_weight, targets)
+    if class_weight is None:
+        return weights, None
+    of_class = _weights_of_classes(targets, class_weight, multi_label)
+    if multi_label:
+        return weights, of_class
+    of_text = of_class[targets.matrix.argmax(axis=1)]
+    return (of_text if weights is None else weights * of_text), None
+
+
+def _checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]:
+    weights = np.asarray(sample_weight, dtype=np.float32)
+    n = len(targets.matrix)
+    if weights.ndim == 0:
+        weights = np.full(n, weights, dtype=np.float32)
+    if weights.shape != (n,):
+        raise ValueError(
+            f"sample_weight has shape {weights.shape}, but there are {n} samples; expected ({n},)."
+        )
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"sample_weight[{i}] is {weights[i]}; a weight is a finite number of at least 0."
+        )
+    if not weights.any():
+        raise ValueError("sample_weight is zero for all samples; there is nothing to learn from.")
+    return weights
+
+
+def _weights_of_classes(
+    targets: Targets, class_weight: Any, multi_label: bool
+) -> NDArray[np.float32]:
+    classes = targets.label_set.classes.tolist()
+    if isinstance(class_weight, str):
+        if multi_label:
+            present = targets.matrix.sum(axis=0)
+            mean = present.sum() / max(1, int((present > 0).sum()))
+            balanced = np.where(present > 0, mean / np.maximum(present, 1e-9), 1.0)
+            return balanced.astype(np.float32)
+        rows = targets.matrix.argmax(axis=1)
+        seen = np.unique(rows)
+        weights = np.ones(len(classes), dtype=np.float32)
+        weights[seen] = compute_class_weight("balanced", classes=seen, y=rows)
+        return weights
+    unknown = [key for key in class_weight if key not in classes]
+    if unknown:
+        raise ValueError(f"class_weight names unknown classes: {unknown[:5]}.")
+    return np.asarray([class_weight.get(value, 1.0) for value in classes], dtype=np.float32)
+
+
+def split_off_validation(
+    examples: SharedExamples, fraction: float, multi_label: bool, random_state: Any
+) -> tuple[SharedExamples, SharedExamples]:
+    """Set examples aside, with all classes in both parts where there are enough of each.
+
+    Parameters
+    ----------
+    examples : SharedExamples
+        All of them.
+    fraction : float
+        The share to set aside.
+    multi_label : bool
+        With any number of labels a text there is no stratification.
+    random_state : int, RandomState or None
+        The source of randomness.
+
+    Returns
+    -------
+    training, validation : SharedExamples
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two examples.
+    """
+    n = len(examples.texts)
+    if n < 2:
+        raise ValueError(
+            f"validation_fraction={fraction} cannot be set aside from {n} example(s). Give more, "
+            "or pass X_val and y_val."
+        )
+    classes = None if multi_label else examples.matrix.argmax(axis=1)
+    n_validation = min(n - 1, max(1, round(fraction * n)))
+    if classes is not None:
+        counts = np.bincount(classes)
+        n_classes = int((counts > 0).sum())
+        if counts[counts > 0].min() < 2 or min(n_validation, n - n_validation) < n_classes:
+            classes = None
+    training, validation = train_test_split(
+        np.arange(n), test_size=n_validation, random_state=random_state, stratify=classes
+    )
+    return examples.take(np.sort(training)), examples.take(np.sort(validation))

@@ -1,0 +1,235 @@
+"""Rows with label sets of their own: scored, judged and learnt from as other texts are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..exceptions import warn
+from ..prompts.examples import PromptExample, can_show_examples, check_labels_known
+from .calibration import negative_log_likelihood, score_of
+from .problem import Examples, SharedExamples
+from .scoring import ScoringPlan
+
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+    from ..engine.retrieval import ExampleStore
+    from ..training.data import TrainingSet
+
+
+class Row(Protocol):
+    """A text with labels of its own; :class:`skgliclass.datasets.Example` is one."""
+
+    @property
+    def text(self) -> str:
+        """What is classified."""
+
+    @property
+    def all_labels(self) -> Sequence[str]:
+        """The labels to choose from."""
+
+    @property
+    def targets(self) -> Sequence[float]:
+        """How far each of them holds."""
+
+    @property
+    def prompt(self) -> str | None:
+        """The task description; None for the estimator's."""
+
+    @property
+    def examples(self) -> Sequence[PromptExample]:
+        """What the prompt shows, before what the estimator's shows."""
+
+    @property
+    def weight(self) -> float:
+        """How much the row counts in training."""
+
+
+class RowError(ValueError):
+    """A row is at fault; the message says which, counted from one."""
+
+
+def examples_of_rows(rows: Sequence[Row], plan: ScoringPlan) -> Examples:
+    """Give rows to a fit: as texts with the same classes, where that is what they are."""
+    columns = [plan.columns_of(row.all_labels) for row in rows]
+    if any(c is None or _has_own_prompt(row, plan) for row, c in zip(rows, columns, strict=True)):
+        return RowExamples(rows)
+    matrix = np.zeros((len(rows), len(plan.label_set)), dtype=np.float32)
+    for i, row in enumerate(rows):
+        matrix[i, columns[i]] = row.targets
+    weights = np.asarray([row.weight for row in rows], dtype=np.float32)
+    return SharedExamples([row.text for row in rows], matrix, weights)
+
+
+def _has_own_prompt(row: Row, plan: ScoringPlan) -> bool:
+    return bool(row.examples) or row.prompt not in (None, plan.options.task_description)
+
+
+@dataclass(frozen=True, eq=False)
+class RowExamples(Examples):
+    """Texts that each have a label set, and maybe a prompt, of their own.
+
+    A row whose labels are the classes of the estimator is scored as any of its texts. With other
+    labels it is scored as with `labels` set to these, sorted, but without the labelled texts and
+    the hierarchy of the estimator, which name its classes.
+
+    Attributes
+    ----------
+    rows : sequence of Row
+    """
+
+    rows: Sequence[Row]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def prompt_examples(  # noqa: D102
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        store: ExampleStore | None,
+        *,
+        exclude_self: bool = False,
+    ) -> list[list[PromptExample]] | None:
+        examples = self._examples_of_rows(engine, plan)
+        of_classes = [i for i, row in enumerate(self.rows) if plan.columns_of(row.all_labels)]
+        texts = [self.rows[i].text for i in of_classes]
+        shared = None
+        if texts:
+            shared = plan.examples_for(engine, texts, store, exclude_self=exclude_self)
+        for k, i in enumerate(of_classes):
+            examples[i].extend(plan.examples if shared is None else shared[k])
+        return examples if any(examples) else None
+
+    def logits(  # noqa: D102
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        examples: Sequence[Sequence[PromptExample]] | None,
+        *,
+        on_progress: Callable[[float], object] | None = None,
+    ) -> list[NDArray[np.float32]]:
+        scores = [np.empty(0, dtype=np.float32)] * len(self)
+        for rows in self._groups(plan):
+            of_group = RowExamples([self.rows[i] for i in rows])
+            logits = of_group._logits_of_group(
+                engine,
+                plan.described(self.rows[rows[0]].prompt),
+                None if examples is None else [examples[i] for i in rows],
+                on_progress,
+            )
+            for i, values in zip(rows, logits, strict=True):
+                scores[i] = values
+        return scores
+
+    def judge(self, logits: Any, multi_label: bool) -> tuple[float, float]:  # noqa: D102
+        targets = [np.asarray(row.targets, dtype=np.float32) for row in self.rows]
+        if multi_label:
+            pairs = np.concatenate(logits)[:, None], np.concatenate(targets)[:, None]
+            return score_of(*pairs, True), negative_log_likelihood(*pairs, True)
+        parts = [(a[None], b[None]) for a, b in zip(logits, targets, strict=True)]
+        return (
+            float(np.mean([score_of(a, b, False) for a, b in parts])),
+            float(np.mean([negative_log_likelihood(a, b, False) for a, b in parts])),
+        )
+
+    def training_set(  # noqa: D102
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        examples: Sequence[Sequence[PromptExample]] | None,
+        label_weights: NDArray[np.float32] | None,
+    ) -> TrainingSet:
+        from ..training.data import LabelledRows, make_training_set
+
+        names = sorted({name for row in self.rows for name in row.all_labels})
+        index = {name: k for k, name in enumerate(names)}
+        pairs = [sorted(zip(row.all_labels, row.targets, strict=True)) for row in self.rows]
+        default = plan.options.task_description
+        return make_training_set(
+            engine,
+            [row.text for row in self.rows],
+            [plan.text_of(name) for name in names],
+            LabelledRows.ragged(
+                [[index[name] for name, _ in row] for row in pairs],
+                [[target for _, target in row] for row in pairs],
+            ),
+            weights=np.asarray([row.weight for row in self.rows], dtype=np.float32),
+            task_description=[default if row.prompt is None else row.prompt for row in self.rows],
+            examples=examples,
+            example_format=plan.options.example_format,
+        )
+
+    def worth_showing(self, plan: ScoringPlan) -> list[PromptExample]:  # noqa: D102
+        return [
+            PromptExample(row.text, [plan.text_of(name) for name in _likely_labels(row)])
+            for row in self.rows
+            if row.weight > 0 and row.text.strip() and plan.columns_of(row.all_labels)
+        ]
+
+    def _examples_of_rows(self, engine: Engine, plan: ScoringPlan) -> list[list[PromptExample]]:
+        """Give what rows bring along, in the words that the model reads for their labels."""
+        n_rows = sum(bool(row.examples) for row in self.rows)
+        if n_rows and not can_show_examples(engine.composer):
+            warn(
+                f"{n_rows} of {len(self)} rows have in-context examples, which are not used: the "
+                "model has no place for them"
+            )
+            return [[] for _ in self.rows]
+        for number, row in enumerate(self.rows, 1):
+            try:
+                check_labels_known(row.examples, row.all_labels, "examples")
+            except ValueError as error:
+                raise RowError(f"in row {number}, {error}") from error
+        return [
+            [PromptExample(e.text, [plan.text_of(name) for name in e.labels]) for e in row.examples]
+            for row in self.rows
+        ]
+
+    def _groups(self, plan: ScoringPlan) -> list[list[int]]:
+        """Put rows together that one call of the engine scores."""
+        groups: dict[Hashable, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            has_classes = plan.columns_of(row.all_labels) is not None
+            # A shortlist chooses from one label set for all texts of a call.
+            alone = plan.options.shortlist is not None and not has_classes
+            labels = tuple(sorted(row.all_labels)) if alone else None
+            groups.setdefault((has_classes, row.prompt, labels), []).append(i)
+        return list(groups.values())
+
+    def _logits_of_group(
+        self,
+        engine: Engine,
+        plan: ScoringPlan,
+        examples: Sequence[Sequence[PromptExample]] | None,
+        on_progress: Callable[[float], object] | None,
+    ) -> list[NDArray[np.float32]]:
+        texts = [row.text for row in self.rows]
+        columns = [plan.columns_of(row.all_labels) for row in self.rows]
+        if columns[0] is not None:
+            logits = plan.logits(engine, texts, examples, on_progress=on_progress)
+            return [values[own] for values, own in zip(logits, columns, strict=True)]
+        orders = [sorted(row.all_labels) for row in self.rows]
+        label_texts = [[plan.text_of(name) for name in order] for order in orders]
+        shares = plan.options.shortlist is not None
+        logits = engine.logits(
+            texts,
+            label_texts[0] if shares else label_texts,
+            plan.options,
+            examples=examples,
+            embedder=plan.embedder,
+            on_progress=on_progress,
+        )
+        return [
+            values[[order.index(name) for name in row.all_labels]]
+            for row, order, values in zip(self.rows, orders, logits, strict=True)
+        ]
+
+
+def _likely_labels(row: Row) -> list[str]:
+    pairs = zip(row.all_labels, row.targets, strict=True)
+    return [name for name, target in pairs if target > 0.5]

@@ -1,0 +1,228 @@
+"""How an estimator's texts are scored: what prompts hold, and what becomes of the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+
+from ..engine.options import ScoringOptions
+from ..prompts.checks import check_unicode
+from .examples import read_examples
+from .hierarchy import Hierarchy
+from .labels import LabelSet
+from .parameters import fill
+from .state import Snapshot
+
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+    from ..engine.retrieval import ExampleStore
+    from ..prompts.examples import PromptExample
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringPlan:
+    """How an estimator's texts are scored.
+
+    Attributes
+    ----------
+    label_set : LabelSet
+        The classes whose logits are asked for; empty where there are none.
+    multi_label : bool
+        Whether each class is judged on its own.
+    options : ScoringOptions
+        How the engine is asked.
+    examples : tuple of PromptExample
+        What every prompt shows.
+    n_retrieved : int
+        How many of the nearest labelled texts a prompt shows before these.
+    hierarchy : Hierarchy or None
+        Along which the scores of classes and of branches combine.
+    embedder : Engine or None
+        What embeds texts and labels for the shortlist; None if the model itself does.
+    """
+
+    label_set: LabelSet
+    multi_label: bool
+    options: ScoringOptions
+    examples: tuple[PromptExample, ...] = ()
+    n_retrieved: int = 0
+    hierarchy: Hierarchy | None = None
+    embedder: Engine | None = None
+
+    @classmethod
+    def of(
+        cls,
+        parameters: Mapping[str, Any],
+        snapshot: Snapshot,
+        *,
+        multi_label: bool,
+        embedder: Engine | None,
+    ) -> ScoringPlan:
+        """Read an estimator's parameters.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an example is at fault, or parameters do not go together; the message names it.
+        """
+        task_description = parameters["task_description"] or ""
+        check_unicode(task_description, "task_description")
+        values = {**parameters, "task_description": task_description}
+        # Examples name classes as `labels` does, whatever integers stand for them in `y`.
+        named = snapshot.labels_parameter or snapshot.label_set
+        return cls(
+            snapshot.label_set,
+            multi_label,
+            fill(ScoringOptions, values),
+            read_examples(parameters["examples"], named),
+            # Estimators that do not keep labelled texts have no parameter of this name.
+            parameters.get("n_retrieved", 0),
+            _hierarchy(parameters, snapshot),
+            embedder,
+        )
+
+    def described(self, task_description: str | None) -> ScoringPlan:
+        """Give the same with another task description, if there is one."""
+        if task_description is None or task_description == self.options.task_description:
+            return self
+        return replace(self, options=replace(self.options, task_description=task_description))
+
+    @property
+    def label_texts(self) -> Sequence[str]:
+        """What the model reads: the classes, or every branch and leaf of a hierarchy."""
+        return self.label_set.texts if self.hierarchy is None else self.hierarchy.names
+
+    def logits(
+        self,
+        engine: Engine,
+        texts: Sequence[str],
+        examples: Sequence[Sequence[PromptExample]] | None = None,
+        *,
+        on_progress: Callable[[float], object] | None = None,
+    ) -> NDArray[np.float32]:
+        """Score texts; the one way from this layer to the classes' logits.
+
+        Parameters
+        ----------
+        engine : Engine
+            With the model.
+        texts : sequence of str of length n_texts
+            What to classify.
+        examples : sequence of sequence of PromptExample, optional
+            What the prompt of each text shows, as :meth:`examples_for` gives it; by default the
+            examples that all share.
+        on_progress : callable, optional
+            Called now and then with the number of texts done since the last call.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes), float32
+        """
+        logits = engine.logits(
+            texts,
+            self.label_texts,
+            self.options,
+            examples=self.examples if examples is None else examples,
+            embedder=self.embedder,
+            on_progress=on_progress,
+        )
+        if self.hierarchy is None:
+            return logits
+        return self.hierarchy.class_logits(logits, self.multi_label)
+
+    def examples_for(
+        self,
+        engine: Engine,
+        texts: Sequence[str],
+        store: ExampleStore | None,
+        *,
+        exclude_self: bool = False,
+    ) -> list[list[PromptExample]] | None:
+        """Choose what the prompt of each text shows.
+
+        Parameters
+        ----------
+        engine : Engine
+            Of the model that the vectors in the store are of.
+        texts : sequence of str of length n_texts
+            What is classified or learnt from.
+        store : ExampleStore or None
+            The labelled texts to retrieve from.
+        exclude_self : bool, default=False
+            Whether to leave out every example with the same text, whose labels are the answer.
+
+        Returns
+        -------
+        list of list of PromptExample, or None
+            The retrieved ones, the nearest first, before those that all share; None where all
+            texts have the same. Where the store has fewer than are wanted, all of it.
+
+        Raises
+        ------
+        NotFittedError
+            If examples are to be retrieved and there is no store.
+        """
+        if self.n_retrieved == 0:
+            if not (exclude_self and self.examples):
+                return None
+            return [self._others(text) for text in texts]
+        if store is None:
+            raise NotFittedError(
+                f"n_retrieved={self.n_retrieved} shows the model labelled texts from fit, and none "
+                "are kept. Call fit(X, y) with this n_retrieved first (max_epochs=0 trains "
+                "nothing), or set n_retrieved=0."
+            )
+        k = min(self.n_retrieved, len(store) - exclude_self)
+        retrieved: list[list[PromptExample]] = [[] for _ in texts]
+        if k:
+            vectors = engine.text_vectors(texts)
+            retrieved = store.query(texts, vectors, k, exclude_self=exclude_self)
+        if not self.examples:
+            return retrieved
+        fixed = self._others if exclude_self else lambda _: list(self.examples)
+        return [[*nearest, *fixed(text)] for text, nearest in zip(texts, retrieved, strict=True)]
+
+    def _others(self, text: str) -> list[PromptExample]:
+        return [example for example in self.examples if example.text != text]
+
+    # The names of classes, by which rows with label sets of their own name theirs.
+
+    @cached_property
+    def _columns(self) -> dict[str, int]:
+        return {str(value): j for j, value in enumerate(self.label_set.classes.tolist())}
+
+    def columns_of(self, names: Sequence[str]) -> list[int] | None:
+        """Give the columns of a row's labels; None where these are not all of the classes."""
+        columns = self._columns
+        if len(names) != len(columns) or not all(name in columns for name in names):
+            return None
+        return [columns[name] for name in names]
+
+    def text_of(self, name: str) -> str:
+        """Give what the model reads for a label: the text of a class, others as they are named."""
+        column = self._columns.get(name)
+        return name if column is None else self.label_set.texts[column]
+
+
+def _hierarchy(parameters: Mapping[str, Any], snapshot: Snapshot) -> Hierarchy | None:
+    if parameters["hierarchy"] != "path":
+        return None
+    tree = Hierarchy.of(snapshot.labels, snapshot.label_set.texts)
+    if tree is None:
+        raise ValueError(
+            'hierarchy="path" needs labels with branches: a dict of lists or dicts, such as '
+            'labels={"topic": ["sport", "travel"]}. Give them, or set hierarchy="leaves".'
+        )
+    shortlist = parameters["shortlist"]
+    if shortlist is not None:
+        raise ValueError(
+            f'shortlist={shortlist} does not go with hierarchy="path", which needs '
+            'the score of every branch. Set shortlist=None or hierarchy="leaves".'
+        )
+    return tree

@@ -1,0 +1,164 @@
+"""The classifier that chooses one class for each text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from .classifier import BaseGLiClassClassifier
+from .labels import LabelSet
+from .parameters import store_parameters, with_parameters
+from .targets import Targets, single_label_targets
+
+
+@with_parameters
+class GLiClassClassifier(BaseGLiClassClassifier):
+    """Choose one class for each text.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, sorted. They are there without fitting when `labels` is given.
+    n_iter_ : int
+        How many epochs the last fit ran.
+    loss_curve_ : list of float
+        The mean training loss of each epoch.
+    best_loss_ : float or None
+        The lowest of them.
+    validation_scores_ : list of float or None
+        The accuracy on the validation data, before training and after each epoch.
+    temperature_ : float
+        What logits are divided by before they become probabilities: 1, unless `calibrate` fitted
+        another to these classes.
+
+    See Also
+    --------
+    GLiClassMultiLabelClassifier : Any number of classes a text.
+
+    Notes
+    -----
+    GLiClass reads all labels together with the text, in the order of ``classes_`` (Stepanov et
+    al. 2025, arXiv:2508.07662). A row's result depends on that row and the labels alone.
+
+    Examples
+    --------
+    >>> from skgliclass import GLiClassClassifier
+    >>> clf = GLiClassClassifier(labels=["travel", "cooking", "sport"])
+    >>> clf.predict(["The match went to extra time."])
+    array(['sport'], dtype='<U7')
+    """
+
+    def __init__(
+        self,
+        model: str = "mini",
+        labels: Any = None,
+        *,
+        architecture: str = "auto",
+        revision: str | None = None,
+        task_description: str | None = None,
+        examples: Any = None,
+        example_format: str = "marker",
+        n_retrieved: int = 0,
+        retrieval_backend: str = "numpy",
+        long_texts: str = "truncate",
+        chunk_overlap: int = 32,
+        chunk_pooling: str = "max",
+        n_permutations: int = 1,
+        shortlist: int | None = None,
+        shortlist_model: str | None = None,
+        hierarchy: str = "leaves",
+        max_length: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        n_jobs: int | None = None,
+        trainable: str = "all",
+        max_epochs: int | str = "auto",
+        batch_size: int = 8,
+        learning_rate: float = 5e-5,
+        head_learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        warmup_fraction: float = 0.1,
+        max_grad_norm: float = 1.0,
+        focal_gamma: float = 0.0,
+        focal_alpha: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        lora_rank: int = 16,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        calibrate: bool = False,
+        gradient_checkpointing: bool = False,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        store_parameters(self, locals())
+
+    @property
+    def _multi_label(self) -> bool:
+        return False
+
+    def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
+        return single_label_targets(y, label_set, name=name)
+
+    def _as_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(softmax(logits, axis=-1), dtype=np.float32)
+
+    def _choose(
+        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None
+    ) -> NDArray[np.bool_]:
+        chosen: NDArray[np.bool_] = np.arange(len(probabilities)) == probabilities.argmax()
+        return chosen
+
+    def decision_function(self, X: Any) -> NDArray[np.float32]:
+        """Give the logits.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            The logits, in the order of ``classes_``; for two classes how much the second exceeds
+            the first, as scikit-learn's scorers expect.
+
+        Raises
+        ------
+        NotFittedError
+            If there are no labels: neither ``labels=`` nor a ``fit``.
+        ValueError, TypeError
+            If a row is missing or not a text.
+        """
+        logits = self._logits(X, self._snapshot_with_labels())
+        if logits.shape[1] == 2:
+            difference: NDArray[np.float32] = logits[:, 1] - logits[:, 0]
+            return difference
+        return logits
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Give the most probable class of each text.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The classes.
+        """
+        snapshot = self._snapshot_with_labels()
+        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        return snapshot.label_set.classes[scores.argmax(axis=1)]

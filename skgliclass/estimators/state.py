@@ -1,0 +1,126 @@
+"""What a fit leaves in an estimator, and what one call uses from its beginning to its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .labels import LabelSet
+
+if TYPE_CHECKING:
+    from ..engine.retrieval import ExampleStore
+    from ..training.tuned_weights import TunedWeights
+
+NO_LABELS = LabelSet(np.empty(0, dtype=object), ())
+"""Stands for the classes of an estimator that has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class FitState:
+    """What a fit leaves in an estimator, set all at once when everything worked.
+
+    Attributes
+    ----------
+    label_set : LabelSet
+        The classes and their label texts; empty where every row had labels of its own.
+    labels_parameter : LabelSet or None
+        What the `labels` parameter meant then, by which a later change of it is noticed.
+    weights : TunedWeights or None
+        What training changed; None if nothing was trained.
+    temperature : float
+        What logits of these classes are divided by before they become probabilities.
+    thresholds : ndarray of shape (n_classes,) or None
+        Those of these classes that were tuned on validation data.
+    store : ExampleStore or None
+        The labelled texts to retrieve from, where they are wanted.
+    """
+
+    label_set: LabelSet
+    labels_parameter: LabelSet | None = None
+    weights: TunedWeights | None = None
+    temperature: float = 1.0
+    thresholds: NDArray[np.float32] | None = None
+    store: ExampleStore | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What one call uses: taken at its beginning, so that a refit meanwhile cannot mix into it.
+
+    Attributes
+    ----------
+    label_set : LabelSet
+        The classes in use, in the order of the columns of every score; empty if there are none.
+    labels_parameter : LabelSet or None
+        What the `labels` parameter means, by which examples name classes.
+    labels : Any
+        The `labels` parameter as the user gave it.
+    weights : TunedWeights or None
+        What training changed in the model.
+    temperature : float
+        That of the classes in use: 1 unless it was tuned on them.
+    thresholds : ndarray of shape (n_classes,) or None
+        Those of the classes in use, where they were tuned on them.
+    store : ExampleStore or None
+        The labelled texts that fit kept.
+    store_is_stale : bool
+        Whether the labels of those texts are others than those in use.
+    """
+
+    label_set: LabelSet
+    labels_parameter: LabelSet | None
+    labels: Any
+    weights: TunedWeights | None = None
+    temperature: float = 1.0
+    thresholds: NDArray[np.float32] | None = None
+    store: ExampleStore | None = None
+    store_is_stale: bool = False
+
+    @classmethod
+    def of(cls, state: FitState | None, labels_parameter: LabelSet | None, labels: Any) -> Snapshot:
+        """Give what is in use: the labels of the last fit, unless others were set since.
+
+        What was tuned for some labels says nothing about others, so a temperature, thresholds
+        and labelled texts stay behind with theirs; the weights serve any.
+        """
+        if state is None:
+            return cls(labels_parameter or NO_LABELS, labels_parameter, labels)
+        if labels_parameter is None or labels_parameter.same_as(state.labels_parameter):
+            return cls(
+                state.label_set,
+                labels_parameter,
+                labels,
+                state.weights,
+                state.temperature,
+                state.thresholds,
+                state.store,
+            )
+        return cls(
+            labels_parameter,
+            labels_parameter,
+            labels,
+            state.weights,
+            store=state.store,
+            store_is_stale=True,
+        )
+
+    def store_for(self, n_retrieved: int) -> ExampleStore | None:
+        """Give the labelled texts to retrieve from, where any are to be retrieved.
+
+        Raises
+        ------
+        ValueError
+            If their labels are others than those in use.
+        """
+        if not n_retrieved or self.store is None:
+            return None
+        if self.store_is_stale:
+            raise ValueError(
+                f"n_retrieved={n_retrieved} shows the model labelled texts from fit, but "
+                "labels was changed since, so that theirs are others. Call fit(X, y) again, or set "
+                "n_retrieved=0."
+            )
+        return self.store

@@ -51,6 +51,10 @@ CHUNK_CHARACTERS = 256
 _DEFAULTS = ScoringOptions()
 
 
+def _ignore(_: float) -> None:
+    """Take no note of progress."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Window:
     """Consecutive texts that are scored together.
@@ -128,23 +132,20 @@ class Engine:
         embedder: Engine | None = None,
         on_progress: Callable[[float], object] | None = None,
     ) -> NDArray[np.float32]:
-        """Score every text against every label of its label set.
+        """Score texts against the labels of their label sets.
 
         Parameters
         ----------
         texts : sequence of str of length n_texts
             What to classify.
         label_texts : sequence of str, or sequence of such sequences of length n_texts
-            What the model reads for each label, in this order: for all texts, or a label set for
-            each.
+            What the model reads for each label, in this order: for all texts, or for each.
         options : ScoringOptions, optional
             How the model is asked.
         examples : sequence of PromptExample, or sequence of such sequences, optional
-            Texts with their labels that the prompt shows, the most important first: for all
-            texts, or a list for each. Only whole examples are shown, as many as the text leaves
-            room for.
+            What prompts show, the most important first: for all texts, or a list for each.
         embedder : Engine, optional
-            What embeds texts and labels for a shortlist; by default this engine.
+            What embeds for a shortlist; by default this engine.
         on_progress : callable, optional
             Called now and then with the number of texts done since the last call.
 
@@ -155,23 +156,33 @@ class Engine:
             sets of their own, rows follow these, and after the last label of a smaller set comes
             minus infinity, so that argmax, softmax and sigmoid need no mask.
 
-        Raises
-        ------
-        ValueError, TypeError
-            If a label set or an example is at fault; the message names it.
-
         Warns
         -----
         TruncationWarning
             Once, with a count, if texts had to be cut to fit; once if examples were left out.
         """
-        request = Request.of(texts, label_texts, examples)
-        if options.shortlist is None or options.shortlist >= request.n_columns:
-            return self._logits(request, options, on_progress or _ignore)
-        request.check_shared_labels("shortlist")
-        columns = self._shortlist(request, options, embedder or self)
-        logits = self._logits(narrow(request, columns), options, on_progress or _ignore)
-        return spread(logits, columns, request.n_columns)
+        request, columns = Request.of(texts, label_texts, examples), None
+        n_labels, advance = request.n_columns, on_progress or _ignore
+        if options.shortlist is not None and options.shortlist < n_labels:
+            columns = self._shortlist(request, options, embedder or self)
+            request = narrow(request, columns)
+        scores = np.full((len(texts), request.n_columns), -np.inf, dtype=np.float32)
+        n_cut = n_dropped = 0
+        with worker_pool(self.n_workers) as run_all:
+            for window in self._windows(request, options):
+                work = window.work
+                run = partial(self.border.logits, work, self._label_vectors(work.plan))
+                by_cell = work.empty_scores()
+                for items, logits in run_all(run, work.batches(self.batch_tokens)):
+                    work.put(by_cell, items, logits)
+                    advance(float(work.shares[items].sum()))
+                by_row = work.combine(by_cell)
+                scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
+                n_cut += int(work.cut[window.inverse].sum())
+                n_dropped += int(work.texts.examples_dropped[window.inverse].sum())
+                advance(len(window.inverse) - len(by_row))
+        self._warn(n_cut, n_dropped, len(texts))
+        return scores if columns is None else spread(scores, columns, n_labels)
 
     def text_vectors(
         self,
@@ -237,7 +248,7 @@ class Engine:
         """
         if not self.loaded.network.encodes_labels_apart:
             return self.text_vectors(label_texts)
-        return to_numpy(self._kept_label_vectors(tuple(label_texts)))
+        return to_numpy(self._encoded(tuple(label_texts), keep=True))
 
     def label_sequences(self, label_texts: Sequence[str]) -> list[TokenIds]:
         """Give what a label encoder reads for each label: the whole sequence.
@@ -260,28 +271,7 @@ class Engine:
             )
         return sequences
 
-    # The one road from a request to logits.
-
-    def _logits(
-        self, request: Request, options: ScoringOptions, advance: Callable[[float], object]
-    ) -> NDArray[np.float32]:
-        scores = np.full((len(request.texts), request.n_columns), -np.inf, dtype=np.float32)
-        n_cut = n_dropped = 0
-        with worker_pool(self.n_workers) as run_all:
-            for window in self._windows(request, options):
-                work = window.work
-                run = partial(self.border.logits, work, self._label_vectors(work.plan))
-                by_cell = work.empty_scores()
-                for items, logits in run_all(run, work.batches(self.batch_tokens)):
-                    work.put(by_cell, items, logits)
-                    advance(float(work.shares[items].sum()))
-                by_row = work.combine(by_cell)
-                scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
-                n_cut += int(work.cut[window.inverse].sum())
-                n_dropped += int(work.texts.examples_dropped[window.inverse].sum())
-                advance(len(window.inverse) - len(by_row))
-        self._warn(n_cut, n_dropped, len(request.texts))
-        return scores
+    # From a request to windows of work.
 
     def _windows(self, request: Request, options: ScoringOptions) -> Iterator[_Window]:
         """Tokenise and plan window by window; the next while one is scored."""
@@ -319,6 +309,7 @@ class Engine:
         self, request: Request, options: ScoringOptions, embedder: Engine
     ) -> NDArray[np.intp]:
         assert options.shortlist is not None
+        request.check_shared_labels("shortlist")
         labels = embedder.label_vectors(request.labels.values[0])
         texts = embedder.text_vectors(request.texts, task_description=options.task_description)
         return choose_labels(texts, labels, options.shortlist)
@@ -333,38 +324,37 @@ class Engine:
         apart = self.loaded.network.encodes_labels_apart
         n_orders = 1 if apart else options.n_permutations
         task, seed = options.task_description, options.seed
-
-        def make() -> LabelPlan:
-            return plan_labels(self.composer, label_sets, task, n_permutations=n_orders, seed=seed)
-
-        if len(label_sets) > 1:
-            return make()
         key = "plan", self.max_length, label_sets[0], task, n_orders, seed
-        plan: LabelPlan = self.loaded.prepared.get(key, make)
+        shared = len(label_sets) == 1
+        plan: LabelPlan | None = self.loaded.prepared.find(key) if shared else None
+        if plan is None:
+            plan = plan_labels(self.composer, label_sets, task, n_permutations=n_orders, seed=seed)
+            if shared:
+                self.loaded.prepared.keep(key, plan)
         return plan
 
     def _label_vectors(self, plan: LabelPlan) -> Tensor | None:
         """Give the vectors of a plan's labels where they are encoded by themselves."""
         if not self.loaded.network.has_label_encoder:
             return None
-        if not plan.label_texts:
-            return self.border.empty_vectors()
-        if len(plan.set_sizes) == 1:
-            return self._kept_label_vectors(plan.label_texts)
         # Label sets of single rows are many, and seldom come again.
-        return self._encode_labels(plan.label_texts)
+        return self._encoded(plan.label_texts, keep=len(plan.set_sizes) == 1)
 
-    def _kept_label_vectors(self, label_texts: tuple[str, ...]) -> Tensor:
+    def _encoded(self, label_texts: tuple[str, ...], *, keep: bool) -> Tensor:
         key = "vectors", self.max_length, label_texts
-        vectors: Tensor = self.loaded.prepared.get(key, lambda: self._encode_labels(label_texts))
-        return vectors
-
-    def _encode_labels(self, label_texts: Sequence[str]) -> Tensor:
+        vectors: Tensor | None = self.loaded.prepared.find(key)
+        if vectors is not None:
+            return vectors
+        if not label_texts:
+            return self.border.empty_vectors()
         sequences = self.label_sequences(label_texts)
         batches = plan_batches(count_tokens(sequences), self.batch_tokens)
         with worker_pool(self.n_workers) as run_all:
             encoded = list(run_all(partial(self.border.encode_labels, sequences), batches))
-        return self.border.in_order(encoded)
+        vectors = self.border.in_order(encoded)
+        if keep:
+            self.loaded.prepared.keep(key, vectors)
+        return vectors
 
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
         if n_cut:
@@ -405,7 +395,3 @@ def _checked_length(max_length: int | None, loaded: LoadedModel) -> int:
             f"{loaded.name!r} has positions for. Lower it."
         )
     return max_length
-
-
-def _ignore(_: float) -> None:
-    """Take no note of progress."""

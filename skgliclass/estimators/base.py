@@ -170,7 +170,8 @@ class BaseGLiClass(BaseEstimator):
         engine = self._engine(snapshot.weights)
         examples = plan.examples_for(engine, texts, store)
         with scoring_bar(len(texts), self.verbose) as on_progress:
-            return plan.logits(engine, texts, examples, on_progress=on_progress)
+            logits = engine.logits(texts, **plan.arguments(examples), on_progress=on_progress)
+        return plan.class_logits(logits)
 
     def _text_vectors(self, X: Any) -> NDArray[np.float32]:
         self._validate_params()

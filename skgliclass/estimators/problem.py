@@ -142,7 +142,7 @@ class SharedExamples(Examples):
         plan: ScoringPlan,
         examples: Sequence[Sequence[PromptExample]] | None,
     ) -> NDArray[np.float32]:
-        return plan.logits(engine, self.texts, examples)
+        return plan.class_logits(engine.logits(self.texts, **plan.arguments(examples)))
 
     def judge(self, logits: Any, multi_label: bool) -> tuple[float, float]:  # noqa: D102
         return (

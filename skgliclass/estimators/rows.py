@@ -211,7 +211,8 @@ class RowExamples(Examples):
         texts = [row.text for row in self.rows]
         columns = [plan.columns_of(row.all_labels) for row in self.rows]
         if columns[0] is not None:
-            logits = plan.logits(engine, texts, examples, on_progress=on_progress)
+            logits = engine.logits(texts, **plan.arguments(examples), on_progress=on_progress)
+            logits = plan.class_logits(logits)
             return [values[own] for values, own in zip(logits, columns, strict=True)]
         orders = [sorted(row.all_labels) for row in self.rows]
         label_texts = [[plan.text_of(name) for name in order] for order in orders]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -98,40 +98,26 @@ class ScoringPlan:
         """What the model reads: the classes, or every branch and leaf of a hierarchy."""
         return self.label_set.texts if self.hierarchy is None else self.hierarchy.names
 
-    def logits(
-        self,
-        engine: Engine,
-        texts: Sequence[str],
-        examples: Sequence[Sequence[PromptExample]] | None = None,
-        *,
-        on_progress: Callable[[float], object] | None = None,
-    ) -> NDArray[np.float32]:
-        """Score texts; the one way from this layer to the classes' logits.
+    def arguments(
+        self, examples: Sequence[Sequence[PromptExample]] | None = None
+    ) -> dict[str, Any]:
+        """Give the arguments of ``Engine.logits`` but for the texts.
 
         Parameters
         ----------
-        engine : Engine
-            With the model.
-        texts : sequence of str of length n_texts
-            What to classify.
         examples : sequence of sequence of PromptExample, optional
             What the prompt of each text shows, as :meth:`examples_for` gives it; by default the
             examples that all share.
-        on_progress : callable, optional
-            Called now and then with the number of texts done since the last call.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_classes), float32
         """
-        logits = engine.logits(
-            texts,
-            self.label_texts,
-            self.options,
-            examples=self.examples if examples is None else examples,
-            embedder=self.embedder,
-            on_progress=on_progress,
-        )
+        return {
+            "label_texts": self.label_texts,
+            "options": self.options,
+            "examples": self.examples if examples is None else examples,
+            "embedder": self.embedder,
+        }
+
+    def class_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make logits of the classes of what the engine gave for :attr:`label_texts`."""
         if self.hierarchy is None:
             return logits
         return self.hierarchy.class_logits(logits, self.multi_label)

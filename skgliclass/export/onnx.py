@@ -14,7 +14,7 @@ import torch
 
 from ..engine.engine import Engine
 from ..estimators.persistence import FILE as SAVED_FILE
-from ..exceptions import UntrainedModelError
+from ..exceptions import UntrainedModelError, warn
 from ..loading.loaded import LoadedModel
 from ..loading.loader import load_model
 from ..loading.sources import find_source
@@ -69,37 +69,32 @@ def export_onnx(
     if isinstance(model, str):
         saved = find_source(model, revision).read_json(SAVED_FILE)
         model = load_model(model, revision=revision, device="cpu", dtype="float32")
-    _check_exact(model)
-    if not model.zero_shot:
-        raise UntrainedModelError(
-            f"model={model.name!r} is an encoder without trained classification heads, so its "
-            "predictions would be arbitrary. Fit a classifier, save it, and export that folder."
-        )
+    _check_exportable(model)
     graphs = make_graphs(model.network)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, graph in graphs.items():
         _write_graph(graph, folder / f"{name}.onnx")
-    text = json.dumps(_description(model), indent=2, ensure_ascii=False)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    _write_json(folder / FILE, _description(model))
     model.raw_text_tokenizer.save(str(folder / "tokenizer.json"))
     if model.raw_label_tokenizer is not model.raw_text_tokenizer:
         model.raw_label_tokenizer.save(str(folder / "label_tokenizer.json"))
     if saved is not None:
-        text = json.dumps(saved, indent=2, ensure_ascii=False)
-        (folder / SAVED_FILE).write_text(text + "\n", encoding="utf-8")
+        _write_json(folder / SAVED_FILE, saved)
         _warn_of_examples(saved["parameters"])
     return folder
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _warn_of_examples(parameters: Mapping[str, Any]) -> None:
     names = [name for name in ("examples", "n_retrieved") if parameters.get(name)]
     if names:
-        warnings.warn(
+        warn(
             f"The classifier was saved with {' and '.join(names)}, but what runs the graphs has to "
-            "put labelled texts in the prompt itself.",
-            UserWarning,
-            stacklevel=3,
+            "put labelled texts in the prompt itself."
         )
 
 
@@ -114,12 +109,17 @@ def _check_installed() -> None:
         ) from error
 
 
-def _check_exact(loaded: LoadedModel) -> None:
-    model = loaded.network
-    if model.device.type != "cpu" or model.dtype != torch.float32:
+def _check_exportable(loaded: LoadedModel) -> None:
+    network = loaded.network
+    if network.device.type != "cpu" or network.dtype != torch.float32:
         raise ValueError(
-            f"The model is in {str(model.dtype).removeprefix('torch.')} on {model.device}; load "
-            'it with device="cpu" and dtype="float32" to export it.'
+            f"The model is in {str(network.dtype).removeprefix('torch.')} on {network.device}; "
+            'load it with device="cpu" and dtype="float32" to export it.'
+        )
+    if not loaded.zero_shot:
+        raise UntrainedModelError(
+            f"model={loaded.name!r} is an encoder without trained classification heads, so its "
+            "predictions would be arbitrary. Fit a classifier, save it, and export that folder."
         )
 
 

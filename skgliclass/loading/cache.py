@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from threading import Lock, RLock
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -23,18 +23,23 @@ class RecentlyUsed(Generic[T]):
     def __init__(self, n_kept: int = 16) -> None:
         self._n_kept = n_kept
         self._values: OrderedDict[Hashable, T] = OrderedDict()
-        # Making a value may ask for another.
-        self._lock = RLock()
+        self._lock = Lock()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Give the value of a key, made now where it is not kept."""
+    def find(self, key: Hashable) -> T | None:
+        """Give the value of a key; None where it is not kept."""
         with self._lock:
             if key not in self._values:
-                self._values[key] = make()
-                if len(self._values) > self._n_kept:
-                    self._values.popitem(last=False)
+                return None
             self._values.move_to_end(key)
             return self._values[key]
+
+    def keep(self, key: Hashable, value: T) -> None:
+        """Keep a value, in place of the one that was not asked for the longest."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            if len(self._values) > self._n_kept:
+                self._values.popitem(last=False)
 
 
 class ModelCache(Generic[T]):

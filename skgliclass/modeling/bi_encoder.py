@@ -106,7 +106,8 @@ class BiEncoder(Architecture):
         max_num_classes : int, optional
             No influence: there are as many columns as labels.
         """
-        # Not by `encode_texts`: this is the road of every prediction, and it is kept short.
+        # Not by `encode_texts`, nor labels by `pool_labels`: the roads of predictions are kept
+        # short, as whoever looks for something goes along them.
         read = looked_at(attention_mask, self.config.pooling_strategy)
         hidden = run_encoder(self.encoder_model, input_ids, attention_mask, read)
         text = self.project_texts(pool(hidden, attention_mask, self.config.pooling_strategy))
@@ -136,7 +137,10 @@ class BiEncoder(Architecture):
 
     def encode_labels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Give the labels' vectors, of shape (n_labels, width)."""
-        return self.project_labels(self.pool_labels(input_ids, attention_mask))
+        strategy = self.config.pooling_strategy
+        read = looked_at(attention_mask, strategy)
+        hidden = run_encoder(self._label_backbone, input_ids, attention_mask, read)
+        return self.project_labels(pool(hidden, attention_mask, strategy))
 
     def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Run the text encoder and pool, without the projections."""
@@ -144,8 +148,7 @@ class BiEncoder(Architecture):
 
     def pool_labels(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Run the label encoder and pool, without the projections."""
-        encoder = self.encoder_model if self.config.share_encoders else self.label_encoder
-        return self._pooled(encoder, input_ids, attention_mask)
+        return self._pooled(self._label_backbone, input_ids, attention_mask)
 
     def project_texts(self, pooled: Tensor) -> Tensor:
         """Make text vectors of what :meth:`pool_texts` gives."""
@@ -216,6 +219,10 @@ class BiEncoder(Architecture):
 
     def _make_encoder(self, config: Any) -> Any:
         return make_backbone(self.backbone_class(config), config)
+
+    @property
+    def _label_backbone(self) -> Any:
+        return self.encoder_model if self.config.share_encoders else self.label_encoder
 
     def _pooled(self, encoder: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
         strategy = self.config.pooling_strategy

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
-from ..prompts.architectures import SUPPORTED_ARCHITECTURES
+from ..prompts.architectures import DECODERS, SUPPORTED_ARCHITECTURES
 from .fields import DEFAULTS, EXTENSIONS, MODEL_TYPE
 
 _UNSUPPORTED: dict[str, tuple[Any, str]] = {
@@ -109,7 +109,7 @@ class GLiClassConfig(PretrainedConfig):
             name: fields.pop(name, default) for name, default in {**DEFAULTS, **EXTENSIONS}.items()
         }
         self.encoder_config = _backbone_config(encoder_config)
-        if values["architecture_type"] == "decoder-kv":
+        if values["architecture_type"] in DECODERS:
             # A multimodal model's configuration holds that of its language model.
             self.encoder_config = self.encoder_config.get_text_config()
         # The reference makes a path of it on loading, so that it has to be a string.
@@ -160,7 +160,7 @@ def _resolved(values: dict[str, Any], backbone: PretrainedConfig) -> dict[str, A
     for i, name in enumerate(("class_token_index", "text_token_index", "example_token_index")):
         if values[name] == -1:
             values[name] = values["vocab_size"] + i
-    if values["architecture_type"] == "decoder-kv" and values["sep_token_index"] is None:
+    if values["architecture_type"] in DECODERS and values["sep_token_index"] is None:
         values["sep_token_index"] = values["text_token_index"]
     return values
 

@@ -150,34 +150,27 @@ class GLiClassModel(PreTrainedModel):
         return_dict: bool | None = None,
         **_: Any,
     ) -> GLiClassOutput | tuple[Tensor, ...]:
-        """Score labels against texts.
+        """Score labels against texts; which arguments count depends on the architecture.
 
         Parameters
         ----------
         input_ids, attention_mask : Tensor of shape (batch, length)
-            The text's side, padded on the right: prompts with labels and text (uni-encoder,
-            decoder-kv), prompts with a marker for each label (bi-encoder-fused), or texts.
+            Prompts or texts, padded on the right.
         class_input_ids, class_attention_mask : Tensor, optional
             The labels' side: of a bi-encoder the labels, (n_labels, length) or
-            (batch, n_labels, length); of an encoder-decoder each text's labels with their markers,
-            (batch, length).
+            (batch, n_labels, length); of an encoder-decoder each text's labels, (batch, length).
         labels_mask : Tensor of shape (batch, n_labels), optional
             Zero where a bi-encoder's text has fewer labels.
         labels : Tensor of shape (batch, n_labels) or (batch,), optional
             Targets between 0 and 1, or each text's class, for the loss; -100 means no target.
         max_num_classes : int, optional
-            How many columns to give where the labels are in the prompt; by default the most that
-            one holds.
+            How many columns to give where the labels are in the prompt.
         label_vectors : Tensor of shape (n_labels, width) or (batch, n_labels, width), optional
             What :meth:`encode_labels` gave, in place of a bi-encoder's `class_input_ids`.
         output_text_embeddings, output_class_embeddings : bool, default=False
             Whether to give the vectors too.
         return_dict : bool, optional
             False gives a tuple.
-
-        Returns
-        -------
-        GLiClassOutput
         """
         arguments = {
             "input_ids": input_ids,

@@ -8,3 +8,6 @@ SUPPORTED_ARCHITECTURES = (
     "encoder-decoder-cls",
     "decoder-kv",
 )
+
+DECODERS = ("decoder-kv",)
+"""Those whose backbone is a causal language model, which a ``<<SEP>>`` tells where a text ends."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,13 +122,9 @@ def plan_labels(
     for labels in label_sets:
         positions = np.asarray([position[label] for label in labels], dtype=np.intp)
         orders = label_orders(len(labels), n_permutations, seed)
+        ids = [label_ids[k] for k in positions]
         for i, order in enumerate(orders):
-            ids = [label_ids[k] for k in positions[order]]
-            texts = [labels[k] for k in order]
-            for share in split_labels(composer, ids, texts, len(task)):
-                columns = order[share.start : share.stop]
-                joined = np.concatenate([NO_TOKENS, *ids[share.start : share.stop]])
-                parts.append(LabelPart(columns, positions[columns], joined, i))
+            parts += _parts_of_order(composer, labels, positions, ids, order, i, len(task))
         offsets.append(len(parts))
         n_orders.append(len(orders))
     return LabelPlan(
@@ -140,6 +136,24 @@ def plan_labels(
         np.asarray(n_orders, dtype=np.int64),
         task,
     )
+
+
+def _parts_of_order(
+    composer: PromptComposer,
+    labels: Sequence[str],
+    positions: NDArray[np.intp],
+    ids: Sequence[TokenIds],
+    order: NDArray[np.intp],
+    rank: int,
+    n_task_tokens: int,
+) -> Iterator[LabelPart]:
+    """Divide a label set that is shown in one of its orders."""
+    in_order = [ids[k] for k in order]
+    texts = [labels[k] for k in order]
+    for share in split_labels(composer, in_order, texts, n_task_tokens):
+        columns = order[share.start : share.stop]
+        joined = np.concatenate([NO_TOKENS, *in_order[share.start : share.stop]])
+        yield LabelPart(columns, positions[columns], joined, rank)
 
 
 def label_orders(n_labels: int, n_orders: int, seed: int) -> list[NDArray[np.intp]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,7 +88,7 @@ def train(
     on_epoch: Callable[[Progress], bool | None] | None = None,
     on_step: Callable[[float], object] | None = None,
 ) -> TrainingResult:
-    """Train a model on examples.
+    """Train a model until the epochs are over, nothing gets better, or somebody stops it.
 
     Parameters
     ----------
@@ -105,21 +105,42 @@ def train(
     on_step : callable, optional
         Told the loss of every optimizer step.
 
-    Returns
-    -------
-    TrainingResult
-
     Raises
     ------
     NonFiniteLossError
         If the loss is not finite; nothing was modified.
     """
-    devices = [engine.loaded.network.device] if engine.loaded.network.device.type == "cuda" else []
-    # Dropout draws from the global generator: seed a copy of it, and give the original back.
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(options.seed)
+    with _own_randomness(engine, options.seed):
         run = Run(engine, data, options)
-        return run.loop(validate, on_epoch, on_step)
+        best = _Best(run, validate)
+        result = best.result
+        run.tell(on_epoch, 0, None, best.last)
+        try:
+            for epoch in range(1, options.max_epochs + 1):
+                losses = []
+                for rows in batches(len(data), options.batch_size, run.rng):
+                    losses.append((run.step(rows), len(rows)))
+                    if on_step is not None:
+                        on_step(losses[-1][0])
+                mean_loss = sum(loss * n for loss, n in losses) / len(data)
+                result.loss_curve.append(mean_loss)
+                result.n_iter = epoch
+                best.judge(epoch)
+                stop = run.tell(on_epoch, epoch, mean_loss, best.last)
+                if stop or best.is_stale():
+                    break
+        except KeyboardInterrupt:
+            result.interrupted = True
+        return best.finished()
+
+
+@contextmanager
+def _own_randomness(engine: Engine, seed: int) -> Iterator[None]:
+    """Seed torch's generators, from which dropout draws, and give them back as they were."""
+    device = engine.loaded.network.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class Run:
@@ -181,34 +202,6 @@ class Run:
         for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
             group["lr"] = rate * self._rate(step)
 
-    def loop(
-        self,
-        validate: Callable[[Engine], Validation] | None,
-        on_epoch: Callable[[Progress], bool | None] | None,
-        on_step: Callable[[float], object] | None,
-    ) -> TrainingResult:
-        """Train until the epochs are over, nothing gets better, or somebody stops it."""
-        best = _Best(self, validate)
-        result = best.result
-        self._tell(on_epoch, 0, None, best.last)
-        try:
-            for epoch in range(1, self.options.max_epochs + 1):
-                total = count = 0.0
-                for rows in batches(len(self.data), self.options.batch_size, self.rng):
-                    loss = self.step(rows)
-                    total, count = total + loss * len(rows), count + len(rows)
-                    if on_step is not None:
-                        on_step(loss)
-                result.loss_curve.append(total / count)
-                result.n_iter = epoch
-                best.judge(epoch)
-                stop = self._tell(on_epoch, epoch, total / count, best.last)
-                if stop or best.is_stale():
-                    break
-        except KeyboardInterrupt:
-            result.interrupted = True
-        return best.finished()
-
     def step(self, rows: NDArray[np.intp]) -> float:
         """Make one optimizer step from a batch, in as many micro-batches as its length needs."""
         self.trainable.train()
@@ -260,13 +253,14 @@ class Run:
             self.engine.loaded, max_length=self.engine.max_length, n_jobs=self.engine.n_jobs
         )
 
-    def _tell(
+    def tell(
         self,
         on_epoch: Callable[[Progress], bool | None] | None,
         epoch: int,
         loss: float | None,
         validation: Validation | None,
     ) -> bool:
+        """Tell where the training stands; True asks to stop."""
         if on_epoch is None:
             return False
         self.model.eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..exceptions import TruncationWarning
+from ..exceptions import TruncationWarning, warn
 from ..prompts.composer import Prompt, PromptComposer
 from ..prompts.examples import ExampleEncoder, without_tags
 from ..prompts.label_plan import LabelPart, LabelPlan
@@ -269,20 +268,18 @@ class Scoring:
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
         max_length = self._composer.max_length
         if n_cut:
-            warnings.warn(
+            warn(
                 f"{n_cut} of {n_texts} texts did not fit beside the labels in "
                 f"max_length={max_length} tokens; only the beginning of each was read. Raise "
                 'max_length if the model allows it, or set long_texts="chunk".',
                 TruncationWarning,
-                stacklevel=4,
             )
         if n_dropped:
-            warnings.warn(
+            warn(
                 f"{n_dropped} of {n_texts} texts left no room in max_length={max_length} tokens "
                 "for all of their examples, of which the last were not shown. Give fewer or "
                 "shorter examples, or raise max_length if the model allows it.",
                 TruncationWarning,
-                stacklevel=4,
             )
 
 

@@ -99,6 +99,7 @@ def run(job: FitJob) -> FitOutcome:
 
     data = _training_set(job, store)
     validate = _validator(job, store)
+    # The calls of the loop stand here, one below `fit`: a traceback out of training stays short.
     with job.callbacks as callbacks:
         result = train(
             job.engine,
@@ -236,10 +237,7 @@ def _training_set(job: FitJob, store: ExampleStore | None) -> TrainingSet:
 
 
 def _count_cut(engine: Engine, data: TrainingSet) -> int:
-    """Count the texts of which training reads the beginning alone.
-
-    TODO: replaced by ``TrainingSet.n_cut``.
-    """
+    """Count the texts of which training reads the beginning alone; ``TrainingSet.n_cut`` soon."""
     composer, n_task = engine.composer(), len(data.task)
     # Labels that have an encoder of their own take a marker in the prompt, or nothing.
     of_label = data.labels.lengths
@@ -310,6 +308,7 @@ def _tuned_after(job: FitJob, engine: Engine, state: FitState) -> FitState:
         return state
     if not (job.tunes_temperature or job.tunes_thresholds):
         return state
+    # Not those of the training prompts: the tuned model may find other neighbours.
     examples = validation.prompt_examples(engine, job.plan, state.store)
     logits = np.asarray(validation.logits(engine, job.plan, examples))
     temperature, thresholds = 1.0, None

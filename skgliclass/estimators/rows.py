@@ -148,6 +148,7 @@ class RowExamples(Examples):
 
         names = sorted({name for row in self.rows for name in row.all_labels})
         index = {name: k for k, name in enumerate(names)}
+        # In the order in which such rows are scored.
         pairs = [sorted(zip(row.all_labels, row.targets, strict=True)) for row in self.rows]
         texts, task_description = _described_texts(engine, self.rows, plan, examples is not None)
         return make_training_set(
@@ -212,7 +213,8 @@ class RowExamples(Examples):
         columns = [plan.columns_of(row.all_labels) for row in self.rows]
         if columns[0] is not None:
             logits = plan.logits(engine, texts, examples, on_progress=on_progress)
-            return [values[own] for values, own in zip(logits, columns, strict=True)]
+            return [values[order] for values, order in zip(logits, columns, strict=True)]
+        # Sorted, so that a score does not depend on the order in which a row lists its labels.
         orders = [sorted(row.all_labels) for row in self.rows]
         label_texts = [[plan.text_of(name) for name in order] for order in orders]
         shares = plan.options.shortlist is not None

@@ -92,7 +92,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     def _calibrated(self, logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
         """Turn logits into probabilities."""
-        # Dividing by one would be a copy of all scores for nothing.
+        # Dividing by one would copy all scores for nothing.
         scaled = logits if temperature == 1 else logits / np.float32(temperature)
         return self._as_probabilities(scaled)
 
@@ -236,7 +236,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         for row, logits in zip(rows, self._row_logits(rows, snapshot, plan), strict=True):
             columns = plan.columns_of(row.all_labels)
             if columns is None:
-                of_labels = Snapshot(LabelSet.from_labels(row.all_labels, sort=False), None, None)
+                # A row's labels were checked when it was made, as those of `labels` are elsewhere.
+                names = np.asarray(row.all_labels, dtype=object)
+                of_labels = Snapshot(LabelSet(names, tuple(row.all_labels)), None, None)
                 scores = self._as_probabilities(logits)
                 choice = self._choose(scores, self._thresholds(of_labels))
             else:

@@ -99,6 +99,7 @@ def run(job: FitJob) -> FitOutcome:
 
     data = _training_set(job, store)
     validate = _validator(job, store)
+    # The calls of the loop stand here, one below `fit`: a traceback out of training stays short.
     with job.callbacks as callbacks:
         result = train(
             job.engine,
@@ -291,6 +292,7 @@ def _tuned_after(job: FitJob, engine: Engine, state: FitState) -> FitState:
         return state
     if not (job.tunes_temperature or job.tunes_thresholds):
         return state
+    # Not those of the training prompts: the tuned model may find other neighbours.
     examples = validation.prompt_examples(engine, job.plan, state.store)
     logits = np.asarray(validation.logits(engine, job.plan, examples))
     temperature, thresholds = 1.0, None

@@ -80,11 +80,12 @@ class Hierarchy:
             c: :math:`\log p_c`, whose softmax is p again, or with `multi_label`
             :math:`\log p_c / (1 - p_c)`, whose sigmoid is.
         """
-        own = self._log_probabilities(logits.astype(np.float64), multi_label)
+        log_p = self._log_probabilities(logits.astype(np.float64), multi_label)
+        # Parents come before their children, so one pass adds up the whole way from the top.
         for node, parent in enumerate(self.parents):
             if parent >= 0:
-                own[:, node] += own[:, parent]
-        joint = own[:, self.leaves]
+                log_p[:, node] += log_p[:, parent]
+        joint = log_p[:, self.leaves]
         if multi_label:
             # log(1 - p) from log(p); a p that rounds to one keeps a finite logit.
             joint = joint - np.log(np.maximum(-np.expm1(joint), np.finfo(np.float64).tiny))
@@ -95,11 +96,11 @@ class Hierarchy:
     ) -> NDArray[np.float64]:
         if multi_label:
             return np.asarray(log_expit(logits))
-        found = np.empty_like(logits)
+        log_p = np.empty_like(logits)
         for parent in np.unique(self.parents):
             siblings = np.flatnonzero(self.parents == parent)
-            found[:, siblings] = log_softmax(logits[:, siblings], axis=1)
-        return found
+            log_p[:, siblings] = log_softmax(logits[:, siblings], axis=1)
+        return log_p
 
     def node_probabilities(
         self, probabilities: NDArray[np.float32], multi_label: bool
@@ -118,14 +119,14 @@ class Hierarchy:
         -------
         ndarray of shape (n_texts, n_nodes), float32
         """
-        found = np.zeros((len(probabilities), len(self.names)), dtype=np.float64)
-        found[:, self.leaves] = probabilities
+        of_nodes = np.zeros((len(probabilities), len(self.names)), dtype=np.float64)
+        of_nodes[:, self.leaves] = probabilities
         combine = np.maximum if multi_label else np.add
         for node in range(len(self.names) - 1, -1, -1):
             parent = self.parents[node]
             if parent >= 0:
-                found[:, parent] = combine(found[:, parent], found[:, node])
-        return found.astype(np.float32)
+                of_nodes[:, parent] = combine(of_nodes[:, parent], of_nodes[:, node])
+        return of_nodes.astype(np.float32)
 
 
 def is_nested(labels: Any) -> bool:

@@ -148,6 +148,7 @@ class RowExamples(Examples):
 
         names = sorted({name for row in self.rows for name in row.all_labels})
         index = {name: k for k, name in enumerate(names)}
+        # In the order in which such rows are scored.
         pairs = [sorted(zip(row.all_labels, row.targets, strict=True)) for row in self.rows]
         default = plan.options.task_description
         return make_training_set(
@@ -213,7 +214,8 @@ class RowExamples(Examples):
         if columns[0] is not None:
             logits = engine.logits(texts, **plan.arguments(examples), on_progress=on_progress)
             logits = plan.class_logits(logits)
-            return [values[own] for values, own in zip(logits, columns, strict=True)]
+            return [values[order] for values, order in zip(logits, columns, strict=True)]
+        # Sorted, so that a score does not depend on the order in which a row lists its labels.
         orders = [sorted(row.all_labels) for row in self.rows]
         label_texts = [[plan.text_of(name) for name in order] for order in orders]
         shares = plan.options.shortlist is not None

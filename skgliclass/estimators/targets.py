@@ -130,7 +130,7 @@ def check_classes(classes: Sequence[Any], label_set: LabelSet, *, multi_label: b
 def _as_vector(y: Any) -> NDArray[Any]:
     """Read a vector or a column; scikit-learn's own warning of a column would point in here."""
     vector: NDArray[Any] = column_or_1d(y)
-    if np.ndim(y) == 2:
+    if np.asarray(y).ndim == 2:
         warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape "
             "of y to (n_samples,), for example using ravel().",

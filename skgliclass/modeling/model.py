@@ -183,14 +183,7 @@ class GLiClassModel(PreTrainedModel):
         }
         inputs = {name: arguments[name] for name in self.model.inputs}
         scores, loss = self._scores_and_loss(inputs, labels)
-        output = GLiClassOutput(
-            loss=loss,
-            logits=scores.logits,
-            text_embeddings=scores.text_embeddings if output_text_embeddings else None,
-            text_mask=scores.text_mask if output_text_embeddings else None,
-            class_embeddings=scores.class_embeddings if output_class_embeddings else None,
-            class_mask=scores.class_mask,
-        )
+        output = _as_output(scores, loss, output_text_embeddings, output_class_embeddings)
         return cast("tuple[Tensor, ...]", output.to_tuple()) if return_dict is False else output
 
     def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -367,6 +360,19 @@ def _mask_of(input_ids: Tensor, mask: Tensor | None) -> Tensor: ...
 def _mask_of(input_ids: None, mask: Tensor | None) -> Tensor | None: ...
 def _mask_of(input_ids: Tensor | None, mask: Tensor | None) -> Tensor | None:
     return torch.ones_like(input_ids) if mask is None and input_ids is not None else mask
+
+
+def _as_output(
+    scores: Scores, loss: Tensor | None, with_text: bool, with_classes: bool
+) -> GLiClassOutput:
+    return GLiClassOutput(
+        loss=loss,
+        logits=scores.logits,
+        text_embeddings=scores.text_embeddings if with_text else None,
+        text_mask=scores.text_mask if with_text else None,
+        class_embeddings=scores.class_embeddings if with_classes else None,
+        class_mask=scores.class_mask,
+    )
 
 
 def _one_hot(classes: Tensor, n_labels: int, ignored: int) -> Tensor:

@@ -13,6 +13,7 @@ from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 from skgliclass import GLiClassClassifier, TruncationWarning, UntrainedModelError
 from skgliclass.__main__ import main
 from skgliclass.engine.engine import Engine
+from skgliclass.engine.options import ScoringOptions
 from skgliclass.export import export_onnx
 from skgliclass.loading.loader import load_model
 
@@ -46,7 +47,7 @@ def check(model, folder, runner):
     spread = 0.0
     for n_texts, n_labels, task in [(1, 1, ""), (6, 2, ""), (3, 7, TASK), (1, 7, ""), (5, 5, TASK)]:
         texts, labels = TEXTS[-n_texts:], LABELS[:n_labels]
-        expected = engine.logits(texts, labels, task_description=task)
+        expected = engine.logits(texts, labels, ScoringOptions(task_description=task))
         got = exported.logits(texts, labels, task)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
         spread = max(spread, float(expected.std()))

@@ -325,7 +325,7 @@ def test_mini_reads_as_much_after_it_was_saved(tmp_path):
     save_checkpoint(tmp_path, mini)
     again = load_model(str(tmp_path))
     assert again.max_length == mini.max_length == 256
-    np.testing.assert_array_equal(long_logits(again), long_logits(mini))
+    np.testing.assert_allclose(long_logits(again), long_logits(mini), atol=1e-5)
 
 
 def test_what_reads_as_much_as_it_can_does_not_say_so(tmp_path):

@@ -1,0 +1,126 @@
+"""What training and its result share with the model that they start from."""
+
+import copy
+import gc
+
+import numpy as np
+import pytest
+import torch
+from tiny import encoder_checkpoint, reference_checkpoint
+from toy import LABELS, toy
+
+from skgliclass import GLiClassClassifier
+from skgliclass.loading import loader
+from skgliclass.loading.cache import ModelCache
+from skgliclass.loading.loader import load_model
+from skgliclass.training.trainable import training_copy
+from skgliclass.training.tuned_weights import TunedWeights
+
+CHOICES = ["all", "layers", "head", "lora"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    reference_checkpoint(path, architecture_type="bi-encoder", pooling_strategy="avg")
+    return str(path)
+
+
+def n_bytes(tensors):
+    return sum(
+        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
+    )
+
+
+def bytes_in_memory():
+    gc.collect()
+    return n_bytes(o for o in gc.get_objects() if issubclass(type(o), torch.Tensor))
+
+
+def places(network):
+    return {name: p.data_ptr() for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_a_process_holds_what_did_not_change_once(folder, trainable, monkeypatch):
+    monkeypatch.setattr(loader, "MODELS", ModelCache())
+    texts, y = toy()
+    before = bytes_in_memory()
+    clf = GLiClassClassifier(folder, LABELS, max_epochs=1, trainable=trainable, random_state=0)
+    clf.predict(texts)
+    network = load_model(folder).network
+    pretrained = n_bytes([*network.parameters(), *network.buffers()])
+    assert bytes_in_memory() - before < pretrained + 10_000
+    clf.fit(texts, y)
+    clf.predict(texts)
+    changed = n_bytes(clf._fit_state.weights.replaced.values())
+    assert changed > 20_000
+    assert bytes_in_memory() - before < pretrained + changed + 20_000
+
+
+@pytest.mark.parametrize("which", CHOICES)
+def test_a_training_copy_shares_what_does_not_change(folder, which):
+    network = load_model(folder).network
+    values = copy.deepcopy(network.state_dict())
+    training = training_copy(network, which, lora_rank=2)
+    changing = {id(p) for p in training.parameters()}
+    shared = set(places(network).values())
+    for name, parameter in training.network.named_parameters():
+        assert (parameter.data_ptr() in shared) == (id(parameter) not in changing), name
+        assert parameter.requires_grad == (id(parameter) in changing), name
+    training.train()
+    with torch.no_grad():
+        for parameter in training.parameters():
+            parameter.add_(1.0)
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())
+
+
+def test_a_training_copy_is_in_float32(folder):
+    network = load_model(folder, dtype="bfloat16").network
+    training = training_copy(network, "head", lora_rank=2)
+    assert {p.dtype for p in training.network.parameters()} == {torch.float32}
+    assert network.dtype == torch.bfloat16
+
+
+def test_an_adapter_stays_out_of_the_shared_modules(folder):
+    network = load_model(folder).network
+    names = [name for name, _ in network.named_modules()]
+    training_copy(network, "lora", lora_rank=2)
+    assert [name for name, _ in network.named_modules()] == names
+
+
+def test_tuned_weights_become_the_parameters(folder):
+    loaded = load_model(folder)
+    name = "text_projector.linear_1.weight"
+    value = torch.ones_like(loaded.network.get_parameter(name))
+    tuned = TunedWeights({name: value})
+    applied = tuned.apply(loaded)
+    expected = places(loaded.network) | {name: value.data_ptr()}
+    assert places(applied.network) == expected
+    assert tuned.apply(loaded) is applied
+    assert applied.prepared is not loaded.prepared
+    other = load_model(folder, dtype="bfloat16")
+    assert tuned.apply(other).network.dtype == torch.bfloat16
+
+
+def test_tied_weights_stay_tied(tmp_path):
+    folder = encoder_checkpoint(tmp_path, "t5")
+    network = load_model(str(folder), architecture="encoder-decoder").network
+    training = training_copy(network, "all", lora_rank=2)
+    backbone = training.network.backbone
+    assert backbone.shared.weight is backbone.encoder.embed_tokens.weight
+    assert backbone.shared.weight.data_ptr() != network.backbone.shared.weight.data_ptr()
+
+
+def test_repeated_low_rank_updates_add_up_and_do_not_grow():
+    rng = torch.Generator().manual_seed(0)
+    total, weights = torch.zeros(6, 4), TunedWeights()
+    for _ in range(5):
+        left, right = torch.randn(6, 2, generator=rng), torch.randn(2, 4, generator=rng)
+        total += left @ right
+        weights = weights.then(TunedWeights(low_rank={"a": (left, right)}))
+    left, right = weights.low_rank["a"]
+    assert left.shape[1] <= 4
+    np.testing.assert_allclose(left @ right, total, atol=1e-5)

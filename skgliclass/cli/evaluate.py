@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
     classifier = _load(args, multi_label)
     classifier.set_params(verbose=int(len(examples) >= _SHOW_PROGRESS_FROM))
     try:
+        # Not predict: rows may have label sets of their own. Those with its classes are the same.
         predictions = classifier._predict_rows(examples)
     except RowError as error:
         raise CommandError(f"{args.data}: {error}") from error

@@ -87,6 +87,7 @@ def _how_to_read(parameter: Parameter) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if not types:
         return {"choices": sorted(words)}
+    # A whole number is a real one, too, so the wider type says nothing of an int.
     number = int if types[0] is Integral else float
 
     def read(value: str) -> str | float:
@@ -172,6 +173,7 @@ def _make_classifier(
         labels=_shared_labels(examples),
         early_stopping=is_validated and args.n_iter_no_change is not None,
         random_state=args.seed,
+        # Training takes long enough for a bar.
         verbose=1,
     )
 

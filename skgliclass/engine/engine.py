@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import joblib
 import numpy as np
@@ -152,9 +152,8 @@ class Engine:
         Returns
         -------
         ndarray of shape (n_texts, n_labels), float32
-            The logits. A row depends on its text, its labels and its examples alone. With label
-            sets of their own, rows follow these, and after the last label of a smaller set comes
-            minus infinity, so that argmax, softmax and sigmoid need no mask.
+            The logits. A row depends on its text, labels and examples alone. After the last label
+            of a row's own, smaller set comes minus infinity, so that softmax needs no mask.
 
         Warns
         -----
@@ -248,7 +247,8 @@ class Engine:
         """
         if not self.loaded.network.encodes_labels_apart:
             return self.text_vectors(label_texts)
-        return to_numpy(self._encoded(tuple(label_texts), keep=True))
+        plan = self._label_plan([tuple(label_texts)], _DEFAULTS)
+        return to_numpy(cast("Tensor", self._label_vectors(plan)))
 
     def label_sequences(self, label_texts: Sequence[str]) -> list[TokenIds]:
         """Give what a label encoder reads for each label: the whole sequence.
@@ -337,10 +337,7 @@ class Engine:
         """Give the vectors of a plan's labels where they are encoded by themselves."""
         if not self.loaded.network.has_label_encoder:
             return None
-        # Label sets of single rows are many, and seldom come again.
-        return self._encoded(plan.label_texts, keep=len(plan.set_sizes) == 1)
-
-    def _encoded(self, label_texts: tuple[str, ...], *, keep: bool) -> Tensor:
+        label_texts = plan.label_texts
         key = "vectors", self.max_length, label_texts
         vectors: Tensor | None = self.loaded.prepared.find(key)
         if vectors is not None:
@@ -352,7 +349,8 @@ class Engine:
         with worker_pool(self.n_workers) as run_all:
             encoded = list(run_all(partial(self.border.encode_labels, sequences), batches))
         vectors = self.border.in_order(encoded)
-        if keep:
+        if plan.is_shared:
+            # Label sets of single rows are many, and seldom come again.
             self.loaded.prepared.keep(key, vectors)
         return vectors
 

@@ -72,6 +72,7 @@ class BaseGLiClass(BaseEstimator):
 
     def _snapshot(self) -> Snapshot:
         """Give what a call uses to its end; taken once, so that labels are parsed once a call."""
+        # Each attribute is read once: another thread may set it between two readings.
         labels = self.labels
         return Snapshot.of(self._fit_state, self._read_labels(labels), labels)
 
@@ -106,6 +107,8 @@ class BaseGLiClass(BaseEstimator):
         from ..engine.engine import Engine
         from ..loading.loader import load_model
 
+        # Not kept in the estimator: predicting must not change it, and neither pickles nor clones
+        # should carry a model that can be loaded again.
         loaded = load_model(
             self.model,
             revision=self.revision,
@@ -158,12 +161,14 @@ class BaseGLiClass(BaseEstimator):
 
     def _plan(self, snapshot: Snapshot) -> ScoringPlan:
         """Read how texts are scored, as the parameters say."""
+        # Not get_params, which reads the signature of `__init__` anew for every call.
         return ScoringPlan.of(
             vars(self), snapshot, multi_label=self._multi_label, embedder=self._embedder()
         )
 
     def _logits(self, X: Any, snapshot: Snapshot) -> NDArray[np.float32]:
         """Score texts against the classes of a snapshot."""
+        # What is wrong with texts or parameters is said before a model is loaded.
         texts = self._texts(X)
         plan = self._plan(snapshot)
         store = snapshot.store_for(plan.n_retrieved)

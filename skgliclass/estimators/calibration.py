@@ -54,12 +54,14 @@ def best_temperature(
     """
     from scipy.optimize import minimize_scalar
 
+    # On a scale of logarithms halving and doubling are equally far, and no bound is negative.
     limit = np.log(20)
 
     def loss(log_t: float) -> float:
         return negative_log_likelihood(logits / np.exp(log_t), matrix, multi_label)
 
     lowest = minimize_scalar(loss, bounds=(-limit, limit), method="bounded")
+    # A search within bounds stops near one of them where the curve only falls.
     if min(loss(-limit), loss(limit)) <= lowest.fun + 1e-6:
         warn(
             f"calibrate=True: the {len(logits)} validation texts do not tell how certain the model "
@@ -88,6 +90,7 @@ def best_thresholds(
         Midway between neighbouring probabilities; one half for a class without a true example,
         and the one nearest to one half where several are as good.
     """
+    # In double precision: probabilities near one, equal in float32, still have an order.
     probabilities: NDArray[np.float64] = expit(logits.astype(np.float64))
     thresholds = [
         _best_threshold(scores, truth > 0.5)

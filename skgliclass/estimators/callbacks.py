@@ -63,6 +63,7 @@ class FitCallbacks:
         self._epoch_context: Any = None
 
     def __enter__(self) -> FitCallbacks:
+        # Only now: a job that fails before it trains leaves no empty bar behind.
         self._bar = tqdm(total=self._n_steps, unit="step", disable=not self._verbose)
         self._context = self._make_context(self._max_epochs)
         if self._context is not None:
@@ -102,6 +103,7 @@ class FitCallbacks:
     def _begin_epoch(self) -> None:
         context = self._context
         assert context is not None
+        # An epoch more than were announced would be an error of scikit-learn's.
         done = len(context._children_map)
         if context.max_subtasks is None or done < context.max_subtasks:
             self._epoch_context = context.subcontext(task_name="epoch")
@@ -117,6 +119,7 @@ def scoring_bar(n_texts: int, verbose: int) -> Iterator[Callable[[float], None]]
 
 def whole_steps(update: Callable[[int], object]) -> Callable[[float], None]:
     """Pass on progress that comes in fractions once it adds up to whole texts."""
+    # A text in several chunks or passes counts in parts, which a bar would show as 3.9999/4.
     done = passed_on = 0.0
 
     def advance(amount: float) -> None:

@@ -251,7 +251,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     def _fit_rows(self, rows: Sequence[Row], validation: Sequence[Row] | None) -> FitOutcome:
         """Learn from rows as :meth:`fit` does, and tell what it gave.
 
-        Without `labels` there are no classes afterwards: what was learnt serves any labels.
+        Without `labels` there are no classes afterwards: what was learnt serves any labels. Rows
+        have weights of their own; `class_weight` does not count.
         """
         self._validate_params()
         labels_parameter = self._read_labels(self.labels)
@@ -349,6 +350,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                     "classes must be passed on the first call to partial_fit, unless labels= is "
                     "given."
                 )
+            # Columns of an indicator y follow the order given; one class a text is in sorted order.
             names = classes if self._multi_label else np.unique(classes)
             label_set = LabelSet.from_labels(names, sort=not self._multi_label)
         if classes is not None:
@@ -371,6 +373,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         is_first: bool = True,
     ) -> Problem:
         """Read what the user gave, and set a part aside where held-out texts are needed."""
+        # Only the first of several calls says what the columns of X are like.
         texts = self._texts(X, reset=is_first)
         targets = self._targets(y, label_set)
         check_same_length(texts, targets, "X", "y")
@@ -451,6 +454,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     def _store(self, outcome: FitOutcome) -> None:
         """Set everything that a fit leaves, once nothing can fail any more."""
+        # In one piece: a prediction in another thread sees all of the last fit or all of this.
         self._fit_state = outcome.state
         self.n_iter_ = outcome.n_iter
         self.loss_curve_ = list(outcome.loss_curve)
@@ -482,6 +486,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         self._validate_params()
         snapshot = self._snapshot()
+        # As for training: what is loaded to predict alone may lack what a checkpoint needs.
         engine = self._engine(snapshot.weights, trains=True)
         self._check_trained(engine.loaded)
         saved = SavedClassifier(

@@ -78,6 +78,7 @@ class LabelSet:
         _check_pairs(pairs, named=isinstance(labels, Mapping))
         classes = as_class_array([value for value, _ in pairs])
         order = _sorted_order(classes) if sort else np.arange(len(pairs))
+        # A label text moves with its class.
         texts = tuple(pairs[i][1] for i in order)
         return cls(classes[order], texts, bool((np.diff(order) < 0).any()))
 

@@ -375,6 +375,7 @@ def fill(options: type[_Options], values: Mapping[str, Any], **others: Any) -> _
     -------
     options
     """
+    # By name, so that a new option is a field and a parameter, and nothing in between.
     names = [field.name for field in fields(options)]  # type: ignore[arg-type]
     chosen = {name: values[name] for name in names if name in values}
     return options(**{**chosen, **others})

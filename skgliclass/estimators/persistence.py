@@ -83,6 +83,7 @@ def write_classifier(folder: str | Path, loaded: LoadedModel, saved: SavedClassi
         )
     from ..loading.checkpoints import save_checkpoint
 
+    # Before any file is touched: a class that JSON cannot hold leaves the folder as it was.
     text = json.dumps(_content(saved), indent=2, ensure_ascii=False, default=_plain_value)
     save_checkpoint(folder, loaded)
     if saved.store is None:
@@ -91,6 +92,7 @@ def write_classifier(folder: str | Path, loaded: LoadedModel, saved: SavedClassi
             (Path(folder) / name).unlink(missing_ok=True)
     else:
         _write_store(Path(folder), saved.store)
+    # The last of all: where it stands, the rest is complete.
     (Path(folder) / FILE).write_text(text + "\n", encoding="utf-8")
 
 

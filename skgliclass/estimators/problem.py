@@ -245,6 +245,7 @@ def _weights_of_classes(
     if isinstance(class_weight, str):
         if multi_label:
             present = targets.matrix.sum(axis=0)
+            # As scikit-learn's "balanced", whose own function takes one class a text.
             mean = present.sum() / max(1, int((present > 0).sum()))
             balanced = np.where(present > 0, mean / np.maximum(present, 1e-9), 1.0)
             return balanced.astype(np.float32)
@@ -290,6 +291,7 @@ def split_off_validation(
             f"validation_fraction={fraction} cannot be set aside from {n} example(s). Give more, "
             "or pass X_val and y_val."
         )
+    # Sets of labels are too many to have each in both parts.
     classes = None if multi_label else examples.matrix.argmax(axis=1)
     n_validation = min(n - 1, max(1, round(fraction * n)))
     if classes is not None:
@@ -300,4 +302,5 @@ def split_off_validation(
     training, validation = train_test_split(
         np.arange(n), test_size=n_validation, random_state=random_state, stratify=classes
     )
+    # In the order given: what is learnt must not depend on how the split shuffled.
     return examples.take(np.sort(training)), examples.take(np.sort(validation))

@@ -53,6 +53,8 @@ class RowError(ValueError):
     """A row is at fault; the message says which, counted from one."""
 
 
+# Not RowExamples for all rows: with the same classes a fit tunes thresholds and a temperature, and
+# reads the same matrix, in the same order of labels, as from X and y.
 def examples_of_rows(rows: Sequence[Row], plan: ScoringPlan) -> Examples:
     """Give rows to a fit: as texts with the same classes, where that is what they are."""
     columns = [plan.columns_of(row.all_labels) for row in rows]
@@ -180,6 +182,7 @@ class RowExamples(Examples):
                 f"{n_rows} of {len(self)} rows have in-context examples, which are not used: the "
                 "model has no place for them"
             )
+            # They were made for another model; the rest of the rows is good for this one, too.
             return [[] for _ in self.rows]
         for number, row in enumerate(self.rows, 1):
             try:

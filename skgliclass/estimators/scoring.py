@@ -164,6 +164,7 @@ class ScoringPlan:
                 "are kept. Call fit(X, y) with this n_retrieved first (max_epochs=0 trains "
                 "nothing), or set n_retrieved=0."
             )
+        # After few calls of partial_fit there may be fewer than are wanted.
         k = min(self.n_retrieved, len(store) - exclude_self)
         retrieved: list[list[PromptExample]] = [[] for _ in texts]
         if k:
@@ -179,6 +180,7 @@ class ScoringPlan:
 
     # The names of classes, by which rows with label sets of their own name theirs.
 
+    # Classes may be numbers, but a row in a file names its labels by strings.
     @cached_property
     def _columns(self) -> dict[str, int]:
         return {str(value): j for j, value in enumerate(self.label_set.classes.tolist())}

@@ -129,6 +129,7 @@ def check_classes(classes: Sequence[Any], label_set: LabelSet, *, multi_label: b
 
 def _as_vector(y: Any) -> NDArray[Any]:
     """Read a vector or a column; scikit-learn's own warning of a column would point in here."""
+    # It refuses what is neither; that it warns of a column is off by default.
     vector: NDArray[Any] = column_or_1d(y)
     if np.asarray(y).ndim == 2:
         warn(

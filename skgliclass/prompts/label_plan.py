@@ -68,6 +68,11 @@ class LabelPlan:
     task: TokenIds
 
     @property
+    def is_shared(self) -> bool:
+        """Whether all texts have the same labels."""
+        return len(self.set_sizes) == 1
+
+    @property
     def part_lengths(self) -> NDArray[np.int64]:
         """How many tokens the labels of each part have."""
         return count_tokens([part.ids for part in self.parts])

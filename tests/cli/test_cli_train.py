@@ -140,6 +140,35 @@ def test_training_is_what_fit_does(model, request, tmp_path, data, capsys):
     assert f"training loss     {clf.loss_curve_[-1]:.4f}" in capsys.readouterr().out
 
 
+def test_every_parameter_of_training_is_an_option(bi, tmp_path, data, capsys):
+    given = {
+        "trainable": "lora",
+        "max_epochs": 0,
+        "batch_size": 5,
+        "learning_rate": 2e-4,
+        "head_learning_rate": 3e-3,
+        "weight_decay": 0.2,
+        "warmup_fraction": 0.5,
+        "max_grad_norm": 2.5,
+        "focal_gamma": 1.5,
+        "focal_alpha": 0.25,
+        "label_smoothing": 0.05,
+        "lora_rank": 3,
+        "tol": 0.01,
+        "gradient_checkpointing": True,
+    }
+    options = []
+    for name, value in given.items():
+        options += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    assert train(data, bi, tmp_path / "tuned", *options) == 0
+    saved = GLiClassClassifier.from_pretrained(tmp_path / "tuned").get_params()
+    assert {name: saved[name] for name in given} == given
+    for option in (["--trainable", "some"], ["--batch-size", "2.5"], ["--max-epochs", "many"]):
+        with pytest.raises(SystemExit):
+            train(data, bi, tmp_path / "other", *option)
+        assert f"argument {option[0]}: invalid" in capsys.readouterr().err
+
+
 def test_training_with_many_labels_is_what_fit_does(bi, tmp_path):
     texts, Y = toy_sets()
     Y = np.where(Y == 1, 0.9, 0.0)

@@ -80,15 +80,10 @@ class Chunks:
                 self._targets(rows),
             ),
             weights=np.array([row.weight for row in rows], dtype=np.float32),
-            task_description=[self._task(row) for row in rows],
+            task_description=[self._engine.composer.separated(row.task) for row in rows],
             examples=[row.examples for row in rows] if any(row.examples for row in rows) else None,
             multi_label=np.array([row.multi_label for row in rows]),
         )
-
-    def _task(self, row: DrawnRow) -> str:
-        # Where the layout puts nothing between them, a space keeps task and text apart.
-        joined = self._engine.composer.task_joiner
-        return row.task if not row.task or joined else f"{row.task} "
 
     def _examples(
         self, drawn: Sequence[tuple[int, int]], rng: np.random.Generator

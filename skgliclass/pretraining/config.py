@@ -30,7 +30,6 @@ except ImportError as error:
 from ..loading.sources import EMBEDDED_HUB_ID
 from ..modeling.scorers import SCORERS
 from ..prompts.architectures import SUPPORTED_ARCHITECTURES
-from ..prompts.layouts import task_precedes_text
 
 # Strict, since pydantic would otherwise take true for 1 and "3" for 3.
 _Count = Annotated[int, Field(ge=1, strict=True)]
@@ -289,16 +288,7 @@ class PretrainingConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
-        architecture, prompt_first = self.model.new_architecture, self.model.prompt_first
-        glued = task_precedes_text(architecture, prompt_first=prompt_first)
-        if self.augmentation.task_probability and not glued:
-            raise ValueError(
-                "augmentation.task_probability must be 0: where the task description does not "
-                "directly precede the text (here model.architecture = "
-                f"{architecture!r}, model.prompt_first = {str(prompt_first).lower()}), "
-                "all rows of a batch would have to share it."
-            )
-        if self.model.extract_text_features and not prompt_first:
+        if self.model.extract_text_features and not self.model.prompt_first:
             raise ValueError(
                 "model.extract_text_features must be false with model.prompt_first = false: it "
                 "takes what follows the labels for the text."

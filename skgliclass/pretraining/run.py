@@ -152,11 +152,6 @@ class _Pretraining:
         self.loaded = initial_model(config.model, config.training.seed, device)
         teacher = _teacher(config, device) if needs_teacher(config) else None
         self.run = _make_run(self.loaded, config)
-        if config.augmentation.task_probability and not self.run.engine.composer.glues_task:
-            raise ValueError(
-                "augmentation.task_probability must be 0: in the prompts of "
-                f"{self.loaded.name!r} the task description does not directly precede the text."
-            )
         self.chunks = Chunks(self.run.engine, mixture, config, teacher)
         self.chunk = -1
         self.step = 0

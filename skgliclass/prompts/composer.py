@@ -63,11 +63,6 @@ class PromptComposer:
         """Whether text and task description touch, so that they are tokenised as one."""
         return False
 
-    @staticmethod
-    def puts_task_before_text(prompt_first: bool) -> bool:
-        """Tell whether the task description directly precedes the text, as if it began it."""
-        return False
-
     @property
     def task_follows_text(self) -> bool:
         """Whether the task description is glued to the text's end, where cutting would reach it."""
@@ -91,6 +86,11 @@ class PromptComposer:
     def glue(self, text: str, task_description: str) -> str:
         """Join a task description and the text that it touches."""
         return f"{task_description}{self.task_joiner}{text}"
+
+    def separated(self, task_description: str) -> str:
+        """Give a task description with a space at its end where it would run into the text."""
+        touches = self.glues_task and not self.task_follows_text and not self.task_joiner
+        return f"{task_description} " if task_description and touches else task_description
 
     # Pieces.
 

@@ -12,11 +12,6 @@ from .tokens import LABEL_MARKER, MARKERS, NO_TOKENS, TEXT_MARKER, PieceTokenize
 class UniEncoderComposer(PromptComposer):
     """Labels and text in one sequence: ``L<<SEP>>PTE`` or ``TL<<SEP>>PE``."""
 
-    @staticmethod
-    def puts_task_before_text(prompt_first: bool) -> bool:
-        """Tell whether the labels are first."""
-        return prompt_first
-
     @property
     def glues_task(self) -> bool:
         """With the labels first, the task description directly precedes the text."""
@@ -132,11 +127,6 @@ class FusedComposer(PromptComposer):
 class DecoderComposer(PromptComposer):
     """The labels last, so that they see the text: ``PET<<SEP>>l1<<LABEL>>l2<<LABEL>><<SEP>>``."""
 
-    @staticmethod
-    def puts_task_before_text(prompt_first: bool) -> bool:
-        """Tell that the text follows the task description."""
-        return True
-
     @property
     def glues_task(self) -> bool:
         """Without examples, the text follows the task description directly."""
@@ -176,11 +166,6 @@ class TextComposer(PromptComposer):
     """
 
     task_joiner: ClassVar[str] = " "
-
-    @staticmethod
-    def puts_task_before_text(prompt_first: bool) -> bool:
-        """Tell that the text follows the task description."""
-        return True
 
     @property
     def glues_task(self) -> bool:
@@ -225,19 +210,6 @@ LAYOUTS: dict[str, type[PromptComposer]] = {
     "decoder-kv": DecoderComposer,
 }
 """What arranges the prompts of each architecture."""
-
-
-def task_precedes_text(architecture: str, *, prompt_first: bool) -> bool:
-    """Tell whether an architecture's prompts have the task description directly before the text.
-
-    Parameters
-    ----------
-    architecture : str
-        One of the supported ones.
-    prompt_first : bool
-        Whether labels come before the text.
-    """
-    return LAYOUTS[architecture].puts_task_before_text(prompt_first)
 
 
 def make_composer(

@@ -36,7 +36,7 @@ from skgliclass.pretraining.config import (
 )
 from skgliclass.pretraining.generated import generated_sets
 from skgliclass.pretraining.initial import initial_model
-from skgliclass.pretraining.mixture import LabelledSet, hypothesis_rows, make_mixture
+from skgliclass.pretraining.mixture import LabelledSet, hypothesis_rows, make_mixture, read_sets
 from skgliclass.pretraining.neighbours import Neighbours
 from skgliclass.pretraining.run import finish, pretrain
 from skgliclass.pretraining.wordings import SetWordings, normalized, read_wordings
@@ -648,9 +648,8 @@ def test_layers_alone_can_be_trained(config, data, tmp_path, architecture):
         ({"model": {"pooling": "max"}}, "model.pooling is 'max'; choose from avg, first"),
         ({"model": {"prompt_first": 1}}, "model.prompt_first is 1; it must be true or false"),
         ({"model": 3}, r"model is 3; it must be a table \[model\]"),
-        ({"model": {"prompt_first": False}}, "augmentation.task_probability must be 0"),
         (
-            {"model": {"prompt_first": False}, "augmentation": {"task_probability": 0}},
+            {"model": {"prompt_first": False}},
             "model.extract_text_features must be false",
         ),
     ],
@@ -726,12 +725,20 @@ def test_a_trained_model_takes_no_settings_of_a_new_one(config, data, tmp_path):
         initial_model(ModelConfig(folder, architecture="bi-encoder"), 0)
 
 
-def test_tasks_need_a_prompt_in_which_they_precede_the_text(config, data, tmp_path):
+def test_every_row_has_a_task_of_its_own_wherever_it_stands(config, data, tmp_path):
     folder = tmp_path / "text-first"
     reference_checkpoint(folder, prompt_first=False)
-    config = replace(config, model=ModelConfig(str(folder)))
-    with pytest.raises(ValueError, match=r"augmentation.task_probability must be 0: in the prompt"):
-        pretrain(config, data, tmp_path / "run")
+    augmentation = replace(config.augmentation, task_probability=0.5)
+    config = replace(config, model=ModelConfig(str(folder)), augmentation=augmentation)
+    engine = Engine(initial_model(config.model, 0))
+    wordings = read_wordings(config.augmentation.wordings)
+    mixture = make_mixture(read_sets(data / "pretrain"), config.mixture, wordings, 0)
+    chunks = Chunks(engine, mixture, config, None)
+    rows, texts = chunks.draw(0), chunks.training_set(0).texts
+    tasks = [row.task for row in rows]
+    assert len(set(tasks)) > 1
+    for i, task in enumerate(tasks):
+        assert texts.task(i).tolist() == engine.composer.encode_task_apart(task).tolist()
 
 
 # The command.

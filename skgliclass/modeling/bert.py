@@ -144,8 +144,10 @@ def _run_layer(
     query, key, value, dense, inner, outer = _linears(layer)
     # Products of matrices are faster than those of batches of them.
     flat, asked = (tensor.reshape(-1, tensor.shape[2]) for tensor in (hidden, asking))
+    # Not `len(hidden)`: a tracer would take it for a constant.
+    shape = hidden.shape[0], -1, n_heads, hidden.shape[2] // n_heads
     q, k, v = (
-        module(vectors).view(len(hidden), -1, n_heads, hidden.shape[2] // n_heads).transpose(1, 2)
+        module(vectors).view(shape).transpose(1, 2)
         for module, vectors in ((query, asked), (key, flat), (value, flat))
     )
     dropout = layer.attention.self.dropout.p if layer.training else 0.0

@@ -177,7 +177,7 @@ class BiEncoder(Architecture):
         Tensor of shape (batch, n_labels)
         """
         if self.scorer.makes_pairs and labels.dim() == 2:
-            labels = labels.expand(len(text), *labels.shape)
+            labels = labels.expand(text.shape[0], *labels.shape)
         n_texts = max(1, COMPARED_PAIRS // max(1, labels.shape[-2]))
         # Gradients need all of it anyway, and a graph cannot depend on how many texts there are.
         at_once = torch.is_grad_enabled() or torch.compiler.is_compiling()

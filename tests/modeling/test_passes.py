@@ -222,3 +222,19 @@ def test_our_bert_predicts_to_the_bit_as_a_fast_pass_of_transformers_bert(fast_p
 def test_our_bert_refuses_another_activation():
     with pytest.raises(ValueError, match="hidden_act='relu'"):
         Bert(make_encoder(hidden_act="relu").config)
+
+
+def test_our_bert_can_be_traced_for_any_batch():
+    _, ours = twins()
+    ids, mask = sequences(9, 4)
+    axes = dict.fromkeys(range(2), torch.export.Dim.DYNAMIC)
+    with torch.no_grad():
+        traced = torch.export.export(
+            ours, (ids, mask), dynamic_shapes=(axes, axes), strict=False
+        ).module()
+        for lengths in [(5, 2, 7), (6, 6, 6, 6)]:
+            ids, mask = sequences(*lengths)
+            real = mask.bool()
+            torch.testing.assert_close(
+                traced(ids, mask)[real], run_encoder(ours, ids, mask)[real], rtol=0, atol=1e-5
+            )

@@ -161,7 +161,11 @@ def test_a_bad_row_is_named_with_its_field(tmp_path, extension, bad, message):
         ("data.jsonl", b'{"text": "a"\n', "line 1: not valid JSON"),
         ("data.jsonl", b'{"text": "\xff"}', "cannot be read: 'utf-8' codec"),
         ("data.jsonl.gz", b"[]", "cannot be read: Not a gzipped file"),
-        ("data.jsonl.gz", gzip.compress(b"[]" * 99, mtime=0)[:-9], "cannot be read: Compressed file ended"),
+        (
+            "data.jsonl.gz",
+            gzip.compress(b"[]" * 99, mtime=0)[:-9],
+            "cannot be read: Compressed file ended",
+        ),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, name, content, message):

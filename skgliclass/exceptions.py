@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 # Whoever calls the package may do so through scikit-learn (a pipeline, a search, a decorator of
 # its own) or through joblib, whose lines say as little about where the text came from as ours.
 _NOT_THE_USERS = ("sklearn", "joblib", "contextlib")
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
 
 class TruncationWarning(UserWarning):

@@ -124,7 +124,7 @@ def _set_markers(loaded: LoadedModel, kind: str) -> None:
         source = tokenizer.encode(["label"], after_marker=True)[0]
     else:
         source = tokenizer.suffix[-1:]
-    if not source:
+    if not len(source):
         raise ValueError(
             f"model.markers is {kind!r}, but the tokenizer of {loaded.name!r} has no token for it."
         )

@@ -22,7 +22,7 @@ from skgliclass.engine.options import ScoringOptions
 from skgliclass.estimators.rows import RowExamples
 from skgliclass.estimators.scoring import ScoringPlan
 from skgliclass.estimators.state import NO_LABELS
-from skgliclass.loading.checkpoints import load_model
+from skgliclass.loading.loader import load_model
 from skgliclass.prompts.examples import ExampleEncoder
 
 LABELS = ["travel", "sport", "music"]

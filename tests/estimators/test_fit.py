@@ -25,7 +25,6 @@ from skgliclass import (
 )
 from skgliclass.estimators import callbacks as progress
 from skgliclass.loading.loader import load_model
-from skgliclass.training.trainable import is_head
 from skgliclass.training.tuned_weights import TunedWeights
 
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
@@ -167,13 +166,10 @@ def test_fits_share_pristine_weights_and_leave_them_alone(model, trainable):
     for name, value in pristine.state_dict().items():
         assert torch.equal(value, before[name]), name
     if trainable == "head":
+        networks = [clf._engine(clf._fit_state.weights).loaded.network for clf in (first, second)]
         frozen = [
-            {
-                p.data_ptr()
-                for n, p in clf._engine(clf._fit_state.weights).loaded.network.named_parameters()
-                if not is_head(n)
-            }
-            for clf in (first, second)
+            {p.data_ptr() for n, p in network.named_parameters() if not network.is_head(n)}
+            for network in networks
         ]
         assert frozen[0] == frozen[1]
 

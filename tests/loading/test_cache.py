@@ -107,9 +107,9 @@ def test_a_load_that_fails_leaves_nothing_behind():
 
 def test_what_was_prepared_last_is_kept():
     values = RecentlyUsed(n_kept=2)
-    for key in "abac":
-        values.get(key, lambda: [key])  # noqa: B023
-    made = []
-    for key in "cab":
-        values.get(key, lambda: made.append(key))  # noqa: B023
-    assert made == ["b"]
+    for key in "ab":
+        values.keep(key, key.upper())
+    # Asked for again, so that the other one makes room.
+    assert values.find("a") == "A"
+    values.keep("c", "C")
+    assert [values.find(key) for key in "abc"] == ["A", None, "C"]

@@ -177,7 +177,7 @@ def test_mini_is_to_the_bit_what_transformers_makes_of_its_checkpoint(tmp_path, 
     assert names == {name: value.shape for name, value in whole.network.named_parameters()}
     texts = [*TEXTS, "the lazy dog " * 15, ""]
     np.testing.assert_array_equal(logits_of(mini, texts), logits_of(whole, texts))
-    ids, mask = Engine(mini).to_tensors([[101, 2003, 102], [101, 102]])
+    ids, mask = torch.tensor([[101, 2003, 102], [101, 102, 0]]), torch.tensor([[1] * 3, [1, 1, 0]])
     inputs = {"input_ids": ids, "attention_mask": mask, "class_input_ids": ids}
     with torch.inference_mode():
         one, other = (m.network(**inputs, class_attention_mask=mask) for m in (mini, whole))

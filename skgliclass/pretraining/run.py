@@ -214,8 +214,7 @@ class _Pretraining:
 
     def _score(self) -> None:
         """Log how good the model is on what it does not learn from."""
-        self.run.model.eval()
-        engine = Engine(self.run.engine.loaded, max_length=self.run.engine.max_length)
+        engine = self.run.engine_to_judge()
         entry: dict[str, Any] = {"step": self.step}
         for name, sets in (("held_out", self.mixture.held_out), ("eval", self.evaluation)):
             if sets:

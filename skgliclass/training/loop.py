@@ -249,9 +249,9 @@ class Run:
     def engine_to_judge(self) -> Engine:
         """Give an engine with the current weights that predicts as later ones will."""
         self.model.eval()
-        return Engine(
-            self.engine.loaded, max_length=self.engine.max_length, n_jobs=self.engine.n_jobs
-        )
+        # A model of its own each time: what was prepared for the labels is of other weights.
+        loaded = replace(self.engine.loaded)
+        return Engine(loaded, max_length=self.engine.max_length, n_jobs=self.engine.n_jobs)
 
     def tell(
         self,
@@ -263,10 +263,8 @@ class Run:
         """Tell where the training stands; True asks to stop."""
         if on_epoch is None:
             return False
-        self.model.eval()
-        return bool(
-            on_epoch(Progress(epoch, loss, validation, self.engine, self.trainable.snapshot))
-        )
+        engine = self.engine_to_judge()
+        return bool(on_epoch(Progress(epoch, loss, validation, engine, self.trainable.snapshot)))
 
     def _make_optimizer(self) -> RowwiseAdamW:
         options = self.options

@@ -277,6 +277,30 @@ def test_every_text_may_have_labels_of_its_own(name, request):
         assert result.loss_curve[-1] < 0.5 * result.loss_curve[0]
 
 
+@pytest.mark.parametrize("kind", ["uni", "bi"])
+def test_what_is_judged_are_the_weights_of_the_epoch(request, kind):
+    """Also where labels are encoded by themselves, whose vectors are kept otherwise."""
+    engine = request.getfixturevalue(kind)
+    texts, targets = toy(12)
+    judged, told, snapshots = [], [], []
+
+    def validate(now):
+        judged.append(now.logits(texts, LABELS))
+        return Validation(0.0, 0.0)
+
+    def on_epoch(progress):
+        told.append(progress.engine.logits(texts, LABELS))
+        snapshots.append(progress.weights())
+
+    data = make_training_set(engine, texts, LABELS, LabelledRows.shared(targets))
+    how = options(max_epochs=2, learning_rate=1e-3, head_learning_rate=1e-3)
+    train(engine, data, how, validate=validate, on_epoch=on_epoch)
+    for weights, *found in zip(snapshots, judged, told, strict=True):
+        expected = logits_with(engine, weights, texts)
+        for logits in found:
+            np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
 def test_labels_that_do_not_fit_are_drawn_with_the_true_ones():
     rng = np.random.default_rng(0)
     targets = np.zeros(50, dtype=np.float32)

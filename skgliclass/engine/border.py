@@ -140,6 +140,13 @@ class Border:
         with torch.inference_mode():
             return torch.cat([batch for _, batch in batches])[self._tensor(np.argsort(rows))]
 
+    def rows_of(self, vectors: torch.Tensor, positions: NDArray[np.intp]) -> torch.Tensor:
+        """Give some of the vectors, or the tensor itself where these are all in order."""
+        if np.array_equal(positions, np.arange(len(vectors))):
+            return vectors
+        with torch.inference_mode():
+            return vectors[self._tensor(positions)]
+
     def _labels(self, parts: Sequence[LabelPart], vectors: torch.Tensor | None) -> dict[str, Any]:
         """Give the network's arguments that say which labels the items of a batch have."""
         n_columns = max(len(part.columns) for part in parts)
@@ -148,7 +155,7 @@ class Border:
         apart = self.network.encodes_labels_apart
         if apart and all(part is parts[0] for part in parts):
             # One product of matrices, where vectors of their own would need one for each text.
-            return {"label_vectors": _rows_of(vectors, parts[0].labels)}
+            return {"label_vectors": self.rows_of(vectors, parts[0].labels)}
         positions = np.zeros((len(parts), n_columns), dtype=np.int64)
         mask = np.arange(n_columns) < np.asarray([len(part.labels) for part in parts])[:, None]
         if n_columns:
@@ -157,12 +164,6 @@ class Border:
         if apart:
             of_rows["labels_mask"] = self._tensor(mask)
         return of_rows
-
-
-def _rows_of(vectors: torch.Tensor, positions: NDArray[np.intp]) -> torch.Tensor:
-    if np.array_equal(positions, np.arange(len(vectors))):
-        return vectors
-    return vectors[torch.from_numpy(positions).to(vectors.device)]
 
 
 def _pad_id(backbone: Any) -> int:

@@ -170,7 +170,7 @@ class Engine:
         with worker_pool(self.n_workers) as run_all:
             for window in self._windows(request, options):
                 work = window.work
-                run = partial(self.border.logits, work, self._label_vectors(work.plan))
+                run = partial(self.border.logits, work, self._label_vectors(work.plan, request))
                 by_cell = work.empty_scores()
                 for items, logits in run_all(run, work.batches(self.batch_tokens)):
                     work.put(by_cell, items, logits)
@@ -220,7 +220,9 @@ class Engine:
         with worker_pool(self.n_workers) as run_all:
             for window in self._windows(request, options):
                 work = window.work
-                run = partial(self.border.text_vectors, work, self._label_vectors(work.plan))
+                run = partial(
+                    self.border.text_vectors, work, self._label_vectors(work.plan, request)
+                )
                 by_item = np.empty((len(work.cell), width), dtype=np.float32)
                 for items, batch in run_all(run, work.batches(self.batch_tokens)):
                     by_item[items] = batch
@@ -247,8 +249,9 @@ class Engine:
         """
         if not self.loaded.network.encodes_labels_apart:
             return self.text_vectors(label_texts)
-        plan = self._label_plan([tuple(label_texts)], _DEFAULTS)
-        return to_numpy(cast("Tensor", self._label_vectors(plan)))
+        request = Request([], PerRow([tuple(label_texts)]), None)
+        plan = self._label_plan(request.labels.values, _DEFAULTS)
+        return to_numpy(cast("Tensor", self._label_vectors(plan, request)))
 
     def label_sequences(self, label_texts: Sequence[str]) -> list[TokenIds]:
         """Give what a label encoder reads for each label: the whole sequence.
@@ -333,26 +336,39 @@ class Engine:
                 self.loaded.prepared.keep(key, plan)
         return plan
 
-    def _label_vectors(self, plan: LabelPlan) -> Tensor | None:
+    def _label_vectors(self, plan: LabelPlan, request: Request) -> Tensor | None:
         """Give the vectors of a plan's labels where they are encoded by themselves."""
         if not self.loaded.network.has_label_encoder:
             return None
-        label_texts = plan.label_texts
-        key = "vectors", self.max_length, label_texts
-        vectors: Tensor | None = self.loaded.prepared.find(key)
+        labels = plan.label_texts
+        vectors = self._kept_vectors(labels)
+        if vectors is None:
+            vectors = self._part_of_kept_vectors(labels, request)
         if vectors is not None:
             return vectors
-        if not label_texts:
+        if not labels:
             return self.border.empty_vectors()
-        sequences = self.label_sequences(label_texts)
+        sequences = self.label_sequences(labels)
         batches = plan_batches(count_tokens(sequences), self.batch_tokens)
         with worker_pool(self.n_workers) as run_all:
             encoded = list(run_all(partial(self.border.encode_labels, sequences), batches))
         vectors = self.border.in_order(encoded)
         if plan.is_shared:
             # Label sets of single rows are many, and seldom come again.
-            self.loaded.prepared.keep(key, vectors)
+            self.loaded.prepared.keep(("vectors", self.max_length, labels), vectors)
         return vectors
+
+    def _kept_vectors(self, labels: tuple[str, ...] | None) -> Tensor | None:
+        vectors: Tensor | None = self.loaded.prepared.find(("vectors", self.max_length, labels))
+        return vectors
+
+    def _part_of_kept_vectors(self, labels: tuple[str, ...], request: Request) -> Tensor | None:
+        """Take vectors from those of the whole label set, where a shortlist was made by them."""
+        vectors = self._kept_vectors(request.chosen_from)
+        if vectors is None or request.chosen_from is None:
+            return None
+        position = {label: i for i, label in enumerate(request.chosen_from)}
+        return self.border.rows_of(vectors, np.asarray([position[label] for label in labels]))
 
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
         if n_cut:

@@ -61,11 +61,14 @@ class Request:
         The label sets.
     examples : PerRow of tuple of PromptExample, or None
         The examples, where there are any.
+    chosen_from : tuple of str, or None
+        The label set that those of single rows are parts of, where a shortlist made them.
     """
 
     texts: Sequence[str]
     labels: PerRow[LabelTexts]
     examples: PerRow[Shown] | None
+    chosen_from: LabelTexts | None = None
 
     @classmethod
     def of(cls, texts: Sequence[str], label_texts: Any, examples: Any = None) -> Request:

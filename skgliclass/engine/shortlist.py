@@ -38,7 +38,7 @@ def narrow(request: Request, columns: NDArray[np.intp]) -> Request:
     """Give each text of a request only the labels chosen for it."""
     label_texts = request.labels.values[0]
     chosen = [tuple(label_texts[k] for k in row) for row in columns.tolist()]
-    return Request(request.texts, PerRow.of(chosen), request.examples)
+    return Request(request.texts, PerRow.of(chosen), request.examples, label_texts)
 
 
 def spread(

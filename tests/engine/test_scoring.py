@@ -305,6 +305,26 @@ def test_ten_thousand_labels_are_encoded_once(tmp_path, scorer, monkeypatch):
         assert_close(scores[:, few], engine.logits(TEXTS, [labels[i] for i in few]))
 
 
+@pytest.mark.parametrize("architecture", ["bi-encoder", "bi-encoder-fused"])
+def test_a_shortlist_by_the_models_own_vectors_encodes_no_label_again(
+    checkpoints, architecture, monkeypatch
+):
+    engine = Engine(checkpoints(architecture)[2])
+    labels = [f"label {i} of this test, {architecture}" for i in range(20)]
+    whole = engine.logits(TEXTS, labels)
+    encoded = []
+    encode = type(engine.border).encode_labels
+    monkeypatch.setattr(
+        type(engine.border), "encode_labels", lambda *a: encoded.append(1) or encode(*a)
+    )
+    scores = engine.logits(TEXTS, labels, ScoringOptions(shortlist=5))
+    assert not encoded
+    if architecture == "bi-encoder":
+        read = scores > scores.min(axis=1, keepdims=True)
+        assert (read.sum(axis=1) == 5).all()
+        assert_close(scores[read], whole[read])
+
+
 def test_repeated_labels_have_the_same_logits(checkpoints):
     engine = Engine(checkpoints("bi-encoder")[2])
     scores = engine.logits(TEXTS, ["travel", "sport", "travel"])

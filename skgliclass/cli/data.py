@@ -11,10 +11,12 @@ import pandas as pd
 
 from ..datasets.examples import Example
 from ..datasets.files import EXTENSIONS, is_single_label, read_examples
+from ..estimators.classifier import BaseGLiClassClassifier
 from .errors import CommandError
 from .tables import read_table, text_column
 
 _TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
+_SHOW_PROGRESS_FROM = 500
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +36,16 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="between the labels of a row of a table, with --multi-label (default: ;)",
     )
+
+
+def chosen_parameters(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Give the options of these names; where one is left out, a parameter's default holds."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def show_progress(classifier: BaseGLiClassClassifier, n_texts: int) -> None:
+    """Let a classifier show a bar, unless so few texts are over before it would help."""
+    classifier.set_params(verbose=int(n_texts >= _SHOW_PROGRESS_FROM))
 
 
 def chosen_kind(args: argparse.Namespace) -> bool | None:
@@ -99,7 +111,7 @@ def read_data(
     path = Path(name)
     if not path.is_file():
         raise CommandError(f"{name}: there is no such file")
-    if is_table(name):
+    if is_labelled_table(name):
         return _from_table(name, args, bool(multi_label), labels)
     if not path.name.lower().endswith(EXTENSIONS):
         known = ", ".join((*EXTENSIONS, *_TABLE_EXTENSIONS))
@@ -110,8 +122,9 @@ def read_data(
     return examples
 
 
-def is_table(name: str) -> bool:
+def is_labelled_table(name: str) -> bool:
     """Tell by a file's name whether its rows share one label set."""
+    # .json and .jsonl are files of examples here, but tables of texts to `classify`.
     return Path(name).suffix.lower() in _TABLE_EXTENSIONS
 
 
@@ -127,6 +140,7 @@ def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> b
         return not is_single_label(examples)
     if not multi_label:
         for number, row in enumerate(examples, 1):
+            # Soft labels in a file are rounded.
             if abs(sum(row.targets) - 1) > 1e-3:
                 raise CommandError(
                     f"{name}: the true labels of row {number} add up to {sum(row.targets):g}; with "

@@ -190,6 +190,7 @@ def _is_known(text: str, texts: set[str]) -> bool:
 
 
 def _pair(text: str) -> re.Match[str] | None:
+    # Normalized texts have no capitals, which the pattern of the sets has.
     return re.fullmatch(_PAIR.pattern, text, re.IGNORECASE | re.DOTALL)
 
 

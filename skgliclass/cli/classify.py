@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
                 f"{args.inputs[0]}: the result needs the column {taken[0]!r}, which the file has "
                 "already; rename it there"
             )
+        # concat joins rows by the index, and a Parquet file may bring one of its own.
         write_table(pd.concat([table.reset_index(drop=True), result], axis=1), args.output)
     elif args.output is not None or args.scores:
         result = _columns(classifier, classifier.predict_proba(args.inputs), args.scores)
@@ -173,6 +174,7 @@ def _print_texts(
     for text, row in zip(texts, scores, strict=True):
         if len(texts) > 1:
             print(text)
+        # Equal scores stay in the order of the labels.
         for i in np.argsort(-row, kind="stable"):
             print(f"{classes[i]:<{width}}  {row[i]:.3f}")
         if len(texts) > 1:

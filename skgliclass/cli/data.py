@@ -12,6 +12,7 @@ import pandas as pd
 from ..datasets.examples import Example
 from ..datasets.files import EXTENSIONS, is_single_label, read_examples
 from ..estimators.classifier import BaseGLiClassClassifier
+from ..estimators.persistence import read_content
 from .errors import CommandError
 from .tables import read_table, text_column
 
@@ -55,8 +56,6 @@ def chosen_kind(args: argparse.Namespace) -> bool | None:
 
 def read_saved(args: argparse.Namespace) -> dict[str, Any]:
     """Give what a saved classifier knows besides its model; nothing for another model."""
-    from ..estimators.persistence import read_content
-
     return read_content(args.model, args.revision) or {}
 
 
@@ -177,6 +176,7 @@ def _label_cells(
         raise CommandError(f"{name}: there is no column {column!r}; columns: {columns}")
     cells: list[Any] = ["" if pd.isna(cell) else str(cell).strip() for cell in table[column]]
     empty = [number for number, cell in enumerate(cells, 1) if not cell]
+    # With any number of labels an empty cell is a text that has none.
     if empty and not multi_label:
         raise CommandError(
             f"{name}: row {empty[0]} has no label in column {column!r} ({len(empty)} such rows)"

@@ -61,6 +61,7 @@ class Judgement:
         label ranking average precision.
         """
         truth, predicted = self._as_targets()
+        # A label that is neither true nor predicted has no F1, of which scikit-learn would warn.
         values = {
             "accuracy": accuracy_score(truth, predicted),
             "macro_f1": f1_score(truth, predicted, average="macro", zero_division=0),

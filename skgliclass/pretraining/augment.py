@@ -205,6 +205,7 @@ class Augmenter:
         foreign = self._foreign_labels(together, words.values(), row)
         task = self._pick(source.wordings.tasks, rng) if self._happens("task", rng) else ""
         labels = [*words.values(), *foreign]
+        # A label of another row has no target in this one: it was chosen for being false.
         targets = [*(target.get(label, 0.0) for label in words), *(0.0 for _ in foreign)]
         # Examples name labels one by one, and a sentence is written around one alone.
         if not examples and together.template == _PLAIN and self._happens("merge", rng):

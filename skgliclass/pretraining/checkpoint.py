@@ -100,6 +100,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["pretraining"])
+            # The file can be asked for its keys, but is nothing to iterate over.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = config_from_table(facts["config"])
         return Checkpoint(facts["step"], config, facts["sets"], tensors)

@@ -384,6 +384,7 @@ def _forget_after(log: Path, step: int) -> None:
         return
     lines = log.read_text(encoding="utf-8").splitlines()
     lines_before = [line for line in lines if json.loads(line)["step"] <= step]
+    # Whenever it is interrupted, the old log or the new one is whole.
     unfinished = log.with_suffix(".unfinished")
     unfinished.write_text("".join(f"{line}\n" for line in lines_before), encoding="utf-8")
     os.replace(unfinished, log)

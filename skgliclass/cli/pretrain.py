@@ -51,7 +51,7 @@ def add_pretrain(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
-    # torch and pydantic are imported for this command alone.
+    # pydantic comes with an extra, without which the other commands have to run.
     from ..pretraining.run import finish, pretrain
 
     if args.finish:

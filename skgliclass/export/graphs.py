@@ -129,31 +129,14 @@ class PlacedUniEncoder(nn.Module):
 
 
 # The exporter calls a module, so a method that is a graph needs one around it.
-class _TextEncoder(nn.Module):
-    def __init__(self, model: BiEncoder) -> None:
+class _Method(nn.Module):
+    def __init__(self, model: BiEncoder, name: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.name = model, name
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.model.encode_texts(input_ids, attention_mask)
-
-
-class _LabelEncoder(nn.Module):
-    def __init__(self, model: BiEncoder) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.model.encode_labels(input_ids, attention_mask)
-
-
-class _VectorScorer(nn.Module):
-    def __init__(self, model: BiEncoder) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, text_vectors: Tensor, label_vectors: Tensor) -> Tensor:
-        return self.model.score_vectors(text_vectors, label_vectors)
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        result: Tensor = getattr(self.model, self.name)(first, second)
+        return result
 
 
 def _uni_encoder_graphs(model: Any) -> dict[str, Graph]:
@@ -176,12 +159,18 @@ def _bi_encoder_graphs(model: Any) -> dict[str, Graph]:
     names = "input_ids", "attention_mask"
     return {
         "texts": Graph(
-            _TextEncoder(model), dict(zip(names, texts, strict=True)), _SEQUENCES, "text_vectors"
+            _Method(model, "encode_texts"),
+            dict(zip(names, texts, strict=True)),
+            _SEQUENCES,
+            "text_vectors",
         ),
         "labels": Graph(
-            _LabelEncoder(model), dict(zip(names, labels, strict=True)), _LABELS, "label_vectors"
+            _Method(model, "encode_labels"),
+            dict(zip(names, labels, strict=True)),
+            _LABELS,
+            "label_vectors",
         ),
-        "scorer": Graph(_VectorScorer(model), vectors, vector_axes, "logits"),
+        "scorer": Graph(_Method(model, "score_vectors"), vectors, vector_axes, "logits"),
     }
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "__version__",
 ]
 
+# torch takes seconds to import, and much of the package, such as `--help`, needs none of it.
 _TORCH_NAMES = {"GLiClassConfig", "GLiClassModel"}
 
 
@@ -37,4 +38,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    # The names of a module are otherwise those imported so far, without those that need torch.
     return sorted(__all__)

@@ -27,18 +27,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if it worked, 2 if the input was at fault, which one line on stderr then explains.
+        0 if it worked, 2 if the input was at fault and 130 if the user stopped it, which one line
+        on stderr then explains.
     """
     args = build_parser().parse_args(argv)
     with warnings.catch_warnings():
+        # Of this block alone: catch_warnings gives the function back as it was, too.
         warnings.showwarning = _show_warning
         try:
             args.run(args)
+        # What the caller can mend. Anything else is a fault of the program and keeps its traceback.
         except (CommandError, OSError, TypeError, ValueError, ImportError) as error:
             print(f"skgliclass: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("skgliclass: interrupted", file=sys.stderr)
+            # As shells have it: 128 and the number of the signal.
             return 130
     return 0
 

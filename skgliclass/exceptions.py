@@ -31,6 +31,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     category : type, default=UserWarning
         Of which kind.
     """
+    # Not skip_file_prefixes, which Python has since 3.12. A stacklevel of 1 is this function.
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_code.co_filename, frame.f_globals):
         frame, level = frame.f_back, level + 1

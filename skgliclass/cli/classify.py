@@ -12,12 +12,9 @@ import pandas as pd
 
 from ..estimators.multi_label import GLiClassMultiLabelClassifier
 from ..estimators.single_label import GLiClassClassifier
-from .data import read_saved, saved_kind
+from .data import chosen_parameters, read_saved, saved_kind, show_progress
 from .errors import CommandError
 from .tables import check_output, is_table, read_table, text_column, write_table
-
-# Below this many texts the work is over before a bar would help.
-_SHOW_PROGRESS_FROM = 500
 
 _EPILOG = """examples:
   skgliclass classify "One day I will see the world!" --labels travel dreams sport
@@ -80,14 +77,16 @@ def run(args: argparse.Namespace) -> None:
             raise CommandError("give one file, or texts, not several files")
         table = read_table(args.inputs[0])
         texts = text_column(table, args.text_column, args.inputs[0]).tolist()
-        classifier.set_params(verbose=int(len(texts) >= _SHOW_PROGRESS_FROM))
+        show_progress(classifier, len(texts))
         result = _columns(classifier, classifier.predict_proba(texts), args.scores)
+        # pandas would write two columns of one name.
         taken = [name for name in result.columns if name in table.columns]
         if taken:
             raise CommandError(
                 f"{args.inputs[0]}: the result needs the column {taken[0]!r}, which the file has "
                 "already; rename it there"
             )
+        # concat joins rows by the index, and a Parquet file may bring one of its own.
         write_table(pd.concat([table.reset_index(drop=True), result], axis=1), args.output)
     elif args.output is not None or args.scores:
         result = _columns(classifier, classifier.predict_proba(args.inputs), args.scores)
@@ -107,9 +106,7 @@ def make_classifier(
     multi_label = _is_saved_multi_label(args) if labels is None else args.multi_label
     if args.threshold is not None and not multi_label:
         raise CommandError("--threshold is for many labels a text (see --multi-label)")
-    parameters = {
-        name: getattr(args, name) for name in _PARAMETERS if getattr(args, name) is not None
-    }
+    parameters = chosen_parameters(args, _PARAMETERS)
     kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
     if labels is None:
         return kind.from_pretrained(args.model, **parameters)
@@ -123,6 +120,7 @@ def _is_saved_multi_label(args: argparse.Namespace) -> bool:
         raise CommandError(
             f"give --labels or --labels-file: {args.model} is no saved classifier with labels"
         )
+    # Leaving the option out asks for no kind: there is none for one label a text.
     return bool(saved_kind(args.model, saved, args.multi_label or None))
 
 
@@ -176,6 +174,7 @@ def _print_texts(
     for text, row in zip(texts, scores, strict=True):
         if len(texts) > 1:
             print(text)
+        # Equal scores stay in the order of the labels.
         for i in np.argsort(-row, kind="stable"):
             print(f"{classes[i]:<{width}}  {row[i]:.3f}")
         if len(texts) > 1:

@@ -11,10 +11,13 @@ import pandas as pd
 
 from ..datasets.examples import Example
 from ..datasets.files import EXTENSIONS, is_single_label, read_examples
+from ..estimators.classifier import BaseGLiClassClassifier
+from ..estimators.persistence import read_content
 from .errors import CommandError
 from .tables import read_table, text_column
 
 _TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
+_SHOW_PROGRESS_FROM = 500
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +39,16 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def chosen_parameters(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Give the options of these names; where one is left out, a parameter's default holds."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def show_progress(classifier: BaseGLiClassClassifier, n_texts: int) -> None:
+    """Let a classifier show a bar, unless so few texts are over before it would help."""
+    classifier.set_params(verbose=int(n_texts >= _SHOW_PROGRESS_FROM))
+
+
 def chosen_kind(args: argparse.Namespace) -> bool | None:
     """Tell whether the options ask for many labels a text; None where they leave it open."""
     return True if args.multi_label else False if args.single_label else None
@@ -43,8 +56,6 @@ def chosen_kind(args: argparse.Namespace) -> bool | None:
 
 def read_saved(args: argparse.Namespace) -> dict[str, Any]:
     """Give what a saved classifier knows besides its model; nothing for another model."""
-    from ..estimators.persistence import read_content
-
     return read_content(args.model, args.revision) or {}
 
 
@@ -99,7 +110,7 @@ def read_data(
     path = Path(name)
     if not path.is_file():
         raise CommandError(f"{name}: there is no such file")
-    if is_table(name):
+    if is_labelled_table(name):
         return _from_table(name, args, bool(multi_label), labels)
     if not path.name.lower().endswith(EXTENSIONS):
         known = ", ".join((*EXTENSIONS, *_TABLE_EXTENSIONS))
@@ -110,8 +121,9 @@ def read_data(
     return examples
 
 
-def is_table(name: str) -> bool:
+def is_labelled_table(name: str) -> bool:
     """Tell by a file's name whether its rows share one label set."""
+    # .json and .jsonl are files of examples here, but tables of texts to `classify`.
     return Path(name).suffix.lower() in _TABLE_EXTENSIONS
 
 
@@ -127,6 +139,7 @@ def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> b
         return not is_single_label(examples)
     if not multi_label:
         for number, row in enumerate(examples, 1):
+            # Soft labels in a file are rounded.
             if abs(sum(row.targets) - 1) > 1e-3:
                 raise CommandError(
                     f"{name}: the true labels of row {number} add up to {sum(row.targets):g}; with "
@@ -163,6 +176,7 @@ def _label_cells(
         raise CommandError(f"{name}: there is no column {column!r}; columns: {columns}")
     cells: list[Any] = ["" if pd.isna(cell) else str(cell).strip() for cell in table[column]]
     empty = [number for number, cell in enumerate(cells, 1) if not cell]
+    # With any number of labels an empty cell is a text that has none.
     if empty and not multi_label:
         raise CommandError(
             f"{name}: row {empty[0]} has no label in column {column!r} ({len(empty)} such rows)"

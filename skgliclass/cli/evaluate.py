@@ -14,17 +14,16 @@ from ..estimators.single_label import GLiClassClassifier
 from .data import (
     add_data_options,
     chosen_kind,
-    is_table,
+    chosen_parameters,
+    is_labelled_table,
     read_data,
     read_saved,
     saved_kind,
+    show_progress,
     told_kind,
 )
 from .errors import CommandError
 from .judgement import Judgement
-
-# Below this many texts the work is over before a bar would help.
-_SHOW_PROGRESS_FROM = 500
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -71,11 +70,11 @@ def run(args: argparse.Namespace) -> None:
     asked = saved_kind(args.model, saved, chosen_kind(args))
     known = [str(value) for value in saved.get("classes") or []]
     examples = read_data(args.data, args, multi_label=asked, labels=known)
-    if known and is_table(args.data):
+    if known and is_labelled_table(args.data):
         _check_known(examples, known, args)
     multi_label = told_kind(examples, asked, args.data)
     classifier = _load(args, multi_label)
-    classifier.set_params(verbose=int(len(examples) >= _SHOW_PROGRESS_FROM))
+    show_progress(classifier, len(examples))
     try:
         # Not predict: rows may have label sets of their own. Those with its classes are the same.
         predictions = classifier._predict_rows(examples)
@@ -105,8 +104,7 @@ def _check_known(
 def _load(
     args: argparse.Namespace, multi_label: bool
 ) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
-    names = "task_description", "max_length", "threshold"
-    parameters = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    parameters = chosen_parameters(args, ("task_description", "max_length", "threshold"))
     if "threshold" in parameters and not multi_label:
         raise CommandError("--threshold is for many labels a text; the data has one a text")
     kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier

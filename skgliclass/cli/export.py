@@ -34,6 +34,7 @@ def add_export(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Export as the arguments say."""
     check_folder(args.output)
+    # torch is imported once the arguments are known to be right.
     from ..export.onnx import export_onnx
 
     folder = export_onnx(args.model, args.output, revision=args.revision)

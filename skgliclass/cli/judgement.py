@@ -61,6 +61,7 @@ class Judgement:
         label ranking average precision.
         """
         truth, predicted = self._as_targets()
+        # A label that is neither true nor predicted has no F1, of which scikit-learn would warn.
         values = {
             "accuracy": accuracy_score(truth, predicted),
             "macro_f1": f1_score(truth, predicted, average="macro", zero_division=0),
@@ -73,6 +74,7 @@ class Judgement:
     def report(self, *, as_dict: bool) -> Any:
         """Give precision, recall, F1 and support of every class, as text or as a dict."""
         truth, predicted = self._as_targets()
+        # Of one label a text it knows them from the values, and reports those alone that occur.
         names = {"target_names": self.labels} if self.multi_label else {}
         return classification_report(
             truth, predicted, zero_division=0, output_dict=as_dict, digits=4, **names

@@ -51,6 +51,7 @@ def add_pretrain(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
+    # pydantic comes with an extra, without which the other commands have to run.
     from ..pretraining.run import finish, pretrain
 
     if args.finish:
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
         def on_step(step: int, loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            # Not by one: a resumed run begins in the middle.
             bar.update(step - bar.n)
 
         try:

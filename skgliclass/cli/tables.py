@@ -126,4 +126,5 @@ def text_column(table: pd.DataFrame, column: str | None, name: str) -> pd.Series
             f"{name}: row {missing[0] + 1} has no text in column {column!r} "
             f"({len(missing)} such rows); fill or drop them"
         )
+    # pandas reads what looks like a number as one.
     return texts.astype(str)

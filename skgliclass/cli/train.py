@@ -19,7 +19,7 @@ from ..estimators.parameters import PARAMETERS, Parameter
 from ..estimators.rows import RowError
 from ..estimators.single_label import GLiClassClassifier
 from ..prompts.architectures import SUPPORTED_ARCHITECTURES
-from .data import add_data_options, chosen_kind, read_data, told_kind
+from .data import add_data_options, chosen_kind, chosen_parameters, read_data, told_kind
 from .errors import CommandError
 
 # Options that are parameters of the classifiers, besides those that the table of parameters says
@@ -141,6 +141,7 @@ def _held_out(
         if args.n_iter_no_change is not None:
             raise CommandError("--n-iter-no-change needs --validation or --validation-fraction")
         return examples, None
+    # Not by the classifier, which splits X and y, but not rows with label sets of their own.
     n_held_out = max(1, round(args.validation_fraction * len(examples)))
     if not 0 < args.validation_fraction < 1 or n_held_out >= len(examples):
         raise CommandError(
@@ -158,11 +159,7 @@ def _make_classifier(
     args: argparse.Namespace, examples: Sequence[Example], multi_label: bool, is_validated: bool
 ) -> BaseGLiClassClassifier:
     options = [name for name, parameter in PARAMETERS.items() if parameter.is_option]
-    parameters = {
-        name: getattr(args, name)
-        for name in (*_PARAMETERS, *options)
-        if getattr(args, name) is not None
-    }
+    parameters = chosen_parameters(args, (*_PARAMETERS, *options))
     prompts = {row.prompt for row in examples}
     if len(prompts) == 1 and prompts != {None}:
         # What all rows have is a part of the classifier, and saved with it.
@@ -171,6 +168,7 @@ def _make_classifier(
     return kind(
         **parameters,
         labels=_shared_labels(examples),
+        # The best epoch on held-out data is kept in any case.
         early_stopping=is_validated and args.n_iter_no_change is not None,
         random_state=args.seed,
         # Training takes long enough for a bar.
@@ -180,6 +178,7 @@ def _make_classifier(
 
 def _shared_labels(examples: Sequence[Example]) -> list[str] | None:
     sets = {frozenset(row.all_labels) for row in examples}
+    # Without labels what is learnt serves any, and every row brings its own.
     return sorted(sets.pop()) if len(sets) == 1 else None
 
 

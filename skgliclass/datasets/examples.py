@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..prompts.checks import check_text, in_short, label_names
+from ..prompts.checks import check_text, in_short, label_names, listed
 from ..prompts.examples import PromptExample
 
 FIELDS = ("text", "all_labels", "true_labels", "prompt", "examples", "weight")
@@ -61,6 +61,7 @@ class Example:
         object.__setattr__(self, "all_labels", labels)
         object.__setattr__(self, "true_labels", _true_labels(self.true_labels, labels))
         object.__setattr__(self, "examples", tuple(self.examples))
+        # It is written beside the fields, one of which it would replace.
         taken = next((name for name in self.extra if name in FIELDS), None)
         if taken is not None:
             raise ValueError(f"extra holds {taken!r}, which is a field of its own.")
@@ -75,6 +76,7 @@ class Example:
 
 
 def _check_number(name: str, value: Any, highest: float) -> None:
+    # JSON's true is an int to Python, but no number to who wrote it.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (is_number and math.isfinite(value) and 0 <= value <= highest):
         wanted = "of at least 0" if highest == math.inf else f"between 0 and {highest:g}"
@@ -88,9 +90,8 @@ def _true_labels(
     known = set(all_labels)
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
-        choice = ", ".join(map(repr, all_labels[:8])) + (", ..." if len(all_labels) > 8 else "")
         raise ValueError(
-            f"true_labels names {unknown!r}, which is not among all_labels ({choice})."
+            f"true_labels names {unknown!r}, which is not among all_labels ({listed(all_labels)})."
         )
     if not isinstance(true_labels, Mapping):
         return names

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..estimators.labels import LabelSet
 from ..estimators.targets import multi_label_targets, single_label_targets
 from ..estimators.texts import as_texts
-from ..prompts.checks import in_short
+from ..prompts.checks import in_short, listed
 from ..prompts.examples import PromptExample
 from .examples import FIELDS, Example
 
@@ -51,6 +51,7 @@ def read_examples(path: str | Path) -> list[Example]:
     kind = _kind_of(path)
     examples = []
     for place, row in _rows(path, kind):
+        # What is raised here does not pass through the generator, which names errors of its own.
         with _errors_named(f"{path}, {place}"):
             examples.append(_from_json(row))
     return examples
@@ -109,6 +110,7 @@ class Arrays(NamedTuple):
 
 def is_single_label(examples: Iterable[Example]) -> bool:
     """Tell whether every row has exactly one true label, for certain."""
+    # The two largest targets tell: no other label has a share beside a single 1.
     return all(sorted(row.targets)[-2:] in ([1.0], [0.0, 1.0]) for row in examples)
 
 
@@ -225,6 +227,7 @@ def _in_context_examples(rows: Any) -> list[PromptExample]:
         raise ValueError(f"examples is {in_short(rows)}; it must be a list of objects.")
     examples = []
     for i, row in enumerate(rows):
+        # The `gliclass` package reads both names, in this order.
         labels = row.get("labels", row.get("true_labels")) if isinstance(row, Mapping) else None
         if labels is None or "text" not in row:
             raise ValueError(f"examples[{i}] is {in_short(row)}; it must have text and labels.")
@@ -312,10 +315,11 @@ def _opened_to_read(path: Path) -> TextIO:
 @contextmanager
 def _opened_to_write(path: Path) -> Iterator[TextIO]:
     if path.suffix.lower() != ".gz":
+        # Windows would write another end of line.
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    # Without the time of writing, the same examples give the same bytes.
+    # Without the name and the time of writing, the same examples give the same bytes.
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped,
@@ -353,7 +357,7 @@ def _names_of(row: NDArray[np.float32], names: Sequence[str]) -> list[str] | dic
 def _difference(expected: Iterable[str], labels: Iterable[str]) -> str:
     missing, more = (sorted(set(a) - set(b)) for a, b in ((expected, labels), (labels, expected)))
     return "; ".join(
-        f"{word} {', '.join(map(repr, names[:4]))}{', ...' if len(names) > 4 else ''}"
+        f"{word} {listed(names, 4)}"
         for word, names in (("it lacks", missing), ("it adds", more))
         if names
     )

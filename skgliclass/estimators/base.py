@@ -95,6 +95,7 @@ class BaseGLiClass(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         state = self._fit_state
+        # Labels alone make a zero-shot classifier, which check_is_fitted must let through.
         return self.labels is not None or (state is not None and bool(state.label_set))
 
     # The engine.
@@ -199,6 +200,7 @@ def _errors_naming(parameter: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
+        # Not the error's own class: a UnicodeDecodeError, for one, cannot be made of a message.
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(re.sub(r"\bmodel=", f"{parameter}=", str(error))) from error
 

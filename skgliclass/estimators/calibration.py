@@ -1,19 +1,27 @@
-"""What is tuned on held-out texts: the temperature and the thresholds, and how texts are scored."""
+"""What becomes of logits: probabilities, scores, and what is tuned on held-out texts."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax
+from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from ..exceptions import warn
+
+
+def as_probabilities(logits: NDArray[np.float32], multi_label: bool) -> NDArray[np.float32]:
+    """Turn the logits of a text, or of each, into their sigmoids or their softmax."""
+    # Not axis=1: rows with labels of their own come one by one.
+    probabilities = expit(logits) if multi_label else softmax(logits, axis=-1)
+    return np.asarray(probabilities, dtype=np.float32)
 
 
 def score_of(logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_label: bool) -> float:
     """Give accuracy, or micro-F1 at a probability of one half."""
     if not multi_label:
         return float((logits.argmax(axis=1) == matrix.argmax(axis=1)).mean())
+    # A sigmoid is above one half where its logit is above 0, whatever the temperature.
     return float(f1_score(matrix > 0.5, logits > 0, average="micro", zero_division=0))
 
 
@@ -23,6 +31,7 @@ def negative_log_likelihood(
     """Give the mean cross-entropy, over texts or over text-label pairs."""
     values = logits.astype(np.float64)
     if multi_label:
+        # Not the logarithm of a sigmoid, which is infinite where that rounds to 0.
         return float((np.logaddexp(0, values) - matrix * values).mean())
     return float(-(matrix * log_softmax(values, axis=1)).sum(axis=1).mean())
 
@@ -108,6 +117,8 @@ def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> fl
     # How many are chosen and right from each value on, and from one half on: counts again, since
     # equally good thresholds are told by equal F1, which rounded ratios would not give.
     hits = np.rint(recall * n_true)
+    # The last point of the curve, where nothing is chosen, has no value of its own; it serves one
+    # half where all values lie below.
     hits = np.append(hits[:-1], hits[np.searchsorted(values, 0.5)])
     first = np.append(np.searchsorted(in_order, values), np.searchsorted(in_order, 0.5))
     f1 = 2 * hits / (len(scores) - first + n_true)

@@ -78,18 +78,21 @@ class FitCallbacks:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
+        # After an error no task ended; the decorator of scikit-learn tears the callbacks down.
         if self._context is not None and kind is None:
             self._context.call_on_fit_task_end(estimator=self._estimator)
 
     def on_step(self, loss: float) -> None:
         """Note an optimizer step."""
         self._bar.update()
+        # A refresh would draw the bar at every step; update draws it as often as eyes can follow.
         self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
 
     def on_epoch(self, progress: Progress, make_state: Callable[[], FitState]) -> bool:
         """Note an epoch, after which a fit would leave a state; True asks to stop."""
         if progress.validation is not None:
             self._bar.set_description(f"validation score {progress.validation.score:.4f}")
+        # Epoch 0 is the state before training, which is no epoch to scikit-learn.
         if self._epoch_context is None or progress.epoch == 0:
             return False
         stop = self._epoch_context.call_on_fit_task_end(

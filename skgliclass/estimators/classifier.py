@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from ..exceptions import warn
 from .base import BaseGLiClass
+from .calibration import as_probabilities
 from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
 from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
@@ -48,6 +49,7 @@ class RowPredictions(NamedTuple):
     chosen: list[NDArray[np.bool_]]
 
 
+# Mixins come first: the tags of each add to those of the classes to its right.
 class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass):
     """What the single-label and the multi-label classifier share."""
 
@@ -64,10 +66,6 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     # What the kinds of classifiers do differently.
 
     def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
-        raise NotImplementedError
-
-    def _as_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn logits that were divided by the temperature into probabilities."""
         raise NotImplementedError
 
     def _thresholds(self, snapshot: Snapshot) -> NDArray[np.float32] | None:
@@ -94,7 +92,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """Turn logits into probabilities."""
         # Dividing by one would copy all scores for nothing.
         scaled = logits if temperature == 1 else logits / np.float32(temperature)
-        return self._as_probabilities(scaled)
+        return as_probabilities(scaled, self._multi_label)
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Give the probability of every class.
@@ -239,7 +237,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                 # A row's labels were checked when it was made, as those of `labels` are elsewhere.
                 names = np.asarray(row.all_labels, dtype=object)
                 of_labels = Snapshot(LabelSet(names, tuple(row.all_labels)), None, None)
-                scores = self._as_probabilities(logits)
+                scores = as_probabilities(logits, self._multi_label)
                 choice = self._choose(scores, self._thresholds(of_labels))
             else:
                 scores = self._calibrated(logits, snapshot.temperature)
@@ -418,6 +416,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if last is None or not (one_epoch or self.warm_start):
             last = FitState(NO_LABELS)
         start = FitState(problem.label_set, labels_parameter, last.weights)
+        # By their texts, which the model reads: integers in y may stand for the same classes.
         if one_epoch and problem.label_set.texts == last.label_set.texts:
             # More texts for the same labels: what was tuned for these stays in use.
             start = replace(last, label_set=problem.label_set, labels_parameter=labels_parameter)
@@ -448,6 +447,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         )
 
     def _callback_context(self, max_epochs: int) -> Any:
+        # set_callbacks makes the attribute; scikit-learn before 1.9 has neither it nor contexts.
         if not getattr(self, "_skl_callbacks", None):
             return None
         return self._init_callback_context(max_subtasks=max_epochs)
@@ -525,10 +525,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if saved is None:
             return cls(model=model, revision=revision, **parameters)
         restored = {"labels": saved.labels, **saved.parameters}
+        # In place of the model that was tuned stands the folder, which holds the tuned weights.
         classifier = cls(**{**restored, "model": model, "revision": revision})
         if saved.label_set:
             classifier._fit_state = FitState(
                 saved.label_set,
+                # The file's, not ones passed now: by the difference a change is noticed.
                 classifier._read_labels(saved.labels),
                 temperature=saved.temperature,
                 thresholds=saved.thresholds,
@@ -556,6 +558,7 @@ def _branches_of(snapshot: Snapshot) -> Hierarchy:
 
 
 def _check_unchanged(classes: Any, label_set: LabelSet) -> None:
+    # By their strings, since classes of several types have no order among them.
     if classes is not None and sorted(map(str, classes)) != sorted(map(str, label_set.classes)):
         raise ValueError(
             f"classes={list(classes)!r} is not the same as on the last call to partial_fit: "

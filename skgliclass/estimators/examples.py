@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..prompts.checks import listed
 from ..prompts.examples import PromptExample
 from .labels import LabelSet
 
@@ -70,12 +71,12 @@ def _text_and_labels(i: int, entry: Any) -> tuple[Any, Any]:
 
 
 def _label_text(i: int, value: Any, text_of: dict[Any, str]) -> str:
+    # As tolist gave the classes: a datetime64 is not found by the datetime that stands for it.
     value = value.item() if isinstance(value, np.generic) else value
     try:
         return text_of[value]
     except (KeyError, TypeError):
-        known = list(text_of)
-        first = ", ".join(map(repr, known[:8])) + (", ..." if len(known) > 8 else "")
         raise ValueError(
-            f"examples[{i}] has the unknown class {value!r}; the classes are {first}."
+            f"examples[{i}] has the unknown class {value!r}; the classes are "
+            f"{listed(list(text_of))}."
         ) from None

@@ -94,6 +94,7 @@ def run(job: FitJob) -> FitOutcome:
     """
     store = _make_store(job)
     if job.options.max_epochs == 0:
+        # Weights that come out of training count as trained, but heads may still be random here.
         return FitOutcome(_tuned_after(job, job.engine, replace(job.start, store=store)))
     from ..training.loop import train
 
@@ -161,12 +162,14 @@ def training_options(
     epochs = parameters["max_epochs"]
     if epochs == "auto":
         epochs = automatic_epochs(n_samples, parameters["batch_size"])
+    # torch takes a number. Drawn, so that a RandomState goes on from one fit to the next.
     seed = check_random_state(parameters["random_state"]).randint(2**31 - 1)
     return fill(
         TrainingOptions,
         parameters,
         multi_label=multi_label,
         max_epochs=1 if one_epoch else int(epochs),
+        # Calls of partial_fit follow each other; with each a rise and a fall would begin anew.
         decay=not one_epoch,
         head_learning_rate=parameters["head_learning_rate"] or parameters["learning_rate"],
         warmup_fraction=0.0 if one_epoch else parameters["warmup_fraction"],
@@ -203,6 +206,7 @@ def _check_enough(store: ExampleStore, job: FitJob) -> None:
     try:
         store.check_size(k, exclude_self=trains)
     except ValueError as error:
+        # The hint is true only where the texts set aside would have made up the number.
         if k > len(store) - trains + n_set_aside:
             raise
         raise ValueError(
@@ -215,6 +219,7 @@ def _encoded_by(engine: Engine, store: ExampleStore | None) -> ExampleStore | No
     """Give the labelled texts with vectors of another model."""
     if store is None:
         return None
+    # Texts are searched by vectors of the model that will predict: training moved them.
     return type(store).embed(engine, store.examples, backend=store.backend)
 
 
@@ -299,5 +304,6 @@ def _tuned_after(job: FitJob, engine: Engine, state: FitState) -> FitState:
     if job.tunes_temperature:
         temperature = best_temperature(logits, validation.matrix, job.plan.multi_label)
     if job.tunes_thresholds:
+        # As in predict, which compares calibrated probabilities with them.
         thresholds = best_thresholds(logits / temperature, validation.matrix)
     return replace(state, temperature=temperature, thresholds=thresholds)

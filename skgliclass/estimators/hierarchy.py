@@ -80,6 +80,7 @@ class Hierarchy:
             c: :math:`\log p_c`, whose softmax is p again, or with `multi_label`
             :math:`\log p_c / (1 - p_c)`, whose sigmoid is.
         """
+        # In double precision: 1 - p of a p near one is asked for below.
         log_p = self._log_probabilities(logits.astype(np.float64), multi_label)
         # Parents come before their children, so one pass adds up the whole way from the top.
         for node, parent in enumerate(self.parents):
@@ -121,6 +122,8 @@ class Hierarchy:
         """
         of_nodes = np.zeros((len(probabilities), len(self.names)), dtype=np.float64)
         of_nodes[:, self.leaves] = probabilities
+        # Zero, the start of a branch, changes neither a sum nor the largest of probabilities.
+        # From the end on: a branch is complete before it is passed on to its parent.
         combine = np.maximum if multi_label else np.add
         for node in range(len(self.names) - 1, -1, -1):
             parent = self.parents[node]
@@ -154,6 +157,7 @@ def _walk(
 ) -> Iterator[tuple[str, int, bool]]:
     """Give each node's name, its parent's position, and whether it is a leaf."""
     for name in branch:
+        # A list of one number, so that all levels of the recursion count on together.
         position = count[0]
         count[0] += 1
         below = branch[name] if isinstance(branch, Mapping) else None

@@ -16,6 +16,7 @@ SEPARATOR = "."
 """What joins the names on the way from a hierarchy's root to one of its leaves."""
 
 
+# Not compared field by field: == of two arrays is an array, which is neither true nor false.
 @dataclass(frozen=True, eq=False)
 class LabelSet:
     """The ordered classes of a problem and what the model reads for each of them.
@@ -35,6 +36,7 @@ class LabelSet:
     reordered: bool = False
 
     def __len__(self) -> int:
+        # An empty set is false, so that `if label_set` asks whether there are classes.
         return len(self.texts)
 
     def same_as(self, other: LabelSet | None) -> bool:
@@ -124,6 +126,7 @@ def as_class_array(values: Sequence[Any]) -> NDArray[Any]:
     array = np.asarray(values) if len({_kind(value) for value in values}) == 1 else None
     if array is None or array.ndim != 1:
         array = np.empty(len(values), dtype=object)
+        # Assigned: np.asarray would make a table of tuples that have one length.
         array[:] = list(values)
     return array
 
@@ -136,6 +139,7 @@ def _class_text_pairs(labels: Any) -> list[tuple[Any, str]]:
             f"labels is the single string {labels!r}; it must be a list of labels. "
             f"Write labels=[{labels!r}, ...]."
         )
+    # The order of a set of strings is another in every process, and with it the prompt.
     if isinstance(labels, set | frozenset) or not isinstance(labels, Iterable):
         raise TypeError(
             f"labels must be a list of classes or a dict, got {type(labels).__name__}. "
@@ -204,6 +208,7 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool) -> None:
     seen_texts: dict[str, str] = {}
     for i, (value, text) in enumerate(pairs):
         place = f"labels[{(value if named else i)!r}]"
+        # isna of a list is an array, and of a scalar alone a yes or no.
         if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):
             raise ValueError(f"{place} is missing ({value!r}); a class must be a value.")
         if not isinstance(value, str) and not pd.api.types.is_scalar(value):
@@ -250,6 +255,7 @@ def _kind(value: Any) -> type:
     """Group the types that numpy may put in one array without changing a value's meaning."""
     if isinstance(value, str):
         return str
+    # A bool is an int to Python, but beside numbers np.asarray would make a 1 of True.
     if isinstance(value, bool | np.bool_):
         return bool
     if isinstance(value, int | float | np.number):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from .classifier import BaseGLiClassClassifier
 from .labels import LabelSet
@@ -114,9 +113,6 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
     def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
         return multi_label_targets(y, label_set, name=name)
 
-    def _as_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(expit(logits), dtype=np.float32)
-
     def _choose(
         self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None
     ) -> NDArray[np.bool_]:
@@ -214,6 +210,7 @@ def _spread(threshold: Any, label_set: LabelSet) -> NDArray[np.float32]:
             "Give one number, or one for each class in the order of classes_."
         )
     values = np.broadcast_to(values, (len(classes),))
+    # Turned round, so that NaN, which compares with nothing, is outside.
     outside = ~((values >= 0) & (values <= 1))
     if outside.any():
         i = int(np.flatnonzero(outside)[0])
@@ -221,6 +218,7 @@ def _spread(threshold: Any, label_set: LabelSet) -> NDArray[np.float32]:
             f"threshold of class {classes[i]!r} is {values[i]}; a threshold is a probability "
             "between 0 and 1."
         )
+    # As probabilities are: one of 0.7 in float32 lies below 0.7 in double precision.
     return values.astype(np.float32)
 
 

@@ -355,6 +355,7 @@ def with_parameters(cls: _Class) -> _Class:
 
 def store_parameters(estimator: Any, values: dict[str, Any]) -> None:
     """Set an estimator's attributes from the ``locals()`` of its ``__init__``, unchanged."""
+    # Not copied or converted: clone insists on the very objects that were passed.
     vars(estimator).update({name: v for name, v in values.items() if name != "self"})
 
 
@@ -384,6 +385,7 @@ def fill(options: type[_Options], values: Mapping[str, Any], **others: Any) -> _
 def _described(parameter: inspect.Parameter, indent: str) -> str:
     entry = PARAMETERS[parameter.name]
     default = repr(parameter.default)
+    # repr has single quotes; the texts and kinds of the table have double ones.
     if isinstance(parameter.default, str):
         default = f'"{parameter.default}"'
     text = textwrap.fill(

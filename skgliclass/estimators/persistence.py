@@ -108,6 +108,7 @@ def _content(saved: SavedClassifier) -> dict[str, Any]:
         "label_texts": list(label_set.texts) if label_set else None,
         "temperature": saved.temperature,
         "thresholds": None if saved.thresholds is None else saved.thresholds.tolist(),
+        # Dotted names do not give the tree back: a name may hold a dot itself.
         "hierarchy": _plain_tree(saved.labels) if is_nested(saved.labels) else None,
         "keeps_examples": saved.store is not None,
         "parameters": _json_parameters(saved.parameters),
@@ -176,6 +177,7 @@ def read_classifier(
     return SavedClassifier(
         kind,
         parameters,
+        # Files of the first versions have no such entry, nor "keeps_examples".
         content.get("hierarchy") or label_set.as_labels(),
         label_set,
         float(content["temperature"]),

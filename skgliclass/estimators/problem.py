@@ -222,11 +222,13 @@ def _checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32
     weights = np.asarray(sample_weight, dtype=np.float32)
     n = len(targets.matrix)
     if weights.ndim == 0:
+        # One number for all texts is fine with scikit-learn, too.
         weights = np.full(n, weights, dtype=np.float32)
     if weights.shape != (n,):
         raise ValueError(
             f"sample_weight has shape {weights.shape}, but there are {n} samples; expected ({n},)."
         )
+    # Turned round, so that NaN, which compares with nothing, is bad.
     bad = ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():
         i = int(np.flatnonzero(bad)[0])
@@ -250,6 +252,7 @@ def _weights_of_classes(
             balanced = np.where(present > 0, mean / np.maximum(present, 1e-9), 1.0)
             return balanced.astype(np.float32)
         rows = targets.matrix.argmax(axis=1)
+        # compute_class_weight refuses a class that no text has.
         seen = np.unique(rows)
         weights = np.ones(len(classes), dtype=np.float32)
         weights[seen] = compute_class_weight("balanced", classes=seen, y=rows)
@@ -297,6 +300,8 @@ def split_off_validation(
     if classes is not None:
         counts = np.bincount(classes)
         n_classes = int((counts > 0).sum())
+        # train_test_split refuses to stratify a class of one text, or into a part with fewer texts
+        # than there are classes.
         if counts[counts > 0].min() < 2 or min(n_validation, n - n_validation) < n_classes:
             classes = None
     training, validation = train_test_split(

@@ -58,7 +58,7 @@ class RowError(ValueError):
 def examples_of_rows(rows: Sequence[Row], plan: ScoringPlan) -> Examples:
     """Give rows to a fit: as texts with the same classes, where that is what they are."""
     columns = [plan.columns_of(row.all_labels) for row in rows]
-    if any(c is None or _has_own_prompt(row, plan) for row, c in zip(rows, columns, strict=True)):
+    if any(c is None or _changes_prompt(row, plan) for row, c in zip(rows, columns, strict=True)):
         return RowExamples(rows)
     matrix = np.zeros((len(rows), len(plan.label_set)), dtype=np.float32)
     for i, row in enumerate(rows):
@@ -67,7 +67,7 @@ def examples_of_rows(rows: Sequence[Row], plan: ScoringPlan) -> Examples:
     return SharedExamples([row.text for row in rows], matrix, weights)
 
 
-def _has_own_prompt(row: Row, plan: ScoringPlan) -> bool:
+def _changes_prompt(row: Row, plan: ScoringPlan) -> bool:
     return bool(row.examples) or row.prompt not in (None, plan.options.task_description)
 
 
@@ -131,8 +131,10 @@ class RowExamples(Examples):
     def judge(self, logits: Any, multi_label: bool) -> tuple[float, float]:  # noqa: D102
         targets = [np.asarray(row.targets, dtype=np.float32) for row in self.rows]
         if multi_label:
+            # Micro-F1 and the mean take every pair alike, whatever its label: one column holds all.
             pairs = np.concatenate(logits)[:, None], np.concatenate(targets)[:, None]
             return score_of(*pairs, True), negative_log_likelihood(*pairs, True)
+        # Row by row, since those of different lengths make no matrix.
         parts = [(a[None], b[None]) for a, b in zip(logits, targets, strict=True)]
         return (
             float(np.mean([score_of(a, b, False) for a, b in parts])),
@@ -221,16 +223,17 @@ class RowExamples(Examples):
         # Sorted, so that a score does not depend on the order in which a row lists its labels.
         orders = [sorted(row.all_labels) for row in self.rows]
         label_texts = [[plan.text_of(name) for name in order] for order in orders]
-        shares = plan.options.shortlist is not None
+        has_one_label_set = plan.options.shortlist is not None
         logits = engine.logits(
             texts,
-            label_texts[0] if shares else label_texts,
+            label_texts[0] if has_one_label_set else label_texts,
             plan.options,
             examples=examples,
             embedder=plan.embedder,
             on_progress=on_progress,
         )
         return [
+            # Also drops the columns by which the engine fills up a smaller label set.
             values[[order.index(name) for name in row.all_labels]]
             for row, order, values in zip(self.rows, orders, logits, strict=True)
         ]

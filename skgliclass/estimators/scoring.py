@@ -168,6 +168,7 @@ class ScoringPlan:
         k = min(self.n_retrieved, len(store) - exclude_self)
         retrieved: list[list[PromptExample]] = [[] for _ in texts]
         if k:
+            # Without the task description, as the vectors in the store are.
             vectors = engine.text_vectors(texts)
             retrieved = store.query(texts, vectors, k, exclude_self=exclude_self)
         if not self.examples:
@@ -181,6 +182,7 @@ class ScoringPlan:
     # The names of classes, by which rows with label sets of their own name theirs.
 
     # Classes may be numbers, but a row in a file names its labels by strings.
+    # A frozen dataclass refuses setattr, but cached_property writes into `__dict__`.
     @cached_property
     def _columns(self) -> dict[str, int]:
         return {str(value): j for j, value in enumerate(self.label_set.classes.tolist())}

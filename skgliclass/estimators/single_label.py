@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from .classifier import BaseGLiClassClassifier
 from .labels import LabelSet
@@ -110,9 +109,6 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
         return single_label_targets(y, label_set, name=name)
 
-    def _as_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(softmax(logits, axis=-1), dtype=np.float32)
-
     def _choose(
         self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None
     ) -> NDArray[np.bool_]:
@@ -161,4 +157,5 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         """
         snapshot = self._snapshot_with_labels()
         scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        # Not of the logits: where rounding makes two equal, the choice is that of predict_proba.
         return snapshot.label_set.classes[scores.argmax(axis=1)]

@@ -88,6 +88,7 @@ class Snapshot:
         """
         if state is None:
             return cls(labels_parameter or NO_LABELS, labels_parameter, labels)
+        # By what labels mean and not by the object: set_params may set an equal list.
         if labels_parameter is None or labels_parameter.same_as(state.labels_parameter):
             return cls(
                 state.label_set,

@@ -20,6 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from ..exceptions import warn
+from ..prompts.checks import listed
 from .labels import LabelSet, as_class_array
 
 
@@ -63,6 +64,7 @@ def single_label_targets(y: Any, label_set: LabelSet | None, *, name: str = "y")
     """
     _check_not_none(y)
     vector = _as_vector(y)
+    # Before scikit-learn's own check, whose message names no row.
     _check_none_missing(vector, name)
     check_classification_targets(vector)
     label_set = _single_label_set(vector, label_set, name)
@@ -177,6 +179,7 @@ def _read_as_positions(y: NDArray[Any], label_set: LabelSet, name: str) -> Label
             "something else, such as one class against the rest, name them with a dict: "
             "labels={0: 'anything else', 1: 'sport'}."
         )
+    # The integers become the classes: who encoded y decodes the predictions, too.
     return LabelSet(np.arange(len(label_set)), label_set.texts)
 
 
@@ -184,6 +187,7 @@ def _positions(values: Iterable[Any], label_set: LabelSet, name: str) -> list[in
     index = {value: i for i, value in enumerate(label_set.classes.tolist())}
     positions = []
     for i, value in enumerate(values):
+        # As tolist gave the classes: a datetime64 is not found by the datetime that stands for it.
         value = value.item() if isinstance(value, np.generic) else value
         if value not in index:
             raise ValueError(_unknown_class(f"{name}[{i}]", value, label_set))
@@ -192,9 +196,8 @@ def _positions(values: Iterable[Any], label_set: LabelSet, name: str) -> list[in
 
 
 def _unknown_class(where: str, value: Any, label_set: LabelSet) -> str:
-    known = label_set.classes.tolist()
-    first = ", ".join(map(repr, known[:8])) + (", ..." if len(known) > 8 else "")
-    return f"{where} has the unknown class {value!r}; the labels are {first}."
+    labels = listed(label_set.classes.tolist())
+    return f"{where} has the unknown class {value!r}; the labels are {labels}."
 
 
 def _frame_targets(frame: Any, label_set: LabelSet | None, name: str) -> Targets:
@@ -211,6 +214,7 @@ def _frame_targets(frame: Any, label_set: LabelSet | None, name: str) -> Targets
             + (f"; not among the labels: {unknown[:8]}" if unknown else "")
             + "."
         )
+    # By position: a frame of pandas may have columns that are no strings.
     array = frame.to_numpy()
     return _matrix_targets(array[:, [columns.index(value) for value in wanted]], label_set, name)
 
@@ -234,6 +238,7 @@ def _matrix_targets(y: NDArray[Any], label_set: LabelSet | None, name: str) -> T
         matrix = y.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must hold numbers between 0 and 1 ({error}).") from error
+    # Turned round, so that NaN, which compares with nothing, is outside.
     outside = ~((matrix >= 0) & (matrix <= 1))
     if outside.any():
         i, j = (int(k[0]) for k in np.nonzero(outside))
@@ -253,6 +258,7 @@ def _label_set_targets(rows: Sequence[Any], label_set: LabelSet | None, name: st
                 "classes, [] where none holds. For one class a text use GLiClassClassifier."
             )
     if label_set is None:
+        # Sorted, as by scikit-learn's MultiLabelBinarizer: label sets have no order to keep.
         values = {value for row in rows for value in row}
         label_set = LabelSet.from_labels(as_class_array(list(values)), sort=True)
     matrix = np.zeros((len(rows), len(label_set)), dtype=np.float32)
@@ -276,6 +282,7 @@ def _is_numeric_table(rows: Sequence[Any]) -> bool:
     if len({len(row) if hasattr(row, "__len__") else -1 for row in rows}) != 1:
         return False
     try:
+        # numpy refuses rows that are ragged further down.
         table = np.asarray(rows)
     except ValueError:
         return False

@@ -9,7 +9,7 @@ import narwhals.stable.v1 as nw
 import numpy as np
 import pandas as pd
 
-from ..prompts.checks import check_unicode
+from ..prompts.checks import check_unicode, listed
 
 
 def as_texts(X: Any, *, name: str = "X") -> list[str]:
@@ -43,6 +43,7 @@ def as_texts(X: Any, *, name: str = "X") -> list[str]:
     for i, row in enumerate(rows):
         if not isinstance(row, str):
             _raise_bad_row(row, i, name)
+        # ASCII holds no surrogates; for most texts the question ends here.
         if not row.isascii():
             check_unicode(row, f"{name}[{i}]")
     return rows
@@ -105,10 +106,9 @@ def _array_rows(X: np.ndarray, name: str) -> list[Any]:
 
 def _check_one_column(columns: Sequence[str], name: str) -> None:
     if len(columns) != 1:
-        names = ", ".join(map(repr, columns[:10])) + (", ..." if len(columns) > 10 else "")
         raise ValueError(
             f"{name} must be one column of texts, got a frame with {len(columns)} columns "
-            f"({names}). Choose one, for instance {name}[{columns[0]!r}]."
+            f"({listed(columns, 10)}). Choose one, for instance {name}[{columns[0]!r}]."
             if len(columns)
             else f"{name} must be one column of texts, got a frame without columns."
         )

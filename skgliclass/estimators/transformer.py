@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, softmax
 from sklearn.base import TransformerMixin
 from sklearn.utils import Tags
 from typing_extensions import Self
 
 from .base import BaseGLiClass
+from .calibration import as_probabilities
 from .labels import LabelSet
 from .parameters import store_parameters, with_parameters
 from .state import FitState
@@ -141,8 +141,7 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         logits = self._logits(X, self._snapshot_with_labels())
         if self.output == "logits":
             return logits
-        probabilities = expit(logits) if self.multi_label else softmax(logits, axis=1)
-        return np.asarray(probabilities, dtype=np.float32)
+        return as_probabilities(logits, self.multi_label)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
         """Give the names of the columns.
@@ -184,5 +183,6 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = not self.__sklearn_is_fitted__()
+        # By default it promises float64 for float64; texts become float32 whatever they come in.
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -67,6 +67,7 @@ def make_graphs(network: Architecture) -> dict[str, Graph]:
     NotImplementedError
         If the model is of another architecture, or reads the text with an LSTM.
     """
+    # Its packed sequences have shapes that depend on the lengths of the texts.
     if network.config.use_lstm:
         raise NotImplementedError("A model with use_lstm=True cannot be exported.")
     make = GRAPHS[network.name]
@@ -97,6 +98,7 @@ class PlacedMarkers(Markers):
         """Give each marker's vector, or that of a token after it; zeros where there is none."""
         chosen = self.positions + offset
         fits = self.class_mask & (chosen < hidden.shape[1])
+        # gather needs a place within the sequence even where its result is masked.
         index = torch.where(fits, chosen, 0)[..., None].expand(-1, -1, hidden.shape[2])
         return hidden.gather(1, index).masked_fill(~fits[..., None], 0)
 
@@ -126,34 +128,19 @@ class PlacedUniEncoder(nn.Module):
         return scores.logits.masked_fill(~markers.class_mask, float("-inf"))
 
 
-class _TextEncoder(nn.Module):
-    def __init__(self, model: BiEncoder) -> None:
+# The exporter calls a module, so a method that is a graph needs one around it.
+class _Method(nn.Module):
+    def __init__(self, model: BiEncoder, name: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.name = model, name
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.model.encode_texts(input_ids, attention_mask)
-
-
-class _LabelEncoder(nn.Module):
-    def __init__(self, model: BiEncoder) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.model.encode_labels(input_ids, attention_mask)
-
-
-class _VectorScorer(nn.Module):
-    def __init__(self, model: BiEncoder) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, text_vectors: Tensor, label_vectors: Tensor) -> Tensor:
-        return self.model.score_vectors(text_vectors, label_vectors)
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        result: Tensor = getattr(self.model, self.name)(first, second)
+        return result
 
 
 def _uni_encoder_graphs(model: Any) -> dict[str, Graph]:
+    # Two rows and not one: the exporter takes a size of one for a constant.
     ids, mask = _sequences(model.config.encoder_config.vocab_size, n_rows=2, length=12)
     ids[:, [1, 3, 5]], ids[:, 7] = model.config.class_token_index, model.config.text_token_index
     positions = torch.tensor([[1, 3, 5], [1, 3, 5]])
@@ -172,12 +159,18 @@ def _bi_encoder_graphs(model: Any) -> dict[str, Graph]:
     names = "input_ids", "attention_mask"
     return {
         "texts": Graph(
-            _TextEncoder(model), dict(zip(names, texts, strict=True)), _SEQUENCES, "text_vectors"
+            _Method(model, "encode_texts"),
+            dict(zip(names, texts, strict=True)),
+            _SEQUENCES,
+            "text_vectors",
         ),
         "labels": Graph(
-            _LabelEncoder(model), dict(zip(names, labels, strict=True)), _LABELS, "label_vectors"
+            _Method(model, "encode_labels"),
+            dict(zip(names, labels, strict=True)),
+            _LABELS,
+            "label_vectors",
         ),
-        "scorer": Graph(_VectorScorer(model), vectors, vector_axes, "logits"),
+        "scorer": Graph(_Method(model, "score_vectors"), vectors, vector_axes, "logits"),
     }
 
 

@@ -77,6 +77,7 @@ def export_onnx(
         _write_graph(graph, folder / f"{name}.onnx")
     _write_json(folder / FILE, _description(model))
     model.raw_text_tokenizer.save(str(folder / "tokenizer.json"))
+    # One object under both names, unless labels are read by another tokenizer.
     if model.raw_label_tokenizer is not model.raw_text_tokenizer:
         model.raw_label_tokenizer.save(str(folder / "label_tokenizer.json"))
     if saved is not None:
@@ -153,6 +154,7 @@ def _forget_origin(model: Any) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep from the user's screen what the exporter says about itself."""
+    # It speaks through warnings, too, which have a filter of their own.
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)
@@ -188,5 +190,6 @@ def _description(loaded: LoadedModel) -> dict[str, Any]:
 def _tokenization(tokenizer: PieceTokenizer, backbone: Any) -> dict[str, Any]:
     return {
         **tokenizer.rules(),
+        # Where a backbone names none, any id does: the attention mask hides it.
         "pad_id": int(getattr(backbone, "pad_token_id", None) or 0),
     }

@@ -105,6 +105,7 @@ class _Together:
             )
             free = [word for word in choice if normalized(word) not in self._used]
             self._words[label] = free[int(self.rng.integers(len(free)))] if free else None
+            # A word stands for one label in all rows that are drawn together.
             if free:
                 self._used.add(normalized(str(self._words[label])))
         return self._words[label]
@@ -193,16 +194,20 @@ class Augmenter:
         multi_label = not source.single_label or self._happens("sigmoid", rng)
         true = [label for label in row.all_labels if target[label] > 0]
         if multi_label and self._happens("no_true", rng):
-            shown_true: list[str] = []
+            sampled_true: list[str] = []
         else:
-            shown_true = self._some(true, self._config.max_labels - 1, rng)
+            # One place is left for a false label.
+            sampled_true = self._some(true, self._config.max_labels - 1, rng)
         needed = [label for example in examples for label in example.true_labels]
-        chosen = self._choose(together, row, true, shown_true, needed, rng)
+        chosen = self._choose(together, row, true, sampled_true, needed, rng)
+        # A row without labels could not be asked about: its true ones come back.
         words = together.texts(chosen or true, true)
         foreign = self._foreign_labels(together, words.values(), row)
         task = self._pick(source.wordings.tasks, rng) if self._happens("task", rng) else ""
         labels = [*words.values(), *foreign]
+        # A label of another row has no target in this one: it was chosen for being false.
         targets = [*(target.get(label, 0.0) for label in words), *(0.0 for _ in foreign)]
+        # Examples name labels one by one, and a sentence is written around one alone.
         if not examples and together.template == _PLAIN and self._happens("merge", rng):
             labels, targets = _merged(labels, targets, rng)
         # Training shuffles labels too, but not where the backbone is frozen.
@@ -228,6 +233,7 @@ class Augmenter:
         if self._happens("full_set", rng):
             n_false = min(room, max(1, len(known)))
         else:
+            # Uniform on a scale of logarithms, so that small numbers come more often.
             n_false = int(np.exp(rng.uniform(0.0, np.log(room + 1))))
         if source.shares_labels:
             true = {label for row in rows for label in row.true_labels}
@@ -281,14 +287,14 @@ class Augmenter:
         together: _Together,
         row: Example,
         true: Sequence[str],
-        shown_true: Sequence[str],
+        sampled_true: Sequence[str],
         needed: Iterable[str],
         rng: np.random.Generator,
     ) -> list[str]:
         """Give the row's true labels with false ones."""
         source, not_false = together.source, set(true)
         negatives = [label for label in dict.fromkeys(needed) if label not in not_false]
-        n_false = min(together.n_false, max(1, self._config.max_labels - len(shown_true)))
+        n_false = min(together.n_false, max(1, self._config.max_labels - len(sampled_true)))
         if source.shares_labels:
             labels = set(row.all_labels)
             order = [label for label in together.false if label in labels]
@@ -301,7 +307,7 @@ class Augmenter:
                 break
             if label not in negatives and label not in not_false:
                 negatives.append(label)
-        return [*shown_true, *negatives]
+        return [*sampled_true, *negatives]
 
     def _foreign_labels(self, together: _Together, texts: Iterable[str], row: Example) -> list[str]:
         taken = {normalized(label) for label in texts}

@@ -49,6 +49,7 @@ class Checkpoint:
         """
         for name, parameter in run.trainable.network.named_parameters():
             stored = self.tensors.get(_WEIGHT + name)
+            # Frozen weights are not in the file: they are those that the model starts from.
             if stored is not None:
                 parameter.copy_(stored)
         state: dict[int, dict[str, Tensor]] = {}
@@ -56,6 +57,7 @@ class Checkpoint:
             if key.startswith(_MOMENT):
                 index, name = key.removeprefix(_MOMENT).split(".", 1)
                 state.setdefault(int(index), {})[name] = value
+        # Rates and decays follow from the configuration, which is checked to be the same.
         groups = run.optimizer.state_dict()["param_groups"]
         run.optimizer.load_state_dict({"state": state, "param_groups": groups})
         run.go_to(self.step)
@@ -73,10 +75,12 @@ def write_checkpoint(
     for index, moments in run.optimizer.state_dict()["state"].items():
         for name, value in moments.items():
             tensors[f"{_MOMENT}{index}.{name}"] = value
+    # safetensors refuses what has gaps.
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
     facts = {"step": step, "config": asdict(config), "sets": sets}
     unfinished = folder / f"{NAME}.unfinished"
     save_file(tensors, unfinished, metadata={"pretraining": json.dumps(facts)})
+    # Within one folder this is a single step: no reader sees half of a file.
     os.replace(unfinished, folder / NAME)
 
 
@@ -96,6 +100,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["pretraining"])
+            # The file can be asked for its keys, but is nothing to iterate over.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = config_from_table(facts["config"])
         return Checkpoint(facts["step"], config, facts["sets"], tensors)

@@ -115,6 +115,7 @@ class Chunks:
         logits = self._teacher.logits([row.text for row in rows], [row.labels for row in rows])
         mixed = []
         for row, values in zip(rows, logits.astype(np.float64), strict=True):
+            # The engine fills up smaller label sets.
             row_logits = values[: len(row.labels)]
             if row.multi_label:
                 opinion = 1 / (1 + np.exp(-row_logits))

@@ -361,6 +361,7 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     """Say which field is wrong, what it is and what it must be."""
     kind, place, limits = fault["type"], fault["loc"], fault.get("ctx", {})
     if kind == "value_error":
+        # A __post_init__ above has raised it, and names the fields itself.
         return str(limits["error"])
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)[1:]
     if kind == "unexpected_keyword_argument":

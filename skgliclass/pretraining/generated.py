@@ -197,6 +197,7 @@ def _market(label: int, rng: _Rng) -> str:
         text = f"{company} {_pick(words['good' if label == 2 else 'bad'], rng)}"
     low, high = sorted(rng.integers(2, 900, size=2).tolist())
     filled = text.format(
+        # Both draws may be equal, but sentences say that one figure is the larger.
         a=f"{high + 1}.{rng.integers(10)}",
         b=f"{low}.{rng.integers(10)}",
         p=int(rng.integers(2, 60)),

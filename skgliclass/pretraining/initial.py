@@ -56,6 +56,7 @@ def initial_model(config: ModelConfig, seed: int, device: str = "auto") -> Loade
             "cosines; choose one that compares vectors of texts and labels."
         )
     tokenizer = Tokenizer.from_str(shared.raw_text_tokenizer.to_str())
+    # What load_model gives is shared with all who ask for the same model.
     network = copy.deepcopy(shared.network)
     _set_up(network, config, seed)
     if network.encodes_labels_apart:
@@ -80,6 +81,7 @@ def _set_up(network: Architecture, config: ModelConfig, seed: int) -> None:
     settings.logit_bias = config.logit_bias
     settings.dropout = config.dropout
     settings.scorer_type = config.scorer
+    # draw_scorer seeds torch's own generator, which the caller gets back as it was.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         heads.logit_scale.fill_(config.logit_scale)
         heads.scorer = make_scorer(settings)

@@ -173,6 +173,7 @@ def _hold_out(
     held_out = {}
     for i, (name, rows) in enumerate(sets.items()):
         n = min(n_most, len(rows) // 10)
+        # A generator for each set: more rows in one do not change what another holds out.
         chosen = np.random.default_rng([seed, i]).permutation(len(rows))[:n]
         held_out[name] = [rows[j] for j in sorted(chosen.tolist())]
     texts = {normalized(row.text) for rows in held_out.values() for row in rows}
@@ -190,6 +191,7 @@ def _is_known(text: str, texts: set[str]) -> bool:
 
 
 def _pair(text: str) -> re.Match[str] | None:
+    # Normalized texts have no capitals, which the pattern of the sets has.
     return re.fullmatch(_PAIR.pattern, text, re.IGNORECASE | re.DOTALL)
 
 

@@ -34,17 +34,17 @@ class Neighbours:
         self._engine = engine
         self._pool_size = pool_size
         self._seed = seed
-        self._labels: dict[str, _Vectors] = {}
+        self._cosines: dict[str, _Vectors] = {}
         self._pools: dict[str, tuple[list[Example], _Vectors]] = {}
 
     def labels(self, source: LabelledSet, labels: Sequence[str]) -> list[str]:
         """Give the other labels of a set, those first that are nearest to one of `labels`."""
-        if source.name not in self._labels:
+        if source.name not in self._cosines:
             vectors = unit_vectors(self._engine.label_vectors(source.labels))
-            self._labels[source.name] = vectors @ vectors.T
+            self._cosines[source.name] = vectors @ vectors.T
         asked = set(labels)
         columns = [i for i, label in enumerate(source.labels) if label in asked]
-        nearness = self._labels[source.name][columns].max(axis=0)
+        nearness = self._cosines[source.name][columns].max(axis=0)
         order = np.argsort(-nearness, kind="stable").tolist()
         return [source.labels[i] for i in order if source.labels[i] not in asked]
 
@@ -87,6 +87,7 @@ class Neighbours:
 
     def _pool(self, source: LabelledSet) -> tuple[list[Example], _Vectors]:
         if source.name not in self._pools:
+            # A generator of its own: a resumed run may ask for the sets in another order.
             rng = np.random.default_rng([self._seed, len(source.rows)])
             chosen = rng.permutation(len(source.rows))[: self._pool_size]
             rows = [source.rows[i] for i in sorted(chosen.tolist())]

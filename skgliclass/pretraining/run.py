@@ -102,7 +102,7 @@ def pretrain(
     checkpoint = _prepare_output(output, config, resume)
     mixture = _read_mixture(config, Path(data))
     evaluation = _read_evaluation(config, Path(data)) if evaluate else []
-    with _own_randomness():
+    with _restored_randomness():
         training = _Pretraining(config, mixture, evaluation, output, device)
         if checkpoint is not None:
             training.restore(checkpoint)
@@ -126,8 +126,9 @@ def finish(output: str | Path, device: str = "cpu") -> Path:
     """
     output = Path(output)
     checkpoint = read_checkpoint(output)
+    # The checkpoint holds what is trained; all else is built again.
     loaded = initial_model(checkpoint.config.model, checkpoint.config.training.seed, device)
-    with _own_randomness():
+    with _restored_randomness():
         run = _make_run(loaded, checkpoint.config)
     checkpoint.restore(run)
     return _write_model(output, run, loaded)
@@ -285,6 +286,7 @@ class _Meter:
 def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
     training = config.training
     options = TrainingOptions(
+        # Unused: every row says for itself whether its labels hold independently.
         multi_label=True,
         max_epochs=1,
         batch_size=training.batch_size,
@@ -326,14 +328,16 @@ def _read_mixture(config: PretrainingConfig, data: Path) -> Mixture:
 def _read_evaluation(config: PretrainingConfig, data: Path) -> list[LabelledSet]:
     wordings = read_wordings(config.augmentation.wordings)
     return [
+        # The same rows whatever the seed of the run, so that runs compare.
         sample_rows(LabelledSet(name, rows, wordings.of(name)), config.record.eval_rows, seed=0)
         for name, rows in read_sets(data / "eval").items()
     ]
 
 
 @contextmanager
-def _own_randomness() -> Iterator[None]:
+def _restored_randomness() -> Iterator[None]:
     """Give torch's generators back as they were."""
+    # Of all devices: which one trains is not known yet.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         yield
 
@@ -380,6 +384,7 @@ def _forget_after(log: Path, step: int) -> None:
         return
     lines = log.read_text(encoding="utf-8").splitlines()
     lines_before = [line for line in lines if json.loads(line)["step"] <= step]
+    # Whenever it is interrupted, the old log or the new one is whole.
     unfinished = log.with_suffix(".unfinished")
     unfinished.write_text("".join(f"{line}\n" for line in lines_before), encoding="utf-8")
     os.replace(unfinished, log)

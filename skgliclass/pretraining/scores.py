@@ -50,12 +50,14 @@ def _score(engine: Engine, source: LabelledSet) -> float:
         logits = engine.logits([row.text for row in source.rows], label_sets)
     truth = [_truth(row, labels) for row, labels in zip(source.rows, label_sets, strict=True)]
     if not source.single_label:
+        # The engine fills up smaller label sets.
         flat = np.concatenate([v[: len(t)] for v, t in zip(logits, truth, strict=True)])
         return float(f1_score(np.concatenate(truth), flat > 0, zero_division=0))
     predicted = [labels[int(v.argmax())] for v, labels in zip(logits, label_sets, strict=True)]
     true = [labels[int(t.argmax())] for t, labels in zip(truth, label_sets, strict=True)]
     if not source.shares_labels:
         return float(np.mean([a == b for a, b in zip(predicted, true, strict=True)]))
+    # A label that no row has would count as an F1 of 0, whatever the model does.
     present = sorted(set(true))
     return float(f1_score(true, predicted, labels=present, average="macro", zero_division=0))
 

@@ -133,6 +133,7 @@ def _check_apart(path: Path, name: str, words: SetWordings) -> None:
     owner: dict[str, str] = {}
     for label in words.labels:
         for meaning in words.meanings(label):
+            # Otherwise a label that is true could be shown as a false one.
             if owner.setdefault(meaning, label) != label:
                 raise ValueError(
                     f"{path}: in the set {name!r}, {meaning!r} stands for both "

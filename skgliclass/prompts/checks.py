@@ -56,3 +56,8 @@ def in_short(value: Any) -> str:
     """Show a value in an error, shortened, with its type."""
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def listed(values: Sequence[Any], n_most: int = 8) -> str:
+    """Name values in an error, but only the first of many."""
+    return ", ".join(map(repr, values[:n_most])) + (", ..." if len(values) > n_most else "")

@@ -65,9 +65,12 @@ def group_by_length(
     # cheapest[i] is what the i longest rows cost, and start[i] where their last group begins.
     cheapest = np.zeros(len(order) + 1)
     start = np.zeros(len(order) + 1, dtype=np.intp)
+    # Quadratic in the rows, which are those of one training batch or its labels. Prediction, with
+    # thousands of rows in a window, uses `plan_batches`.
     for i in range(1, len(order) + 1):
         tokens = (i - np.arange(i)) * longest[:i]
         cost = cheapest[:i] + tokens + fixed_cost
+        # The last choice is the row alone, which is allowed at any length.
         cost[:-1][tokens[:-1] > max_tokens] = np.inf
         start[i] = cost.argmin()
         cheapest[i] = cost[start[i]]
@@ -139,6 +142,7 @@ def worker_pool(n_workers: int) -> Iterator[RunAll]:
         ) as pool:
             yield partial(_run_at_once, pool)
     finally:
+        # The workers' counts have become the common one, too.
         torch.set_num_threads(n_threads)
 
 
@@ -155,6 +159,7 @@ def _run_at_once(
         if stopped.is_set():
             return None
         try:
+            # In a tuple, to tell a result of None from a job that was not run.
             return (run(job),)
         except BaseException:
             stopped.set()
@@ -186,6 +191,8 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
     """
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:
+        # One item ahead and no more: each is a window of texts, and memory is bounded by two of
+        # them.
         pending: Future[Any] = pool.submit(next, iterator, end)
         while (item := pending.result()) is not end:
             pending = pool.submit(next, iterator, end)

@@ -61,6 +61,7 @@ class Border:
         lengths = np.asarray([sum(map(len, pieces)) for pieces in sequences])
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(mask.shape, pad_id, dtype=np.int64)
+        # A mask is filled row by row, which is the order of the pieces: one copy for all of them.
         ids[mask] = np.concatenate(list(chain.from_iterable(sequences)))
         return self._tensor(ids), self._tensor(mask.astype(np.int64))
 
@@ -142,6 +143,7 @@ class Border:
 
     def rows_of(self, vectors: torch.Tensor, positions: NDArray[np.intp]) -> torch.Tensor:
         """Give some of the vectors, or the tensor itself where these are all in order."""
+        # The usual case, all labels in their order: no copy of ten thousand vectors for each batch.
         if np.array_equal(positions, np.arange(len(vectors))):
             return vectors
         with torch.inference_mode():
@@ -162,15 +164,18 @@ class Border:
             positions[mask] = np.concatenate([part.labels for part in parts])
         of_rows = {"label_vectors": vectors[self._tensor(positions)]}
         if apart:
+            # A fused prompt tells by its markers how many labels it has; a text alone does not.
             of_rows["labels_mask"] = self._tensor(mask)
         return of_rows
 
 
 def _pad_id(backbone: Any) -> int:
+    # Padding is masked, so that any id does where a backbone names none.
     return int(getattr(backbone, "pad_token_id", None) or 0)
 
 
 def to_numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
     """Give a tensor's values as an array."""
+    # In float32, as numpy has no bfloat16.
     array: NDArray[np.float32] = tensor.detach().to("cpu", torch.float32).numpy()
     return array

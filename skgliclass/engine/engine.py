@@ -285,6 +285,7 @@ class Engine:
             characters = min(characters, n_rows * CHUNK_CHARACTERS)
         slices = list(plan_windows(request.texts, min(WINDOW, n_rows), characters))
         windows = (self._window(request, options, rows) for rows in slices)
+        # One window has nothing to be prepared beside it, and a thread would delay a single text.
         return ahead(windows) if len(slices) > 1 else windows
 
     def _window(self, request: Request, options: ScoringOptions, rows: slice) -> _Window:
@@ -311,6 +312,8 @@ class Engine:
     def _shortlist(
         self, request: Request, options: ScoringOptions, embedder: Engine
     ) -> NDArray[np.intp]:
+        # For the whole request: with it every text has a label set of its own, whose size decides
+        # how many texts a window holds.
         assert options.shortlist is not None
         request.check_shared_labels("shortlist")
         labels = embedder.label_vectors(request.labels.values[0])
@@ -327,6 +330,8 @@ class Engine:
         apart = self.loaded.network.encodes_labels_apart
         n_orders = 1 if apart else options.n_permutations
         task, seed = options.task_description, options.seed
+        # Engines come and go while this is kept with the model, so that the key holds whatever of
+        # the engine the plan depends on.
         key = "plan", self.max_length, label_sets[0], task, n_orders, seed
         shared = len(label_sets) == 1
         plan: LabelPlan | None = self.loaded.prepared.find(key) if shared else None
@@ -347,6 +352,7 @@ class Engine:
         if vectors is not None:
             return vectors
         if not labels:
+            # Texts may be embedded without labels, and no encoder runs on an empty batch.
             return self.border.empty_vectors()
         sequences = self.label_sequences(labels)
         batches = plan_batches(count_tokens(sequences), self.batch_tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+# 64 MiB of similarities at a time, however many queries and vectors there are.
 _WINDOW_SIMILARITIES = 1 << 24
 
 
@@ -32,12 +33,12 @@ def nearest(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int) 
     ndarray of shape (n_queries, k)
         Positions in `vectors`, the nearest first.
     """
-    found = np.empty((len(queries), k), dtype=np.intp)
+    positions = np.empty((len(queries), k), dtype=np.intp)
     step = max(1, _WINDOW_SIMILARITIES // max(1, len(vectors)))
     for start in range(0, len(queries), step):
         similarity = queries[start : start + step] @ vectors.T
-        found[start : start + step] = _largest(similarity, k)
-    return found
+        positions[start : start + step] = _largest(similarity, k)
+    return positions
 
 
 def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
@@ -48,5 +49,6 @@ def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     else:
         columns = np.tile(np.arange(values.shape[1]), (len(values), 1))
     chosen = np.take_along_axis(values, columns, axis=1)
+    # Columns are in their order here, so that a stable sort puts equal values in it too.
     order = np.argsort(-chosen, axis=1, kind="stable")
     return np.take_along_axis(columns, order, axis=1)

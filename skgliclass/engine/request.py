@@ -46,7 +46,7 @@ class PerRow(Generic[T]):
 
 
 LabelTexts = tuple[str, ...]
-Shown = tuple[PromptExample, ...]
+Examples = tuple[PromptExample, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Request:
 
     texts: Sequence[str]
     labels: PerRow[LabelTexts]
-    examples: PerRow[Shown] | None
+    examples: PerRow[Examples] | None
     chosen_from: LabelTexts | None = None
 
     @classmethod
@@ -89,10 +89,10 @@ class Request:
             If label sets or examples are at fault; the message names the row.
         """
         labels = _label_sets(label_texts, len(texts))
-        shown = _examples(examples, len(texts))
-        if shown is not None:
-            _check_examples(shown, labels, len(texts))
-        return cls(texts, labels, shown)
+        grouped = _examples(examples, len(texts))
+        if grouped is not None:
+            _check_examples(grouped, labels, len(texts))
+        return cls(texts, labels, grouped)
 
     @property
     def n_columns(self) -> int:
@@ -114,7 +114,7 @@ class Request:
             )
 
     def examples_of(
-        self, rows: NDArray[np.intp], encode: Callable[[Shown, LabelTexts], list[TokenIds]]
+        self, rows: NDArray[np.intp], encode: Callable[[Examples, LabelTexts], list[TokenIds]]
     ) -> list[list[TokenIds]]:
         """Give the tokens of the examples of some rows; the same ones are encoded once.
 
@@ -144,9 +144,10 @@ class Request:
         """
         texts = self.texts[window]
         keys: Sequence[Hashable] = texts
-        own = [p.index[window].tolist() for p in self._per_row() if p.index is not None]
-        if own:
-            keys = list(zip(texts, *own, strict=True))
+        indices = [p.index[window].tolist() for p in self._per_row() if p.index is not None]
+        if indices:
+            keys = list(zip(texts, *indices, strict=True))
+        # A dict instead of np.unique: an array of texts takes the longest one's memory for each.
         position: dict[Hashable, int] = {}
         first: list[int] = []
         inverse = np.empty(len(keys), dtype=np.intp)
@@ -183,24 +184,26 @@ def _label_sets(label_texts: Any, n_texts: int) -> PerRow[LabelTexts]:
     return PerRow.of([tuple(labels) for labels in label_texts])
 
 
-def _examples(examples: Any, n_texts: int) -> PerRow[Shown] | None:
+def _examples(examples: Any, n_texts: int) -> PerRow[Examples] | None:
     if examples is None or len(examples) == 0:
         return None
     if all(isinstance(example, PromptExample) for example in examples):
         return PerRow([tuple(examples)])
-    if len(examples) != n_texts or any(isinstance(own, PromptExample) for own in examples):
+    if len(examples) != n_texts or any(isinstance(of_row, PromptExample) for of_row in examples):
         raise ValueError(
             f"examples has {len(examples)} entries for {n_texts} texts; give a list of "
             "PromptExample for all texts, or one such list a text."
         )
-    rows = [cast("Shown", tuple(own or ())) for own in examples]
-    for i, own in enumerate(rows):
-        check_types(own, f"examples[{i}]")
-    shown = PerRow.of(rows)
-    return shown if any(shown.values) else None
+    rows = [cast("Examples", tuple(of_row or ())) for of_row in examples]
+    for i, of_row in enumerate(rows):
+        check_types(of_row, f"examples[{i}]")
+    grouped = PerRow.of(rows)
+    # Empty lists for all texts are no examples, so that a model without a place for them takes the
+    # call.
+    return grouped if any(grouped.values) else None
 
 
-def _check_examples(examples: PerRow[Shown], labels: PerRow[LabelTexts], n_texts: int) -> None:
+def _check_examples(examples: PerRow[Examples], labels: PerRow[LabelTexts], n_texts: int) -> None:
     if examples.index is None and labels.index is None:
         check_labels_known(examples.values[0], labels.values[0], "examples")
         return
@@ -210,6 +213,7 @@ def _check_examples(examples: PerRow[Shown], labels: PerRow[LabelTexts], n_texts
         n if labels.index is None else labels.index,
         strict=True,
     )
+    # Thousands of rows usually share few pairs of examples and label set; one check for each.
     seen: set[tuple[int, int]] = set()
     for row, pair in enumerate(pairs):
         if pair not in seen:

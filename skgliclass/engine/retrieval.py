@@ -62,8 +62,8 @@ class ExampleStore:
             raise ValueError(f"labels has {len(labels)} entries for {len(texts)} texts.")
         position: dict[PromptExample, int] = {}
         rows: list[int] = []
-        for i, (text, own) in enumerate(zip(texts, labels, strict=True)):
-            example = _example(i, text, own)
+        for i, (text, text_labels) in enumerate(zip(texts, labels, strict=True)):
+            example = _example(i, text, text_labels)
             if example not in position:
                 position[example] = len(rows)
                 rows.append(i)
@@ -149,16 +149,18 @@ class ExampleStore:
         self.check_size(k, exclude_self=exclude_self)
         _check_vectors("vectors", vectors, len(texts), self._vectors.shape[1])
         scaled = unit_vectors(vectors)
-        found: list[list[PromptExample]] = [[] for _ in texts]
+        examples: list[list[PromptExample]] = [[] for _ in texts]
         n_left_out = np.asarray([self._copies[text] if exclude_self else 0 for text in texts])
+        # As many more are looked for as will be left out, so that k remain; rows that leave out as
+        # many are searched for together.
         for extra in np.unique(n_left_out):
             rows = np.flatnonzero(n_left_out == extra)
-            nearest = self._nearest(scaled[rows], min(len(self), k + int(extra)))
-            for row, own in zip(rows.tolist(), nearest.tolist(), strict=True):
-                others = (self.examples[i] for i in own)
-                kept = [e for e in others if not (exclude_self and e.text == texts[row])]
-                found[row] = kept[:k]
-        return found
+            neighbours = self._nearest(scaled[rows], min(len(self), k + int(extra)))
+            for row, positions in zip(rows.tolist(), neighbours.tolist(), strict=True):
+                candidates = (self.examples[i] for i in positions)
+                others = [e for e in candidates if not (exclude_self and e.text == texts[row])]
+                examples[row] = others[:k]
+        return examples
 
     def check_size(self, k: int, *, exclude_self: bool = False) -> None:
         """Refuse to find more examples than there are; see :meth:`query`."""

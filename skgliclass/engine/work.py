@@ -86,6 +86,7 @@ class Work:
     @property
     def cut(self) -> NDArray[np.bool_]:
         """Whether the end of each row's text is not read."""
+        # Chunks reach to the end of every text, whatever is available for one of them.
         if self.long_texts.chunks:
             return np.zeros(len(self.texts.ids), dtype=np.bool_)
         return np.asarray(self.texts.lengths > self.texts.available)
@@ -95,6 +96,8 @@ class Work:
     def empty_scores(self) -> NDArray[np.float32]:
         """Make room for the logits: of shape (n_orders, n_cells, n_columns)."""
         shape = int(self.plan.n_orders.max()), len(self.cells), int(self.plan.set_sizes.max())
+        # Zeros, as `combine` adds up all orders, and a small label set has fewer of them than
+        # others.
         return np.zeros(shape, dtype=np.float32)
 
     def put(
@@ -102,6 +105,8 @@ class Work:
     ) -> None:
         """Put the logits of some items in their places."""
         of_part = self.part[items]
+        # Part by part, as a micro-batch is as wide as its fullest part: an item's columns beyond
+        # those of its own part mean nothing.
         for k in np.unique(of_part):
             chosen = np.flatnonzero(of_part == k)
             part = self.plan.parts[k]
@@ -111,6 +116,7 @@ class Work:
                 start = int(part.columns[0])
                 scores[0, cells, start : start + len(part.columns)] = of_labels
             else:
+                # The first index gives a view, so that this writes to `scores` and not to a copy.
                 scores[part.order][np.ix_(cells, part.columns)] = of_labels
 
     def combine(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,6 +131,7 @@ class Work:
             by_cell = scores[0]
         else:
             n_orders = self.plan.n_orders[self.set_of_row[self.cells.row]]
+            # By float32 numbers: divided by integers the logits would be float64.
             by_cell = scores.sum(axis=0) / n_orders[:, None].astype(np.float32)
         by_row = self._pool(by_cell)
         if len(self.plan.set_sizes) > 1:
@@ -138,6 +145,8 @@ class Work:
         if len(first) == len(by_cell):
             return by_cell
         if self.long_texts.pooling == "max":
+            # Right only because every row has a cell: for none, reduceat would give the next row's
+            # value.
             largest: NDArray[np.float32] = np.maximum.reduceat(by_cell, first)
             return largest
         weights = self.cells.added.astype(np.float32)[:, None]
@@ -177,8 +186,11 @@ def list_items(
     part = plan.offsets[:-1][set_of_cell][cell] + rank
     row = cells.row[cell]
     beside = texts.example_lengths[row]
+    # Texts were fitted beside the fullest part. A part with fewer labels shows more of a text that
+    # is truncated; a chunk ends where it ends, for all parts alike.
     room = plan.rooms[part, texts.apart[row].astype(int)] - beside
     stops = np.minimum(cells.stop[cell], cells.start[cell] + room)
+    # Where the task description is glued to the text its tokens are counted with the text's.
     n_task = texts.apart[row] * len(plan.task)
     n_text = stops - cells.start[cell]
     lengths = composer.overhead + plan.part_lengths[part] + n_text + beside + n_task

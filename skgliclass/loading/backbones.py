@@ -184,6 +184,8 @@ def _add_markers(encoder: PreTrainedModel, tokenizer: Tokenizer) -> dict[str, in
     words: nn.Embedding = encoder.get_input_embeddings()
     n_words = words.num_embeddings
     rows = marker_vectors(words.weight)
+    # Many backbones have more rows than their tokenizer has words, which must not be cut off. What
+    # `mean_resizing` would put in new rows is replaced at once.
     encoder.resize_token_embeddings(max(n_words, max(ids.values()) + 1), mean_resizing=False)
     for index, row in zip(sorted(ids.values()), rows, strict=True):
         encoder.get_input_embeddings().weight[index] = row

@@ -84,6 +84,7 @@ class ModelCache(Generic[T]):
         if model is not None:
             return model
         with self._loading:
+            # Asked again, as another thread may have loaded it while this one waited.
             model = self._find(key, user, role)
             if model is None:
                 model = load()
@@ -102,8 +103,11 @@ class ModelCache(Generic[T]):
         with self._lock:
             self._models[key] = model
             self._note(key, user, role)
+            # Here and not in a callback of the weak references: that could run while this very
+            # thread holds the lock.
             self._used = {k: entry for k, entry in self._used.items() if entry[0]() is not None}
             in_use = {key, *(used for _, used in self._used.values())}
+            # Those that were used last are at the end, so the others go first.
             for other in [k for k in self._models if k not in in_use]:
                 if len(self._models) <= self._n_kept:
                     break

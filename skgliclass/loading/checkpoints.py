@@ -79,6 +79,7 @@ def _read_network(source: Source, architecture: str, dtype: torch.dtype) -> Arch
             use_safetensors=True,
             output_loading_info=True,
         )
+    # Transformers fills them with random numbers and a warning, which `quiet` swallows.
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(

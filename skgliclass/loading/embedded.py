@@ -78,6 +78,7 @@ def build_embedded(
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for name, change in _unpacked(load_file(folder / _CHANGES)).items():
+            # In float32: the sum is rounded once, whatever precision the model then has.
             parameters[name.removeprefix(_PREFIX)].add_(change)
     return network.to(dtype)
 
@@ -183,6 +184,7 @@ def _with_markers(words: Tensor, tokenizer: Tokenizer) -> Tensor:
 
 def _packed(name: str, change: Tensor) -> dict[str, Tensor]:
     if change.ndim < 2:
+        # A single number, such as the scale of all logits, takes no room and stays as it is.
         return {name: change.to(torch.bfloat16) if change.ndim else change}
     step = change.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / _LARGEST
     return {name: (change / step).round().to(torch.int8), name + _STEP: step}

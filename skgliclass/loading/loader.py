@@ -65,6 +65,8 @@ def load_model(
     torch_dtype = resolve_dtype(dtype, torch_device)
     source = locate(model, revision)
     embedded = model == EMBEDDED
+    # Whether it was asked for as the embedded model: the hub id of its backbone has the same files,
+    # but means the backbone alone.
     key = (source, source.fingerprint(), embedded, architecture, torch_device, torch_dtype)
     return MODELS.get(
         key, lambda: _load(source, architecture, torch_device, torch_dtype, embedded), user, role

@@ -68,6 +68,7 @@ def read_pooling(source: Source) -> str:
         )
     path = module_path(source, "Pooling")
     settings = source.read_json(f"{path}/config.json") or {}
+    # Newer versions of sentence-transformers name it, older ones have a flag for each mode.
     modes = settings.get("pooling_mode")
     if not modes:
         modes = [

@@ -131,6 +131,7 @@ def _snapshot(repository: str, revision: str | None) -> Path:
 
 
 def _is_clearly_a_path(model: str) -> bool:
+    # A hub id has one slash at most.
     return model.startswith(("/", ".", "~")) or model.count("/") > 1 or "\\" in model
 
 

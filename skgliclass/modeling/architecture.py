@@ -38,7 +38,7 @@ class Architecture(nn.Module):
     pooling_is_fixed : bool
         Whether the text's vector is always made in the same way, whatever the configuration says.
     has_contrastive_loss : bool
-        Whether ``contrastive_loss_coef`` has an effect on the loss of the torch model.
+        Whether ``contrastive_loss_coef`` has an effect on the loss.
     """
 
     name: ClassVar[str]

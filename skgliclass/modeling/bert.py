@@ -174,6 +174,7 @@ def _attention_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor | None
     if not torch.compiler.is_compiling() and bool(attention_mask.all()):
         return None
     bias = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
+    # As in transformers, to the bit. With minus infinity a row of padding alone would be NaN.
     bias = bias.masked_fill_(attention_mask == 0, torch.finfo(dtype).min)
     return bias[:, None, None]
 

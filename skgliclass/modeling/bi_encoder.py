@@ -73,6 +73,7 @@ class BiEncoder(Architecture):
             self.label_encoder = self._make_encoder(config.label_model_config)
         width = config.encoder_config.hidden_size
         label_width = config.label_model_config.hidden_size
+        # In the reference this projection has no dropout, and only the texts' vectors get some.
         self.biencoder_projector = make_projector(config, label_width, dropout=False)
         self.text_projector = make_projector(config, width)
         self.classes_projector = make_projector(config, width)
@@ -177,6 +178,7 @@ class BiEncoder(Architecture):
         Tensor of shape (batch, n_labels)
         """
         if self.scorer.makes_pairs and labels.dim() == 2:
+            # A view of the same labels for every text: comparing copies them, a part at a time.
             labels = labels.expand(text.shape[0], *labels.shape)
         n_texts = max(1, COMPARED_PAIRS // max(1, labels.shape[-2]))
         # Gradients need all of it anyway, and a graph cannot depend on how many texts there are.
@@ -185,10 +187,13 @@ class BiEncoder(Architecture):
             logits = compare(self.scorer, text, labels, label_mask=label_mask)
         else:
             masks = repeat(None) if label_mask is None else label_mask.split(n_texts)
+            # Not strict, as `repeat` has no end.
             parts = zip(text.split(n_texts), labels.split(n_texts), masks, strict=False)
             logits = torch.cat(
                 [compare(self.scorer, some, pairs, label_mask=mask) for some, pairs, mask in parts]
             )
+        # In the reference a bi-encoder scales its logits in any case, the architectures with labels
+        # in the prompt only where they compare cosines.
         logits = logits * self.logit_scale
         if self.config.logit_bias is not None:
             logits = logits + self.config.logit_bias
@@ -232,4 +237,5 @@ class BiEncoder(Architecture):
     def _finish(self, vectors: Tensor) -> Tensor:
         if not self.config.normalize_features:
             return vectors
+        # Here the reference divides by the norm or, if it is larger, eps; elsewhere by their sum.
         return F.normalize(precise(vectors), eps=1e-8, dim=-1)

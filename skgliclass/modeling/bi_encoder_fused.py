@@ -86,11 +86,15 @@ class BiEncoderFused(BiEncoder):
             vectors = self._encode_shaped(class_input_ids, class_attention_mask)
         markers = input_ids.eq(self.config.class_token_index) & attention_mask.bool()
         class_mask = _checked_mask(markers, labels_mask, vectors.shape[-2])
+        # Both masks are gone through row by row, and each row has as many labels as markers: so the
+        # k-th marker of a row meets its k-th label.
         rows, positions = markers.nonzero(as_tuple=True)
         columns = class_mask.nonzero(as_tuple=True)[1]
         chosen = vectors[columns] if vectors.dim() == 2 else vectors[rows, columns]
         words = self.encoder_model.get_input_embeddings()(input_ids)
+        # Vectors of length one are float32, whatever the backbone computes in.
         words = words.index_put((rows, positions), chosen.to(words.dtype))
+        # Not by `run_encoder`: its fast passes begin with ids.
         hidden = self.encoder_model(inputs_embeds=words, attention_mask=attention_mask)[0]
         classes = hidden.new_zeros(*class_mask.shape, hidden.shape[-1])
         classes = classes.index_put((rows, columns), hidden[rows, positions])
@@ -99,6 +103,7 @@ class BiEncoderFused(BiEncoder):
 
     def score(self, features: Features) -> Scores:
         """Project the text and compare what :meth:`features` gives."""
+        # Labels were projected before the backbone read them; the reference does not do so again.
         text = self.project_texts(features.text)
         logits = self.score_vectors(text, features.classes, features.class_mask)
         logits = logits.masked_fill(~features.class_mask, MASKED_LOGIT)

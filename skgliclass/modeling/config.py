@@ -104,6 +104,7 @@ class GLiClassConfig(PretrainedConfig):
     ) -> None:
         # The reference's own constructor calls the name `encoder_model`.
         encoder_model_name = encoder_model_name or fields.pop("encoder_model", None)
+        # Not what the file says: the backbone's own, set below, is the one that its sequences have.
         fields.pop("pad_token_id", None)
         values = {
             name: fields.pop(name, default) for name, default in {**DEFAULTS, **EXTENSIONS}.items()

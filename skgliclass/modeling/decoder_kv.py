@@ -22,6 +22,7 @@ from .pooling import pool
 if TYPE_CHECKING:
     from .config import GLiClassConfig
 
+# Fixed in the reference too, so that no configuration tells them.
 _HEAD_SIZE = 64
 _MAX_DISTANCE = 512
 
@@ -171,6 +172,7 @@ class DecoderKV(Architecture):
         n_tokens = attention_mask.sum(dim=1) - start
         offsets = torch.arange(int(n_tokens.max()), device=input_ids.device)
         mask = (offsets < n_tokens[:, None]).to(attention_mask.dtype)
+        # A row with a shorter section than others reads on behind its end, which the mask hides.
         positions = (start[:, None] + offsets).clamp_max(input_ids.shape[1] - 1)
         hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[2]))
         return self._section(hidden, input_ids.gather(1, positions), mask, max_num_classes)
@@ -259,5 +261,7 @@ class DecoderKV(Architecture):
         is_label = input_ids.eq(self.config.class_token_index) & attention_mask.bool()
         before_labels = is_label.long().cumsum(dim=1).eq(0) & is_label.any(dim=1, keepdim=True)
         ends = input_ids.eq(self.config.sep_token_index) & before_labels
+        # Counted from one, so that a row without such an end has 0: like the reference, it is read
+        # whole.
         positions = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
         return (positions * ends).amax(dim=1)

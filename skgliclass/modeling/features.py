@@ -80,6 +80,7 @@ class Markers:
     ) -> Markers:
         """Find the markers; by default there are as many columns as the fullest row has."""
         at = input_ids.eq(marker) & attention_mask.bool()
+        # Asking a tensor for a number makes a GPU wait, so whoever knows it says so.
         return cls(at, int(at.sum(dim=1).max()) if n_columns is None else n_columns)
 
     @property
@@ -107,6 +108,7 @@ class Markers:
         positions = positions + offset
         fits = (columns < self.n_columns) & (positions < hidden.shape[1])
         rows, columns, positions = rows[fits], columns[fits], positions[fits]
+        # The reference multiplies by a matrix of labels by tokens, of which nearly all is zero.
         picked = hidden.new_zeros(len(hidden), self.n_columns, hidden.shape[2])
         return picked.index_put((rows, columns), hidden[rows, positions])
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def _activation(name: str) -> nn.Module:
+    # The usual one without transformers, for which the embedded model does not wait.
     if name == "gelu":
         return nn.GELU()
     from transformers.activations import ACT2FN
@@ -54,6 +55,7 @@ class BidirectionalLSTM(nn.Module):
         lengths = mask.sum(dim=1)
         order = torch.argsort(mask.to(torch.int8), dim=1, descending=True, stable=True)
         moved = hidden.gather(1, order[..., None].expand_as(hidden))
+        # PyTorch takes lengths from the CPU only, and none of zero.
         packed = pack_padded_sequence(
             moved, lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False
         )
@@ -92,6 +94,8 @@ class LayerwiseAttention(nn.Module):
                 f"{layers.shape[1]} hidden states."
             )
         real = mask.bool()[:, None]
+        # The reference takes the mean over padding too, so that there a text's scores depend on
+        # what else is in its batch.
         summary = self.squeeze(layers).squeeze(-1).masked_fill(~real, 0.0).sum(dim=2)
         summary = summary / real.sum(dim=2).clamp_min(1)
         share = self.W2(self.W1(summary).relu()).sigmoid()

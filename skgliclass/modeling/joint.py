@@ -80,4 +80,5 @@ def make_projector(config: GLiClassConfig, in_size: int, dropout: bool = True) -
 
 def _to_unit_length(vectors: Tensor) -> Tensor:
     vectors = precise(vectors)
+    # The reference adds eps to the norm here; a bi-encoder takes the larger of the two.
     return vectors / (vectors.norm(p=2, dim=-1, keepdim=True) + 1e-8)

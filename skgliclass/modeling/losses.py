@@ -276,6 +276,7 @@ def _softmax_focal(
         targets = targets * (1 - smoothing) + smoothing * real / n_labels
     loss = -targets * log_p
     if gamma:
+        # 1 - p, but not rounded to zero where p is close to one.
         loss = loss * _power(-torch.expm1(log_p), gamma)
     return loss
 

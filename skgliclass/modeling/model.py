@@ -87,6 +87,8 @@ class GLiClassModel(PreTrainedModel):
         if config.share_encoders:
             self._keys_to_ignore_on_load_unexpected = (
                 *self._keys_to_ignore_on_load_unexpected,
+                # Files hold a shared encoder a second time, for the reference; nothing here reads
+                # that.
                 r"model\.label_encoder\.",
             )
         self.post_init()
@@ -129,6 +131,8 @@ class GLiClassModel(PreTrainedModel):
         """
         folder = Path(pretrained_model_name_or_path)
         if kwargs.get("config") is None and folder.is_dir():
+            # Before the network is built, whose shape depends on it: a checkpoint of the reference
+            # tells it by its weights alone.
             config = GLiClassConfig.from_pretrained(folder)
             if config.squeeze_layers and config.n_squeezed_layers is None:
                 config.n_squeezed_layers = _stored_layer_count(folder)
@@ -332,6 +336,7 @@ class GLiClassModel(PreTrainedModel):
         if labels.dim() == 1:
             labels = _one_hot(labels, scores.logits.shape[1], config.ignore_index)
         options = LossOptions(
+            # In the reference's files -1 means without.
             focal_gamma=max(0.0, float(config.focal_loss_gamma)),
             focal_alpha=None if config.focal_loss_alpha < 0 else float(config.focal_loss_alpha),
         )

@@ -31,6 +31,8 @@ class FastPass:
     run: Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
 
 
+# These differ in how they count positions, which is up to their own module for embeddings; their
+# layers are the same.
 _LIKE_BERT = FastPass(has_plain_layers, bert_forward)
 
 FAST_PASSES: dict[str, FastPass] = {

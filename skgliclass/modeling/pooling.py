@@ -66,6 +66,7 @@ def _position(real: Tensor, strategy: str) -> Tensor:
     if strategy == "first":
         return real.int().argmax(dim=1)
     positions = torch.arange(real.shape[1], device=real.device)
+    # Where nothing counts, the first position too, as argmax gives it above.
     return positions.masked_fill(~real, -1).amax(dim=1).clamp_min(0)
 
 
@@ -86,6 +87,7 @@ def _mean_or_sum(hidden: Tensor, real: Tensor, strategy: str, n_zeros: Tensor | 
         values = hidden
     else:
         raise ValueError(f"Unknown pooling {strategy!r}; choose from {', '.join(POOLINGS)}.")
+    # Not times zero: vectors at padding have no meaning, and could be infinite.
     total = values.masked_fill(~real[..., None], 0).sum(dim=1)
     if strategy == "sum":
         return total

@@ -146,6 +146,7 @@ class HopfieldScorer(Scorer):
         strength = torch.einsum("bkd,bd->bk", self.q_proj(labels), key)
         strength = strength * self.inverse_temperature
         if label_mask is not None:
+            # Not minus infinity: the softmax of a row without labels would be no number.
             strength = strength.masked_fill(~label_mask.bool(), torch.finfo(strength.dtype).min)
         share = strength.softmax(dim=1)
         scores: Tensor = self.mlp(labels + share[..., None] * value[:, None])

@@ -154,6 +154,8 @@ class UniEncoder(JointModel):
     def _text_part(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor | None]:
         if not self.config.extract_text_features:
             return attention_mask, None
+        # Without a text marker this is the first position, so that all is text, as in the
+        # reference.
         start = input_ids.eq(self.config.text_token_index).int().argmax(dim=1, keepdim=True)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         part = attention_mask * (positions >= start)

@@ -47,6 +47,7 @@ def label_names(name: str, labels: Any) -> tuple[str, ...]:
         if not label.strip():
             raise ValueError(f"{name}[{i}] is empty, so the model has nothing to read for it.")
     if len(set(labels)) != len(labels):
+        # Quadratic, but only on the way to the error.
         repeated = next(label for i, label in enumerate(labels) if label in labels[:i])
         raise ValueError(f"{name} repeats the label {repeated!r}.")
     return tuple(labels)

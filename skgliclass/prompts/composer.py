@@ -127,6 +127,8 @@ class PromptComposer:
         touches = bool(task_description) and self.glues_task
         if touches and not apart:
             texts = [self.glue(text, task_description) for text in texts]
+        # With the task description taken out, the text no longer follows the marker but its tokens;
+        # examples end with a marker of their own.
         after_marker = after_examples or (self.text_follows_marker and not (touches and apart))
         return self.tokenizer.encode(texts, after_marker=after_marker)
 
@@ -143,6 +145,7 @@ class PromptComposer:
     @property
     def frame_length(self) -> int:
         """The tokens that the sequence with the labels has besides labels, task and text."""
+        # One more for the `<<SEP>>` that ends the labels.
         return len(self.tokenizer.prefix) + len(self.tokenizer.suffix) + 1
 
     @property
@@ -156,6 +159,8 @@ class PromptComposer:
 
     def label_room(self, n_task_tokens: Any = 0) -> Any:
         """Count the tokens that labels may take: a quarter of the prompt is kept for the text."""
+        # A fixed share instead of what a text leaves over: labels must be divided in the same way
+        # for every text, or a row's scores would depend on how long its text is.
         return self.max_length - self.frame_length - n_task_tokens - self.max_length // 4
 
     # The whole.

@@ -15,6 +15,8 @@ from .tokens import EXAMPLE_MARKER, NO_TOKENS, TokenIds, as_token_ids
 EXAMPLE_FORMATS = ("marker", "tags")
 """How examples are written: with ``<<EXAMPLE>>``, or with the tags of the first RAC checkpoints."""
 
+# Two or more brackets: were only two taken from `<<<EXAMPLE>>>`, the outer ones would make a tag of
+# what is left.
 _TAGS = re.compile(r"<{2,}(/?(?:EXAMPLE|TRUE_LABEL|FALSE_LABEL))>{2,}")
 
 
@@ -47,6 +49,7 @@ class PromptExample:
         check_text("text", self.text)
         if not self.text.strip():
             raise ValueError("text is empty, so that the example shows nothing.")
+        # A tuple, so that examples can be hashed: equal ones are kept and encoded once.
         object.__setattr__(self, "labels", label_names("labels", self.labels))
         if self.other_labels is not None:
             others = label_names("other_labels", self.other_labels)
@@ -129,8 +132,11 @@ class ExampleEncoder:
             return self._with_marker(pieces)
         pieces = [_tagged(example, label_texts) for example in examples]
         if self._marker is None:
+            # To a tokenizer without the marker its spelling is text, as it is in the reference.
             written = [f" {EXAMPLE_MARKER}{piece}" for piece in pieces]
             return self._tokenizer.encode(written, after_marker=False)
+        # The reference joins text and examples with a space, which a marker keeps from merging with
+        # what follows; some tokenizers give no token for it.
         (space,) = self._tokenizer.encode([" "], after_marker=False)
         return [np.concatenate([space, ids]) for ids in self._with_marker(pieces)]
 
@@ -193,9 +199,9 @@ def check_labels_known(
     for i, example in enumerate(examples):
         unknown = next((label for label in example.labels if label not in known), None)
         if unknown is not None:
-            shown = ", ".join(map(repr, label_texts[:8])) + (", ..." if len(known) > 8 else "")
+            listed = ", ".join(map(repr, label_texts[:8])) + (", ..." if len(known) > 8 else "")
             raise ValueError(
-                f"{where}[{i}] has the label {unknown!r}, which is not in the label set ({shown})."
+                f"{where}[{i}] has the label {unknown!r}, which is not in the label set ({listed})."
             )
 
 
@@ -207,7 +213,9 @@ def without_tags(text: str) -> str:
 def _tagged(example: PromptExample, label_texts: Sequence[str]) -> str:
     true = set(example.labels)
     others = example.other_labels
+    # In the order of the label set: the reference iterates over a set, whose order changes from run
+    # to run.
     false = [label for label in (label_texts if others is None else others) if label not in true]
-    shown_true = " ".join(f"<<TRUE_LABEL>> {without_tags(label)}" for label in example.labels)
-    shown_false = " ".join(f"<<FALSE_LABEL>> {without_tags(label)}" for label in false)
-    return f" {without_tags(example.text)} {shown_true} {shown_false} <</EXAMPLE>>"
+    true_part = " ".join(f"<<TRUE_LABEL>> {without_tags(label)}" for label in example.labels)
+    false_part = " ".join(f"<<FALSE_LABEL>> {without_tags(label)}" for label in false)
+    return f" {without_tags(example.text)} {true_part} {false_part} <</EXAMPLE>>"

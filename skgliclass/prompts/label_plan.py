@@ -80,6 +80,8 @@ class LabelPlan:
     @property
     def smallest_rooms(self) -> NDArray[np.int64]:
         """What the fullest prompt of each set leaves, of shape (n_sets, 2)."""
+        # Every set has a part, an empty one too; for one without, reduceat would give the next
+        # set's.
         smallest: NDArray[np.int64] = np.minimum.reduceat(self.rooms, self.offsets[:-1], axis=0)
         return smallest
 
@@ -117,6 +119,8 @@ def plan_labels(
     ValueError
         If a label or the task description does not fit in a prompt.
     """
+    # Sets of single rows share most of their labels, and each text is tokenised (and by some models
+    # encoded) once. A dict, as a set has no order that stays.
     label_texts = tuple(dict.fromkeys(itertools.chain.from_iterable(label_sets)))
     position = {label: i for i, label in enumerate(label_texts)}
     label_ids = composer.encode_labels(label_texts)
@@ -126,6 +130,7 @@ def plan_labels(
     offsets, n_orders = [0], []
     for labels in label_sets:
         positions = np.asarray([position[label] for label in labels], dtype=np.intp)
+        # Seeded anew for each set: its orders must not depend on the sets of other rows.
         orders = label_orders(len(labels), n_permutations, seed)
         ids = [label_ids[k] for k in positions]
         for i, order in enumerate(orders):
@@ -157,6 +162,7 @@ def _parts_of_order(
     texts = [labels[k] for k in order]
     for share in split_labels(composer, in_order, texts, n_task_tokens):
         columns = order[share.start : share.stop]
+        # Texts are embedded with an empty label set, and nothing cannot be joined with nothing.
         joined = np.concatenate([NO_TOKENS, *in_order[share.start : share.stop]])
         yield LabelPart(columns, positions[columns], joined, rank)
 
@@ -212,10 +218,12 @@ def split_labels(
     for text, length in zip(label_texts, lengths, strict=True):
         if length > room:
             raise ValueError(
+                # Without the marker, which the user did not write.
                 f"The label {_shorten(text)!r} has {length - 1} tokens; at most {room - 1} fit "
                 f"in a prompt of max_length={composer.max_length}. Shorten the label text, or "
                 "raise max_length if the model allows it."
             )
+    # Filling one prompt after the other, in the order given, needs the fewest of them.
     n_passes = len(_greedy_split(lengths, room))
     if n_passes == 1:
         return [range(len(lengths))]
@@ -234,6 +242,7 @@ def _greedy_split(lengths: Sequence[int], room: int) -> list[range]:
 
 def _balanced_split(lengths: Sequence[int], room: int, n_parts: int) -> list[range]:
     """Lower the room as far as the number of parts allows, so that the last is not a remnant."""
+    # A smaller room never needs fewer parts, so that the smallest one can be found by halving.
     low, high = max(max(lengths), sum(lengths) // n_parts), room
     while low < high:
         middle = (low + high) // 2
@@ -269,12 +278,15 @@ def prompt_rooms(
     ndarray of shape (n_prompts, 2)
         With the task description among the text's tokens, or apart from them.
     """
+    # Both, since only packing knows for which texts the task description has to stand apart.
     rooms = composer.text_room(n_label_tokens), composer.text_room(n_label_tokens, n_task_tokens)
     return np.stack(rooms, axis=1).astype(np.int64)
 
 
 def _check_task_fits(composer: PromptComposer, task: TokenIds) -> None:
     room = composer.label_room()
+    # At least one token must be left for a label. Without a task description (no tokens) nothing is
+    # refused here, however short the prompt: then it is a label that does not fit.
     if len(task) >= max(room, 1):
         raise ValueError(
             f"task_description has {len(task)} tokens; fewer than {room} fit in a prompt of "

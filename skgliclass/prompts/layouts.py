@@ -54,6 +54,7 @@ class EncoderDecoderComposer(PromptComposer):
     @property
     def overhead(self) -> int:
         """The tokens around both sequences."""
+        # Only one of the two sequences has the `<<SEP>>` that the frame counts.
         return 2 * self.frame_length - 1
 
     def text_room(self, n_label_tokens: Any, n_task_tokens: Any = 0) -> Any:
@@ -99,6 +100,8 @@ class FusedComposer(PromptComposer):
 
     def glue(self, text: str, task_description: str) -> str:
         """Append the task description and the space that ends it."""
+        # The reference ends a fused prompt's task description with a space, and puts none before
+        # it.
         return f"{text}{task_description} "
 
     def encode_labels(self, label_texts: Sequence[str]) -> list[TokenIds]:
@@ -156,6 +159,7 @@ class DecoderComposer(PromptComposer):
     ) -> Prompt:
         """Put one prompt together; nothing is put around it."""
         end = self._text_marker
+        # No [CLS] or [SEP]: the reference has these prompts tokenised without special tokens.
         return {"input_ids": [task, examples, text, end, *labels, end]}
 
 

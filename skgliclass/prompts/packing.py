@@ -19,6 +19,8 @@ from .long_texts import LongTexts
 from .tokens import NO_TOKENS, TokenIds, count_tokens
 
 
+# Prediction tokenises a text when it is asked for it; training looks up what it tokenised before
+# the first epoch. Both are packed by the same code, so that they read the same prompts.
 class TextSource(Protocol):
     """Gives the tokens of texts, with the task description in them or without it."""
 
@@ -177,10 +179,13 @@ def pack_texts(
     -------
     PackedTexts
     """
+    # First every text as if it fitted, since most do: only the others are tokenised once more.
     packer = _Packer(composer, source, rooms)
     tasks = [source.task(i) for i in range(len(source))]
     if examples is not None and encoder is not None:
         packer.choose_examples(examples, encoder, chunks)
+    # In front of a text of which only the end is cut off, a task description stays glued to it, as
+    # the checkpoint was trained. This comes after the examples, as they take room from the text.
     if composer.glues_task and (chunks or composer.task_follows_text):
         # What is cut off at the end, or repeated with each chunk, must not be a part of the text.
         too_long = (packer.lengths > packer.available()) & (count_tokens(tasks) > 0)
@@ -216,6 +221,8 @@ def text_forms(
     list of (bool, bool)
         The values of `apart` and `after_examples`.
     """
+    # Training has tokens in these forms only, so that this has to name whatever `_Packer.set_apart`
+    # may ask for where texts are not cut into chunks.
     forms = [(False, False)]
     tagged = encoder is not None and encoder.follows_text
     if composer.task_follows_text and (has_task or tagged):
@@ -242,6 +249,8 @@ class _Packer:
         self._rooms = rooms
         self.ids = source.encode(np.arange(n_texts))
         self.lengths = count_tokens(self.ids)
+        # Whether the second column of `rooms` holds: the task description's tokens are among those
+        # of `lengths` or not, and must be counted once.
         self.apart = np.full(n_texts, not composer.glues_task)
         self.examples = [NO_TOKENS] * n_texts
         self.example_lengths = np.zeros(n_texts, dtype=np.int64)
@@ -263,8 +272,12 @@ class _Packer:
             self.set_apart(np.flatnonzero(has_examples), after_examples=between)
         rooms = self.available()
         for i in np.flatnonzero(has_examples).tolist():
+            # The text has the first claim. Where it has to be truncated anyway this is negative,
+            # and no example is shown.
             room = int(rooms[i] - self.lengths[i])
             if room < 0 and chunks:
+                # A text that is cut into chunks fills each prompt, so that none would ever be
+                # shown. The second column, as beside chunks the task always stands apart.
                 room = int(self._rooms[i, 1]) // 2
             chosen = _first_that_fit(examples[i], room - len(encoder.closing))
             self.dropped[i] = len(chosen) < len(examples[i])
@@ -292,6 +305,7 @@ class _Packer:
 def _first_that_fit(examples: Sequence[TokenIds], room: int) -> Sequence[TokenIds]:
     """Take examples from the start while whole ones fit."""
     used = np.cumsum(count_tokens(examples))
+    # The right side: examples that fill the room to its last token fit.
     return examples[: int(np.searchsorted(used, room, side="right"))]
 
 
@@ -312,13 +326,17 @@ class Cells:
     @property
     def added(self) -> NDArray[np.int64]:
         """How many tokens each cell reads that none before it did, but at least one."""
+        # Chunks overlap, and the last of a text by more than the others, so that the stop of the
+        # one before counts and not the overlap that was asked for.
         before = np.concatenate([self.start[:1], self.stop[:-1]])
         before[self.first] = self.start[self.first]
+        # The one cell of an empty text reads nothing; without a weight its mean would be 0 / 0.
         return np.maximum(self.stop - before, 1)
 
     @property
     def first(self) -> NDArray[np.intp]:
         """Where each row's cells begin."""
+        # Cells lie row by row, and rows are numbered from 0.
         return np.flatnonzero(np.diff(self.row, prepend=-1))
 
 
@@ -335,10 +353,14 @@ def cut_into_cells(packed: PackedTexts, long_texts: LongTexts) -> Cells:
     lengths, available = packed.lengths, packed.available
     rows = np.arange(len(lengths))
     if not long_texts.chunks:
+        # The whole text even where it does not fit: how much of it is read depends on the labels of
+        # each of its prompts, and is cut there.
         return Cells(rows, np.zeros_like(lengths), lengths)
+    # At least one token on, so that a prompt with hardly any room still comes to the text's end.
     step = np.maximum(available - np.minimum(long_texts.overlap, available // 2), 1)
     n_chunks = 1 + np.maximum(0, -(-(lengths - available) // step))
     row = np.repeat(rows, n_chunks)
+    # A chunk's rank in its text: its place among all chunks less that of the text's first.
     rank = np.arange(len(row)) - np.repeat(np.cumsum(n_chunks) - n_chunks, n_chunks)
     # The last chunk is as long as the others: it begins earlier instead of being a remnant.
     latest = np.maximum(lengths - available, 0)

@@ -51,8 +51,11 @@ class PieceTokenizer:
         special = _special_tokens(tokenizer, [*self.prefix.tolist(), *self.suffix.tolist()])
         self._special_tokens = sorted(special.values())
         spelled = "|".join(map(re.escape, self._special_tokens))
+        # An empty pattern would match everywhere, this one nowhere.
         self._special_pattern = re.compile(spelled or "(?!)")
         unknown = _unknown_id(tokenizer)
+        # The unknown token is the ordinary result of unusual characters, and what replaces the
+        # others.
         self._special_ids = frozenset(special) - {unknown}
         self._substitute = [] if unknown is None else [unknown]
 
@@ -105,6 +108,8 @@ class PieceTokenizer:
             plain = ["" if i in suspects else piece for i, piece in enumerate(pieces)]
         encoded = self._encode_plain(plain, anchored)
         for i in suspects:
+            # A tokenizer finds special tokens before anything else, so one that is written in a
+            # text can only be kept from it by cutting it in two.
             fragments = _break_up(pieces[i], self._special_pattern)
             first, *rest = self._encode_plain(fragments, anchored)
             encoded[i] = first + [token for ids in rest for token in ids]
@@ -112,8 +117,11 @@ class PieceTokenizer:
 
     def _encode_plain(self, pieces: Sequence[str], anchored: bool) -> list[list[int]]:
         if not anchored:
+            # The fast variant leaves out the offsets, which nobody here looks at.
             encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
             return [encoding.ids for encoding in encodings]
+        # There is no other way to tell a tokenizer that the piece does not begin a sequence. The
+        # marker is one token whatever comes after it, so that dropping the first id is safe.
         encodings = self._tokenizer.encode_batch_fast(
             [TEXT_MARKER + piece for piece in pieces], add_special_tokens=False
         )
@@ -142,6 +150,7 @@ def count_tokens(pieces: Sequence[TokenIds]) -> NDArray[np.int64]:
 
 def _template_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Find what the post-processor puts around a sequence."""
+    # Tried out: each kind of post-processor describes in another way what it puts where.
     encoding = tokenizer.encode("a", add_special_tokens=True)
     mask, ids = encoding.special_tokens_mask, encoding.ids
     body = [i for i, special in enumerate(mask) if not special]
@@ -154,8 +163,11 @@ def _special_tokens(tokenizer: Tokenizer, framing: Iterable[int]) -> dict[int, s
     special = {
         index: token.content
         for index, token in tokenizer.get_added_tokens_decoder().items()
+        # Some tokenizers know the markers as added tokens that are not special, which are found in
+        # a text all the same.
         if token.special or token.content in MARKERS
     }
+    # What frames a sequence need not be an added token: a Unigram has "</s>" in its vocabulary.
     special.update((index, tokenizer.id_to_token(index) or "") for index in framing)
     return {index: content for index, content in special.items() if content}
 
@@ -164,6 +176,7 @@ def _unknown_id(tokenizer: Tokenizer) -> int | None:
     name = getattr(tokenizer.model, "unk_token", None)
     if name is not None:
         return tokenizer.token_to_id(name)
+    # A Unigram model has an unknown token too, but does not tell it by this attribute.
     return next((i for i in map(tokenizer.token_to_id, ("<unk>", "[UNK]")) if i is not None), None)
 
 

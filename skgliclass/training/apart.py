@@ -37,6 +37,7 @@ class ApartSteps(Steps):
         if self.frozen:
             prompts, lengths = [], self.data.texts.lengths[rows]
         else:
+            # Not in each micro-batch: every one of them compares its texts with all labels.
             self._shared = SharedVectors(self._encode_labels(labels))
             prompts = self._prompts(rows)
             lengths = prompt_lengths(prompts)
@@ -56,6 +57,8 @@ class ApartSteps(Steps):
         else:
             assert self._shared is not None
             text = network.encode_texts(part.inputs["input_ids"], part.inputs["attention_mask"])
+            # The leaf keeps the graphs of the micro-batches apart: each is freed with its own
+            # backward pass, and that of the labels is gone through once, in `finish`.
             labels = self._shared.leaf
         return [Scores(network.score_vectors(text, labels, part.mask), text, labels, part.mask)]
 
@@ -71,6 +74,8 @@ class ApartSteps(Steps):
             true = np.unique(np.concatenate([label[target > 0] for label, target in pairs]))
             others = np.setdiff1d(labels, true)
             n_others = max(0, MAX_LABELS_A_STEP - len(true))
+            # The true ones always: without them a text would be taught that nothing holds. Sorted,
+            # as `LabelledRows.dense` searches the labels by halving.
             labels = np.union1d(true, self.rng.choice(others, min(n_others, len(others)), False))
         return labels.astype(np.int64)
 
@@ -94,6 +99,7 @@ class ApartSteps(Steps):
         return torch.cat(vectors)[order.argsort()]
 
     def _prompts(self, rows: NDArray[np.intp]) -> list[Prompt]:
+        # The labels are no part of the prompt and take no room in it.
         packed = self.pack(rows, np.zeros(len(rows), dtype=np.int64))
         return [packed.prompt(k, []) for k in range(len(rows))]
 
@@ -104,6 +110,7 @@ class ApartSteps(Steps):
         """Encode everything once, since the backbone does not change."""
         if self._pooled is None:
             assert self.data.label_sequences is not None
+            # Without dropout: its noise would otherwise be the same in every epoch.
             was_training, _ = self.network.training, self.network.eval()
             texts = self.data.texts.lengths
             labels = self.data.label_sequences.lengths

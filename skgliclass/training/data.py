@@ -29,6 +29,7 @@ class TokenTable:
     @classmethod
     def of(cls, chunks: Iterable[Sequence[TokenIds]]) -> TokenTable:
         """Pack sequences that come in chunks, so that few are held apart at a time."""
+        # Chunks may be empty, or there may be none: joined with no tokens they stay int32.
         flat: list[TokenIds] = [NO_TOKENS]
         lengths = [np.zeros(1, dtype=np.int64)]
         for chunk in chunks:
@@ -107,6 +108,7 @@ class SharedLabels(LabelledRows):
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Take a part of the matrix."""
         targets = self.matrix[rows]
+        # They are sorted and distinct, so that as many as there are columns are all columns.
         if len(labels) < targets.shape[1]:
             targets = targets[:, labels]
         return targets, np.ones(targets.shape, dtype=np.bool_)
@@ -151,6 +153,8 @@ class RaggedLabels(LabelledRows):
         mask = np.zeros(targets.shape, dtype=np.bool_)
         for k, i in enumerate(rows.tolist()):
             label, target = self.row(i)
+            # A label that is left out of this step is not found: clipping keeps its place inside,
+            # and the comparison then drops it.
             column = np.searchsorted(labels, label).clip(max=len(labels) - 1)
             chosen = labels[column] == label
             targets[k, column[chosen]] = target[chosen]
@@ -159,6 +163,8 @@ class RaggedLabels(LabelledRows):
 
     def total(self, of_label: NDArray[np.int64], n_rows: int) -> NDArray[np.int64]:
         """Add up over the pairs of each row."""
+        # Differences of a running sum: reduceat would give a row without labels the next row's
+        # first number.
         before = np.concatenate([[0], np.cumsum(of_label[self.label])])
         return np.diff(before[self.offsets])
 
@@ -247,10 +253,11 @@ def _encode_in_windows(
     after_examples: bool,
 ) -> TokenTable:
     def encoded(window: slice) -> list[TokenIds]:
-        in_window, own_tasks = texts[window], tasks[window]
+        in_window, window_tasks = texts[window], tasks[window]
         rows: list[TokenIds] = [NO_TOKENS] * len(in_window)
-        for task in dict.fromkeys(own_tasks):
-            places = [i for i, name in enumerate(own_tasks) if name == task]
+        # One call for each task description, of which most training sets have one.
+        for task in dict.fromkeys(window_tasks):
+            places = [i for i, name in enumerate(window_tasks) if name == task]
             ids = composer.encode_texts(
                 [in_window[i] for i in places], task, apart=apart, after_examples=after_examples
             )
@@ -396,7 +403,6 @@ def make_training_set(
         How examples are written.
     multi_label : ndarray of shape (n_texts,), bool, optional
         Whether a text's labels hold independently, where that differs from text to text.
-
     """
     composer = engine.composer
     encoder = None if examples is None else ExampleEncoder(composer, example_format)
@@ -459,6 +465,8 @@ def choose_labels(
     order = rng.permutation(len(targets)) if shuffle else np.arange(len(targets))
     if int(lengths.sum()) <= room:
         return order
+    # Stable, so that labels with equal targets stay as they were shuffled: which of the false ones
+    # are left out changes from epoch to epoch.
     true_first = order[np.argsort(-targets[order], kind="stable")]
     fitting = true_first[np.cumsum(lengths[true_first]) <= room]
     return rng.permutation(fitting) if shuffle else np.sort(fitting)

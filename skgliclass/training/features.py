@@ -48,6 +48,7 @@ def _stack(rows: Sequence[Any]) -> Any:
     if is_dataclass(first) and not isinstance(first, type):
         parts = {f.name: _stack([getattr(row, f.name) for row in rows]) for f in fields(first)}
         return replace(first, **parts)
+    # What is neither is a number of columns, of which the batch needs the largest.
     return None if first is None else max(rows)
 
 

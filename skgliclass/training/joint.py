@@ -93,6 +93,8 @@ class JointSteps(Steps):
             inputs,
             self.tensor(matrix),
             self.tensor(mask),
+            # Of the rows alone where it can be: `mixed_loss` has no weights of pairs, and with them
+            # a text with one label would be averaged over its labels.
             pair_weight[:, 0] if self.data.label_weights is None else pair_weight,
             self.multi_label(rows),
         )
@@ -107,6 +109,7 @@ class JointSteps(Steps):
     def _all_features(self) -> Iterator[tuple[NDArray[np.intp], Any]]:
         """Run the backbone over every row once."""
         self.network.eval()
+        # In windows, so that the prompts of the whole training set are never held at a time.
         for start in range(0, len(self.data), _WINDOW):
             rows = np.arange(start, min(start + _WINDOW, len(self.data)))
             labels, _ = self._choose(rows)
@@ -140,10 +143,14 @@ class FusedSteps(JointSteps):
             self._shared.backward()
 
     def _encode(self, labels: Labels) -> SharedVectors:
+        # Of other labels the positions of earlier batches stay behind; no row of this one asks for
+        # them.
         self._column[labels] = np.arange(len(labels))
         return SharedVectors(self.network.encode_labels(*self.label_inputs(labels)))
 
     def _inputs(self, prompts: Sequence[Prompt], labels: Sequence[Labels]) -> dict[str, Tensor]:
+        # Where the backbone is frozen nothing is shared by a step: features are computed once, and
+        # each of their micro-batches brings labels of its own.
         shared = self._shared or self._encode(np.unique(np.concatenate(labels)))
         positions = np.zeros((len(labels), max(map(len, labels))), dtype=np.int64)
         for i, of_row in enumerate(labels):

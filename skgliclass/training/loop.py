@@ -110,7 +110,7 @@ def train(
     NonFiniteLossError
         If the loss is not finite; nothing was modified.
     """
-    with _own_randomness(engine, options.seed):
+    with _seeded(engine, options.seed):
         run = Run(engine, data, options)
         best = _Best(run, validate)
         result = best.result
@@ -135,7 +135,7 @@ def train(
 
 
 @contextmanager
-def _own_randomness(engine: Engine, seed: int) -> Iterator[None]:
+def _seeded(engine: Engine, seed: int) -> Iterator[None]:
     """Seed torch's generators, from which dropout draws, and give them back as they were."""
     device = engine.loaded.network.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -178,6 +178,7 @@ class Run:
             for encoder in self.trainable.encoders():
                 _checkpoint_activations(encoder)
         self.engine = Engine(
+            # Heads that are being trained may predict, whatever the model was that they came from.
             replace(engine.loaded, network=model, zero_shot=True),
             max_length=engine.max_length,
             batch_tokens=engine.batch_tokens,
@@ -198,6 +199,7 @@ class Run:
 
     def go_to(self, step: int) -> None:
         """Continue the learning-rate schedule after so many steps."""
+        # By hand, as `scheduler.step(epoch)` is deprecated and warns.
         self.scheduler.last_epoch = step
         for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
             group["lr"] = rate * self._rate(step)
@@ -220,6 +222,8 @@ class Run:
 
     def _back_propagate(self, micro_batches: Sequence[MicroBatch]) -> float:
         """Leave the gradient of the batch's loss in the parameters, and give the loss."""
+        # Over the micro-batches of all processes: each divides its part of the loss by the whole,
+        # so that gradients need only be added up.
         normalizer = torch.stack([part.total_weight() for part in micro_batches]).sum()
         total = torch.zeros_like(normalizer)
         for part in self.workers.share(micro_batches):
@@ -228,13 +232,15 @@ class Run:
             self._check_finite(loss)
             loss.backward()
             total += loss.detach()
+        # Before gradients are added up over processes: what one sends back through a shared encoder
+        # is its part, and going back is linear.
         self.steps.finish()
         # Elsewhere than on one CPU whole tables are added up faster than rows are found.
         keep_sparse = self.workers.size == 1 and self.model.device.type == "cpu"
         for parameter in self.trainable.parameters():
             if parameter.grad is not None and parameter.grad.is_sparse:
-                own = parameter.grad
-                parameter.grad = own.coalesce() if keep_sparse else own.to_dense()
+                sparse = parameter.grad
+                parameter.grad = sparse.coalesce() if keep_sparse else sparse.to_dense()
         self.workers.sum_gradients(self.trainable.parameters())
         return self.workers.sum(total).item()
 
@@ -292,6 +298,7 @@ class Run:
         """Rise to the full rate, then fall to zero, both linearly."""
         warmup = max(1, round(self.options.warmup_fraction * self.n_steps))
         if step < warmup:
+            # Not from zero: the first step would change nothing.
             return (step + 1) / warmup
         if not self.options.decay:
             return 1.0
@@ -370,6 +377,7 @@ def make_steps(
 def _is_better(new: Validation, old: Validation, margin: float = 0.0) -> bool:
     if new.score > old.score + margin:
         return True
+    # The margin is one of scores; losses are on another scale, and only break ties.
     return margin == 0 and new.score == old.score and new.loss < old.loss
 
 

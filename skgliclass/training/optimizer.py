@@ -37,9 +37,11 @@ class RowwiseAdamW(torch.optim.AdamW):
                 if not parameter.grad.is_sparse:
                     self._become_dense(parameter)
                 elif "exp_avg" in self.state.get(parameter, {}):
+                    # All rows have moments by now, and all of them have to move.
                     parameter.grad = parameter.grad.to_dense()
                 else:
                     self._step_rows(parameter, parameter.grad, group)
+                    # Done: AdamW skips what has no gradient.
                     parameter.grad = None
         return super().step(closure)
 
@@ -51,10 +53,11 @@ class RowwiseAdamW(torch.optim.AdamW):
             # Torch makes all state of the parameter's type, and these are positions.
             for name in ("rows", "slots"):
                 if name in state:
-                    own = parameters[index]
-                    self.state[own][name] = state[name].to(own.device, copy=True)
+                    parameter = parameters[index]
+                    self.state[parameter][name] = state[name].to(parameter.device, copy=True)
 
     def _step_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        # It would move all rows at every step, those without moments too.
         if group["weight_decay"]:
             raise ValueError("A parameter with sparse gradients cannot have weight decay.")
         state = self.state[parameter]
@@ -64,7 +67,11 @@ class RowwiseAdamW(torch.optim.AdamW):
         _add_rows(parameter, state, touched)
         state["step"] += 1
         beta1, beta2 = group["betas"]
+        # One count for all rows: one that is new has had moments of zero so far, as in a dense
+        # table.
         step, slots = float(state["step"]), state["slots"][touched]
+        # All rows that have moments, not only those touched now: in AdamW a weight goes on moving
+        # after its gradient has become zero.
         mean = state["row_avg"].mul_(beta1).index_add_(0, slots, values, alpha=1 - beta1)
         square = state["row_avg_sq"].mul_(beta2)
         square.index_add_(0, slots, values.square(), alpha=1 - beta2)
@@ -130,4 +137,6 @@ def _values(parameters: Iterable[nn.Parameter]) -> Iterator[Tensor]:
     for parameter in parameters:
         if parameter.grad is not None:
             sparse = parameter.grad.is_sparse
+            # Only because they are coalesced: with a row in several parts the norm would be
+            # another.
             yield parameter.grad.values() if sparse else parameter.grad

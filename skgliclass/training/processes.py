@@ -54,6 +54,8 @@ class Workers:
 
     def share(self, items: Sequence[_Item]) -> Sequence[_Item]:
         """Give this process's part."""
+        # Micro-batches come sorted by length, so every n-th gives all processes about as much to
+        # do.
         return items[self.rank :: self.size]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:

@@ -179,6 +179,7 @@ class SharedVectors:
 
     def __init__(self, vectors: Tensor) -> None:
         self._vectors = vectors
+        # Vectors of a frozen encoder need no gradients, and neither does their copy.
         self.leaf = vectors.detach().requires_grad_(vectors.requires_grad)
 
     def backward(self) -> None:

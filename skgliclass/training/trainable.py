@@ -38,6 +38,8 @@ class Trainable:
     def with_role(self) -> Iterator[tuple[nn.Parameter, bool]]:
         """Give each parameter that changes, and whether it belongs to the heads."""
         for name, parameter in self._parameters.items():
+            # The factors lie within the backbone, but are new like the heads and learn at their
+            # rate.
             yield parameter, self.network.is_head(name) or _is_factor(name)
 
     def encoders(self) -> list[nn.Module]:
@@ -68,9 +70,11 @@ class LowRankTrainable(Trainable):
             raise ImportError(
                 'trainable="lora" needs peft. Install it with: pip install "skgliclass[lora]"'
             ) from error
+        # By identity and before peft puts its own modules around the matrices, which changes names.
         self._names = {id(p): name for name, p in network.named_parameters()}
         for encoder in network.encoders().values():
             targets = [n for n, module in encoder.named_modules() if isinstance(module, nn.Linear)]
+            # Twice the rank, as the published models were tuned.
             config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
             inject_adapter_in_model(config, encoder)
         super().__init__(
@@ -90,6 +94,7 @@ class LowRankTrainable(Trainable):
         for module in self.network.modules():
             if hasattr(module, "lora_A") and "default" in module.lora_A:
                 name = self._names[id(module.get_base_layer().weight)]
+                # The scale goes into one factor, so that the product alone is what is added.
                 left = module.lora_B["default"].weight * module.scaling["default"]
                 factors[name] = (_copied(left), _copied(module.lora_A["default"].weight))
         return TunedWeights(heads, factors)

@@ -61,6 +61,7 @@ class TunedWeights:
     def then(self, later: TunedWeights) -> TunedWeights:
         """Give the sum of these changes and of later ones, made to the model that these gave."""
         replaced = {**self.replaced, **later.replaced}
+        # What replaces a matrix was trained with the earlier update in it.
         low_rank = {k: v for k, v in self.low_rank.items() if k not in later.replaced}
         for name, (left, right) in later.low_rank.items():
             if name in replaced:
@@ -84,6 +85,7 @@ class TunedWeights:
         tensors = dict(self.replaced)
         for name, (left, right) in self.low_rank.items():
             tensors[_LEFT + name], tensors[_RIGHT + name] = left, right
+        # Safetensors writes memory as it lies, so it refuses parts and transposes of other tensors.
         return {"safetensors": save_safetensors({k: v.contiguous() for k, v in tensors.items()})}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

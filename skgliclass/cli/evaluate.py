@@ -47,7 +47,8 @@ def add_evaluate(commands: Any) -> None:
         description="Compare a model's predictions with a file in the GLiClass training format "
         "(JSON or JSONL, also with .gz; every row may have a label set of its own), or with a "
         "CSV, TSV or Parquet file with a column of texts and one of labels. Prints accuracy, "
-        "macro-F1 and micro-F1, and for many labels a text the label ranking average precision.",
+        "macro-F1 and micro-F1, and for many labels a text the label ranking average precision. "
+        "A saved classifier is judged with all that it has: thresholds, examples, how it scores.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -69,13 +69,18 @@ def _add_validation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group(
+        "training",
+        "Parameters of the classifiers, whose defaults hold where an option is left out.\n"
+        "--n-iter-no-change turns early_stopping on, and needs held-out data.",
+    )
     for name, parameter in PARAMETERS.items():
         if parameter.is_option:
             # argparse reads a percent sign as the beginning of a default's place.
             text = parameter.text.replace("`", "").replace("%", "%%")
             option = f"--{name.replace('_', '-')}"
-            parser.add_argument(option, help=text, **_how_to_read(parameter))
-    parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
+            options.add_argument(option, help=text, **_how_to_read(parameter))
+    options.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
 
 
 def _how_to_read(parameter: Parameter) -> dict[str, Any]:

@@ -267,7 +267,8 @@ class _Packer:
         """Show as many whole examples as each text leaves room for."""
         has_examples = np.asarray([len(of_text) > 0 for of_text in examples], dtype=np.bool_)
         between = _examples_part(self._composer, encoder)
-        if between or (self._composer.task_follows_text and encoder.follows_text):
+        parts = between or (self._composer.task_follows_text and encoder.follows_text)
+        if parts:
             # Examples come between the task description and the text, which then do not touch.
             self.set_apart(np.flatnonzero(has_examples), after_examples=between)
         rooms = self.available()
@@ -285,7 +286,7 @@ class _Packer:
                 self.examples[i] = np.concatenate([*chosen, encoder.closing])
                 self.example_lengths[i] = len(self.examples[i])
         bare = has_examples & (self.example_lengths == 0)
-        if between and bare.any():
+        if parts and bare.any():
             # With nothing between them after all, they touch as in every other prompt.
             self.set_apart(np.flatnonzero(bare), apart=not self._composer.glues_task)
 

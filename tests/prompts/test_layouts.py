@@ -240,16 +240,26 @@ def test_tags_that_a_text_spells_are_no_tags():
     assert text.count("<</EXAMPLE>>") == 1
 
 
+@pytest.mark.parametrize("example_format", ["marker", "tags"])
 @pytest.mark.parametrize("prompt_first", [True, False])
 @pytest.mark.parametrize("architecture", WITH_EXAMPLES)
-def test_examples_give_way_before_labels_and_text(tokenizer, architecture, prompt_first):
+def test_examples_give_way_before_labels_and_text(
+    tokenizer, architecture, prompt_first, example_format
+):
     config = config_for(tokenizer, architecture, prompt_first)
     texts = ["fox " * n for n in (2, 10, 20, 40, 400)]
     labels = ("travel", "sport")
     examples = [PromptExample(f"number {i} of the foxes", ["sport"]) for i in range(6)]
     plain, bare = our_prompts(tokenizer, config, texts, labels=labels, task=TASK, max_length=256)
     prompts, work = our_prompts(
-        tokenizer, config, texts, labels=labels, task=TASK, max_length=256, examples=examples
+        tokenizer,
+        config,
+        texts,
+        labels=labels,
+        task=TASK,
+        max_length=256,
+        examples=examples,
+        example_format=example_format,
     )
     marker = tokenizer.token_to_id(MARKERS[2])
     shown = [prompt["input_ids"].count(marker) for prompt in prompts]
@@ -264,7 +274,14 @@ def test_examples_give_way_before_labels_and_text(tokenizer, architecture, promp
     for i, n in enumerate(shown):
         given = examples[:n]
         alone, _ = our_prompts(
-            tokenizer, config, [texts[i]], labels=labels, task=TASK, max_length=256, examples=given
+            tokenizer,
+            config,
+            [texts[i]],
+            labels=labels,
+            task=TASK,
+            max_length=256,
+            examples=given,
+            example_format=example_format,
         )
         assert prompts[i] == alone[0]
 

@@ -34,6 +34,7 @@ def execute(name):
     return module.execute(FOLDER / f"{name}.ipynb")
 
 
+@pytest.mark.slow
 @pytest.mark.needs("nbclient", "ipykernel", "matplotlib")
 @pytest.mark.filterwarnings("default")  # of the client's own libraries
 def test_zero_shot_gives_what_is_committed():

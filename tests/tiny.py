@@ -145,11 +145,11 @@ def with_markers(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def backbone_config(kind: str, vocab_size: int):
+def backbone_config(kind: str, vocab_size: int, n_layers: int = 2):
     common = {
         "vocab_size": vocab_size,
         "hidden_size": WIDTH,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": n_layers,
         "num_attention_heads": 4,
         "intermediate_size": 48,
         "max_position_embeddings": 512,
@@ -272,13 +272,15 @@ def wrapped_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
 
 
-def reference_checkpoint(folder: Path, kind: str = "bert", *, seed: int = 0, **fields):
+def reference_checkpoint(
+    folder: Path, kind: str = "bert", *, seed: int = 0, n_layers: int = 2, **fields
+):
     """Write a checkpoint with the reference package; give its model and tokenizer."""
     pytest.importorskip("gliclass")
     from gliclass import GLiClassModel, GLiClassModelConfig
 
     tokenizer = wrapped_tokenizer(kind)
-    config = backbone_config(kind, len(tokenizer))
+    config = backbone_config(kind, len(tokenizer), n_layers)
     architecture = fields.get("architecture_type", "uni-encoder")
     if architecture.startswith("bi-encoder"):
         fields.setdefault("label_model_config", backbone_config(kind, len(tokenizer)).to_dict())
@@ -305,14 +307,16 @@ def reference_checkpoint(folder: Path, kind: str = "bert", *, seed: int = 0, **f
     return model, tokenizer
 
 
-def encoder_checkpoint(folder: Path, kind: str = "bert", *, seed: int = 0) -> Path:
+def encoder_checkpoint(
+    folder: Path, kind: str = "bert", *, seed: int = 0, n_layers: int = 2
+) -> Path:
     """Write a plain encoder as transformers does."""
     from transformers import AutoModel
 
     tokenizer = TOKENIZERS[_TOKENIZER_OF[kind]]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModel.from_config(backbone_config(kind, tokenizer.get_vocab_size()))
+        model = AutoModel.from_config(backbone_config(kind, tokenizer.get_vocab_size(), n_layers))
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=tokenizer.id_to_token(model.config.pad_token_id)
@@ -320,11 +324,13 @@ def encoder_checkpoint(folder: Path, kind: str = "bert", *, seed: int = 0) -> Pa
     return folder
 
 
-def sentence_transformer(folder: Path, *, pooling: str = "mean", dense=None, seed: int = 0) -> Path:
+def sentence_transformer(
+    folder: Path, *, pooling: str = "mean", dense=None, seed: int = 0, n_layers: int = 2
+) -> Path:
     """Write a sentence-transformers folder; `dense` is a list of (weight, bias, activation)."""
     from safetensors.torch import save_file
 
-    encoder_checkpoint(folder, seed=seed)
+    encoder_checkpoint(folder, seed=seed, n_layers=n_layers)
     kinds = ["Transformer", "Pooling", *["Dense"] * len(dense or []), "Normalize"]
     paths = ["" if k == "Transformer" else f"{i}_{k}" for i, k in enumerate(kinds)]
     modules = [

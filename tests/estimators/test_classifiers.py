@@ -1,6 +1,5 @@
 import pickle
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -247,17 +246,6 @@ def test_clones_share_one_loaded_model(model, cls, monkeypatch):
     for _ in range(10):
         np.testing.assert_array_equal(clone(clf).predict_proba(TEXTS), expected)
     assert len(loads) == 1
-
-
-@pytest.mark.parametrize("cls", BOTH)
-def test_pickles_and_worker_processes_predict_the_same(model, cls):
-    clf = cls(model, LABELS)
-    expected = clf.predict_proba(TEXTS)
-    again = pickle.loads(pickle.dumps(clf))
-    np.testing.assert_array_equal(again.predict_proba(TEXTS), expected)
-    jobs = (joblib.delayed(clf.predict_proba)([text]) for text in TEXTS)
-    parts = joblib.Parallel(n_jobs=2)(jobs)
-    np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("cls", BOTH)

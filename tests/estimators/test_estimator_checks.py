@@ -110,8 +110,8 @@ def run_battery(estimator):
 QUICK = {
     "trainable": "head",
     "max_epochs": 10,
-    "learning_rate": 0.01,
-    "batch_size": 32,
+    "learning_rate": 0.02,
+    "batch_size": 64,
     "random_state": 0,
 }
 

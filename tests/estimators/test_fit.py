@@ -4,6 +4,7 @@ import pickle
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from inspect import signature
 
 import joblib
@@ -57,6 +58,12 @@ def fitted(cls, model, **parameters):
     return make(cls, model, **parameters).fit(*data(cls))
 
 
+@cache
+def shared_fit(cls, model, **parameters):
+    """Fit once for all tests that only look at the estimator or copy it."""
+    return fitted(cls, model, **parameters)
+
+
 # The signatures.
 
 
@@ -90,7 +97,7 @@ def test_html_shows_parameters(cls):
 @pytest.mark.parametrize("store", ["pickle", "joblib"])
 @pytest.mark.parametrize("trainable", ["all", "head", "lora"])
 def test_stored_estimators_predict_the_same(model, cls, store, trainable, tmp_path):
-    clf = fitted(cls, model, trainable=trainable, lora_rank=2)
+    clf = shared_fit(cls, model, trainable=trainable, lora_rank=2)
     if store == "pickle":
         again = pickle.loads(pickle.dumps(clf))
     else:
@@ -143,7 +150,7 @@ def test_weights_are_stored_for_any_device(model):
 
 @pytest.mark.parametrize("cls", BOTH)
 def test_a_clone_is_untrained(model, cls):
-    clf = fitted(cls, model)
+    clf = shared_fit(cls, model)
     copy = clone(clf)
     assert not hasattr(copy, "n_iter_")
     zero_shot = make(cls, model).predict_proba(TEXTS)
@@ -228,7 +235,13 @@ def clone_of_state(clf):
 @pytest.mark.parametrize("task_description", [None, "What is it about? "])
 def test_texts_that_training_cuts_are_counted_once(tmp_path, fields, task_description):
     reference_checkpoint(tmp_path, **fields)
-    clf = make(GLiClassClassifier, str(tmp_path), max_length=48, task_description=task_description)
+    clf = make(
+        GLiClassClassifier,
+        str(tmp_path),
+        max_length=48,
+        task_description=task_description,
+        batch_size=40,
+    )
     texts = ["fox " * n for n in range(20, 60)]
     with pytest.warns(TruncationWarning) as predicted:
         clf.predict(texts)
@@ -256,7 +269,7 @@ def test_texts_that_training_cuts_are_counted_once(tmp_path, fields, task_descri
     ],
 )
 def test_a_failing_fit_leaves_the_estimator_as_it_was(model, cls, parameters, arguments, error):
-    clf = fitted(cls, model)
+    clf = clone_of_state(shared_fit(cls, model))
     before, expected = dict(vars(clf)), clf.predict_proba(TEXTS)
     given = {name: getattr(clf, name) for name in parameters}
     clf.set_params(**parameters)
@@ -333,7 +346,7 @@ def test_ctrl_c_keeps_the_best_weights(model, monkeypatch):
 @pytest.mark.parametrize("trainable", ["all", "head", "lora"])
 @pytest.mark.parametrize("way", ["warm_start", "partial_fit"])
 def test_going_on_keeps_what_was_learnt(model, cls, trainable, way):
-    clf = fitted(cls, model, trainable=trainable, lora_rank=2, warm_start=True, max_epochs=4)
+    clf = fitted(cls, model, trainable=trainable, lora_rank=2, warm_start=True)
     learnt = clf.predict_proba(TEXTS)
     still = {"learning_rate": 1e-12, "head_learning_rate": 1e-12, "max_epochs": 1}
     clf.set_params(**still)

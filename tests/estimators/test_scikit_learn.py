@@ -1,8 +1,10 @@
 """Everything in scikit-learn that takes a classifier takes ours."""
 
+import pickle
 import re
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +57,13 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(params=CONTAINERS)
+def any_X(request):
+    """Every container; for what passes rows on as they are, and for what takes some of them."""
+    return CONTAINERS[request.param](TEXTS)
+
+
+# scikit-learn takes rows by position from the others as it does from one of these.
+@pytest.fixture(params=["list", "column array", "pandas DataFrame", "polars Series"])
 def X(request):
     return CONTAINERS[request.param](TEXTS)
 
@@ -89,11 +98,11 @@ def scores_by_hand(clf):
     ]
 
 
-def test_pipeline(clf, X):
-    pipeline = Pipeline([("nothing", "passthrough"), ("clf", clf)]).fit(X, Y)
+def test_pipeline(clf, any_X):
+    pipeline = Pipeline([("nothing", "passthrough"), ("clf", clf)]).fit(any_X, Y)
     alone = fit_by_hand(clf)
-    np.testing.assert_array_equal(pipeline.predict_proba(X), alone.predict_proba(TEXTS))
-    assert pipeline.score(X, Y) == alone.score(TEXTS, Y)
+    np.testing.assert_array_equal(pipeline.predict_proba(any_X), alone.predict_proba(TEXTS))
+    assert pipeline.score(any_X, Y) == alone.score(TEXTS, Y)
     assert pipeline.classes_.tolist() == LABELS
 
 
@@ -126,20 +135,33 @@ def test_halving_grid_search(clf, X):
     assert search.best_score_ == pytest.approx(expected)
 
 
-def test_cross_validation_in_two_processes(clf, X):
+def test_cross_validation_in_two_processes(clf, any_X):
     expected = scores_by_hand(clf)
-    np.testing.assert_allclose(cross_val_score(clf, X, Y, cv=FOLDS, n_jobs=2), expected)
+    np.testing.assert_allclose(cross_val_score(clf, any_X, Y, cv=FOLDS, n_jobs=2), expected)
     results = cross_validate(
-        clf, X, Y, cv=FOLDS, n_jobs=2, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"]
+        clf, any_X, Y, cv=FOLDS, n_jobs=2, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"]
     )
     np.testing.assert_allclose(results["test_accuracy"], expected)
-    proba = cross_val_predict(clf, X, Y, cv=FOLDS, n_jobs=2, method="predict_proba")
+    proba = cross_val_predict(clf, any_X, Y, cv=FOLDS, n_jobs=2, method="predict_proba")
     for i, (train, test) in enumerate(FOLDS.split(TEXTS, Y)):
         by_hand = fit_by_hand(clf, train).predict_proba([TEXTS[j] for j in test])
         np.testing.assert_allclose(proba[test], by_hand, atol=1e-5)
         assert results["test_neg_log_loss"][i] == pytest.approx(
             -log_loss(Y[test], by_hand, labels=LABELS), abs=1e-4
         )
+
+
+# Beside the test before, which starts the same processes.
+@pytest.mark.parametrize("cls", [GLiClassClassifier, GLiClassMultiLabelClassifier])
+def test_pickles_and_worker_processes_predict_the_same(model, cls):
+    clf = cls(model, LABELS)
+    texts = TEXTS[:3]
+    expected = clf.predict_proba(texts)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(texts), expected)
+    jobs = (joblib.delayed(clf.predict_proba)([text]) for text in texts)
+    parts = joblib.Parallel(n_jobs=2)(jobs)
+    np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
 
 
 def test_calibration(clf, X):

@@ -127,12 +127,18 @@ def test_the_backbone_alone_is_found_by_its_own_name():
     )
 
 
-def test_mini_saves_a_checkpoint_that_stands_alone(tmp_path):
-    mini = load_model("mini")
-    save_checkpoint(tmp_path, mini)
-    again = load_model(str(tmp_path))
-    np.testing.assert_allclose(logits_of(again), logits_of(mini), atol=1e-5)
-    assert "/" not in json.loads((tmp_path / "config.json").read_text())["encoder_config"].get(
+@pytest.fixture(scope="module")
+def saved_mini(tmp_path_factory):
+    """The checkpoint that the embedded model is saved as."""
+    folder = tmp_path_factory.mktemp("mini")
+    save_checkpoint(folder, load_model("mini", device="cpu", dtype="float32"))
+    return folder
+
+
+def test_mini_saves_a_checkpoint_that_stands_alone(saved_mini):
+    again = load_model(str(saved_mini))
+    np.testing.assert_allclose(logits_of(again), logits_of(load_model("mini")), atol=1e-5)
+    assert "/" not in json.loads((saved_mini / "config.json").read_text())["encoder_config"].get(
         "_name_or_path", ""
     )
 
@@ -169,10 +175,9 @@ def test_mini_takes_examples_and_reads_them():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_mini_is_to_the_bit_what_transformers_makes_of_its_checkpoint(tmp_path, dtype):
+def test_mini_is_to_the_bit_what_transformers_makes_of_its_checkpoint(saved_mini, dtype):
     mini = load_model("mini", device="cpu", dtype=dtype)
-    save_checkpoint(tmp_path, load_model("mini", device="cpu", dtype="float32"))
-    whole = load_model(str(tmp_path), device="cpu", dtype=dtype)
+    whole = load_model(str(saved_mini), device="cpu", dtype=dtype)
     names = {name: value.shape for name, value in mini.network.named_parameters()}
     assert names == {name: value.shape for name, value in whole.network.named_parameters()}
     texts = [*TEXTS, "the lazy dog " * 15, ""]

@@ -322,7 +322,7 @@ def test_generated_opinions_can_be_told_apart_by_their_words():
 
 
 def test_an_unknown_generated_set_is_named(config):
-    config = with_fields(config, "mixture", generated=("opinions", "weather"))
+    config = with_fields(config, "mixture", generated=("opinions", "weather"), generated_rows=20)
     with pytest.raises(ValueError, match=r"mixture.generated names 'weather'; choose from"):
         mixture_of(config)
 

@@ -34,22 +34,25 @@ def toy(n=36, seed=0):
 def engine(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     if request.param == "uni-encoder":
-        encoder_checkpoint(folder)
+        encoder_checkpoint(folder, n_layers=1)
     elif request.param == "bi-encoder":
-        sentence_transformer(folder)
+        sentence_transformer(folder, n_layers=1)
     else:
-        reference_checkpoint(folder, architecture_type="bi-encoder", pooling_strategy="avg")
+        fields = {"architecture_type": "bi-encoder", "pooling_strategy": "avg"}
+        reference_checkpoint(folder, n_layers=1, **fields)
     return Engine(load_model(str(folder)))
 
 
 @pytest.fixture(scope="module")
 def bi(tmp_path_factory):
-    return Engine(load_model(str(sentence_transformer(tmp_path_factory.mktemp("bi")))))
+    folder = tmp_path_factory.mktemp("bi")
+    return Engine(load_model(str(sentence_transformer(folder, n_layers=1))))
 
 
 @pytest.fixture(scope="module")
 def uni(tmp_path_factory):
-    return Engine(load_model(str(encoder_checkpoint(tmp_path_factory.mktemp("uni")))))
+    folder = tmp_path_factory.mktemp("uni")
+    return Engine(load_model(str(encoder_checkpoint(folder, n_layers=1))))
 
 
 def options(**changes):

@@ -75,7 +75,7 @@ def test_every_architecture_learns(any_engine, trainable, rate):
     result = train(
         any_engine,
         data_for(any_engine, 6),
-        options(trainable=trainable, multi_label=True, max_epochs=40, batch_size=6, **changes),
+        options(trainable=trainable, multi_label=True, max_epochs=20, batch_size=6, **changes),
     )
     assert min(result.loss_curve[-5:]) < 0.95 * result.loss_curve[0]
 

@@ -78,12 +78,22 @@ SCORERS = ["simple", "weighted-dot", "mlp", "hopfield"]
 POOLINGS = ["first", "last", "avg", "max", "sum", "rms", "abs_max", "abs_avg"]
 
 
+def mostly_slow(kinds, poolings, plain):
+    """Pair all with all; in the default run one kind with every pooling, and two with the others."""
+    return [
+        (kind, pooling)
+        if kind == plain or pooling in ("first", "avg")
+        else pytest.param(kind, pooling, marks=pytest.mark.slow)
+        for kind in kinds
+        for pooling in poolings
+    ]
+
+
 @pytest.mark.parametrize("prompt_first", [True, False])
 @pytest.mark.parametrize(
     ("scorer", "pooling"),
     # A scorer is given a vector of the text, whatever the pooling that made it.
-    [("simple", pooling) for pooling in POOLINGS]
-    + [(scorer, pooling) for scorer in SCORERS[1:] for pooling in ("first", "avg")],
+    mostly_slow(SCORERS, POOLINGS, "simple"),
 )
 def test_scorers_and_poolings(tmp_path, scorer, pooling, prompt_first):
     parts = reference_checkpoint(
@@ -188,8 +198,7 @@ def test_lstm(tmp_path, prompt_first):
 @pytest.mark.parametrize(
     ("kind", "pooling"),
     # What a backbone gives is pooled in the same way whatever it is.
-    [("bert", pooling) for pooling in POOLINGS]
-    + [(kind, pooling) for kind in ("deberta-v2", "modernbert") for pooling in ("first", "avg")],
+    mostly_slow(["bert", "deberta-v2", "modernbert"], POOLINGS, "bert"),
 )
 @pytest.mark.parametrize("normalise", [True, False])
 def test_bi_encoder_poolings(tmp_path, kind, pooling, normalise):

@@ -79,7 +79,7 @@ POOLINGS = ["first", "last", "avg", "max", "sum", "rms", "abs_max", "abs_avg"]
 
 
 def mostly_slow(kinds, poolings, plain):
-    """Pair all with all; in the default run one kind with every pooling, and two with the others."""
+    """Pair all with all; by default one kind runs with every pooling, the others with two."""
     return [
         (kind, pooling)
         if kind == plain or pooling in ("first", "avg")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -54,11 +55,14 @@ class Source:
 def _stamps(folder: str, depth: int) -> Iterator[tuple[str, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.is_dir():
-                stat = entry.stat()
-                yield entry.path, stat.st_size, stat.st_mtime_ns
-            elif depth:
-                yield from _stamps(entry.path, depth - 1)
+            # What cannot be looked at is no file of the model: a link that leads nowhere, as
+            # editors leave it, somebody else's folder, or a file that is gone by now.
+            with suppress(OSError):
+                if not entry.is_dir():
+                    stat = entry.stat()
+                    yield entry.path, stat.st_size, stat.st_mtime_ns
+                elif depth:
+                    yield from _stamps(entry.path, depth - 1)
 
 
 def find_source(model: str, revision: str | None = None) -> Source:

@@ -41,10 +41,16 @@ class TunedWeights:
 
         Nothing is copied that need not be: on a CPU and in float32 these very tensors become the
         parameters. The last result is kept, and given again for the same model.
+
+        Raises
+        ------
+        ValueError
+            If the model has other parameters than the one that was trained.
         """
         last = self._applied
         if last is not None and last[0] is loaded:
             return last[1]
+        self._check_fits(loaded)
         values = self._new_values(loaded.network)
 
         def parameter(name: str, before: Tensor) -> Tensor:
@@ -71,6 +77,19 @@ class TunedWeights:
             else:
                 low_rank[name] = left, right
         return TunedWeights(replaced, low_rank)
+
+    def _check_fits(self, loaded: LoadedModel) -> None:
+        # Leaving out what has no place would mix two models without a word.
+        shapes = {name: value.shape for name, value in loaded.network.named_parameters()}
+        tuned = {name: value.shape for name, value in self.replaced.items()}
+        for name, (left, right) in self.low_rank.items():
+            tuned[name] = torch.Size([left.shape[0], right.shape[1]])
+        if any(shapes.get(name) != shape for name, shape in tuned.items()):
+            raise ValueError(
+                f"The weights that fit tuned are those of another model than {loaded.name!r}. Set "
+                "model and architecture to what they were in fit, or call fit again without "
+                "warm_start."
+            )
 
     def _new_values(self, network: nn.Module) -> dict[str, Tensor]:
         """Give the new value of every changed parameter of a network."""

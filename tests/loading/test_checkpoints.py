@@ -289,6 +289,16 @@ def test_models_are_loaded_once_and_again_when_they_change(tmp_path):
     assert np.abs(Engine(changed).logits(TEXTS, LABELS) - before).max() > 1e-3
 
 
+@pytest.mark.parametrize("target", ["nowhere", "link"])
+def test_links_that_lead_nowhere_do_not_hinder_loading(tmp_path, target):
+    reference_checkpoint(tmp_path)
+    loaded = load_model(str(tmp_path))
+    for folder in (tmp_path, tmp_path / "below"):
+        folder.mkdir(exist_ok=True)
+        (folder / "link").symlink_to(target)
+    assert load_model(str(tmp_path)) is loaded
+
+
 def test_loading_leaves_its_surroundings_alone(tmp_path, capfd, recwarn, monkeypatch):
     folder = Path(encoder_checkpoint(tmp_path / "plain"))
     reference_checkpoint(tmp_path / "gliclass")

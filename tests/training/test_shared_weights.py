@@ -126,3 +126,20 @@ def test_repeated_low_rank_updates_add_up_and_do_not_grow():
     left, right = weights.low_rank["a"]
     assert left.shape[1] <= 4
     np.testing.assert_allclose(left @ right, total, atol=1e-5)
+
+
+@pytest.mark.parametrize("trainable", ["all", "lora"])
+def test_weights_of_another_model_are_refused(tmp_path, trainable):
+    if trainable == "lora":
+        pytest.importorskip("peft")
+    for name, kind in (("first", "bert"), ("second", "deberta-v2")):
+        reference_checkpoint(tmp_path / name, kind)
+    texts, y = toy(3)
+    clf = GLiClassClassifier(str(tmp_path / "first"), trainable=trainable, max_epochs=1)
+    clf.fit(texts, y).set_params(model=str(tmp_path / "second"))
+    with pytest.raises(ValueError, match=r"another model than '.*second'"):
+        clf.predict(texts)
+    clf.set_params(warm_start=True)
+    with pytest.raises(ValueError, match="another model"):
+        clf.fit(texts, y)
+    clf.set_params(warm_start=False).fit(texts, y).predict(texts)

@@ -248,7 +248,12 @@ class Engine:
             A bi-encoder's label vectors; other models read the label as they read a text.
         """
         if not self.loaded.network.encodes_labels_apart:
-            return self.text_vectors(label_texts)
+            key = "labels as texts", self.max_length, tuple(label_texts)
+            vectors: NDArray[np.float32] | None = self.loaded.prepared.find(key)
+            if vectors is None:
+                vectors = self.text_vectors(label_texts)
+                self.loaded.prepared.keep(key, vectors)
+            return vectors
         request = Request([], PerRow([tuple(label_texts)]), None)
         plan = self._label_plan(request.labels.values, _DEFAULTS)
         return to_numpy(cast("Tensor", self._label_vectors(plan, request)))

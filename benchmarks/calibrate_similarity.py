@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +26,16 @@ SCALES = np.arange(5.0, 31.0, 1.0)
 THRESHOLDS = np.arange(0.10, 0.60, 0.01)
 
 
-def read_rows(path: Path, n_rows: int, seed: int) -> list[dict]:
+def read_rows(path: Path, n_rows: int, seed: int) -> list[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     order = np.random.default_rng(seed).permutation(len(rows))[:n_rows]
     return [rows[i] for i in order]
 
 
-def cosines_and_truth(rows: list[dict], model: str) -> list[tuple[NDArray, NDArray]]:
+def cosines_and_truth(
+    rows: list[dict[str, Any]], model: str
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Give each row's cosines with its own labels and which of these are true."""
     from skgliclass.engine.engine import Engine
     from skgliclass.loading.loader import load_model
@@ -42,7 +45,7 @@ def cosines_and_truth(rows: list[dict], model: str) -> list[tuple[NDArray, NDArr
     column = {label: j for j, label in enumerate(labels)}
     config = engine.loaded.network.config
     logits = engine.logits([row["text"] for row in rows], labels)
-    scale = float(engine.loaded.network.logit_scale)
+    scale = engine.loaded.network.get_parameter("logit_scale").item()
     cosines = (logits - (config.logit_bias or 0.0)) / scale
     pairs = []
     for i, row in enumerate(rows):
@@ -53,7 +56,7 @@ def cosines_and_truth(rows: list[dict], model: str) -> list[tuple[NDArray, NDArr
 
 
 def calibration_error(
-    pairs: list[tuple[NDArray, NDArray]], scale: float, n_bins: int = 15
+    pairs: list[tuple[NDArray[Any], NDArray[Any]]], scale: float, n_bins: int = 15
 ) -> float:
     probabilities = [softmax(scale * cosine) for cosine, _ in pairs]
     confidence = np.array([p.max() for p in probabilities])
@@ -68,7 +71,7 @@ def calibration_error(
     return float(sum(gaps))
 
 
-def micro_f1(pairs: list[tuple[NDArray, NDArray]], threshold: float) -> float:
+def micro_f1(pairs: list[tuple[NDArray[Any], NDArray[Any]]], threshold: float) -> float:
     chosen = np.concatenate([cosine for cosine, _ in pairs]) >= threshold
     truth = np.concatenate([truth for _, truth in pairs])
     return float(2 * (chosen & truth).sum() / max(1, chosen.sum() + truth.sum()))
@@ -83,7 +86,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    single, multi = {}, {}
+    single: dict[str, Any] = {}
+    multi: dict[str, Any] = {}
     for name, path in find_sets(args.data / args.folder, None).items():
         pairs = cosines_and_truth(read_rows(path, args.rows, args.seed), args.model)
         one_each = all(truth.sum() == 1 for _, truth in pairs)

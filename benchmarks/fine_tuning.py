@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ MAX_LABELS = 10
 MAX_WORDS = 200
 
 
-def read_rows(data: Path, sets: list[str], n: int, seed: int) -> list[dict]:
+def read_rows(data: Path, sets: list[str], n: int, seed: int) -> list[dict[str, Any]]:
     """Draw the same number of rows from every set, with at most ten labels each."""
     rng = random.Random(seed)
     rows = []
@@ -66,7 +67,9 @@ def make_checkpoint(folder: Path) -> None:
     save_checkpoint(folder, loaded)
 
 
-def train_ours(folder: Path, rows: list[dict], args: argparse.Namespace) -> tuple[float, Path]:
+def train_ours(
+    folder: Path, rows: list[dict[str, Any]], args: argparse.Namespace
+) -> tuple[float, Path]:
     from skgliclass.engine.engine import Engine
     from skgliclass.loading.checkpoints import save_checkpoint
     from skgliclass.loading.loader import load_model
@@ -106,7 +109,9 @@ def train_ours(folder: Path, rows: list[dict], args: argparse.Namespace) -> tupl
     return seconds, trained
 
 
-def train_reference(folder: Path, rows: list[dict], args: argparse.Namespace) -> tuple[float, Path]:
+def train_reference(
+    folder: Path, rows: list[dict[str, Any]], args: argparse.Namespace
+) -> tuple[float, Path]:
     from gliclass import GLiClassModel
     from gliclass.data_processing import (
         AugmentationConfig,
@@ -161,7 +166,7 @@ def train_reference(folder: Path, rows: list[dict], args: argparse.Namespace) ->
     return seconds, trained
 
 
-def final_loss(folder: Path, rows: list[dict]) -> float:
+def final_loss(folder: Path, rows: list[dict[str, Any]]) -> float:
     """Give the mean binary cross-entropy over all pairs."""
     from skgliclass.engine.engine import Engine
     from skgliclass.loading.loader import load_model
@@ -204,7 +209,7 @@ def main() -> None:
     if args.turn:
         turn(args)
         return
-    results: dict[str, list[dict]] = {"ours": [], "reference": []}
+    results: dict[str, list[dict[str, Any]]] = {"ours": [], "reference": []}
     with tempfile.TemporaryDirectory() as name:
         make_checkpoint(Path(name))
         for i in range(args.turns):
@@ -214,7 +219,7 @@ def main() -> None:
     print_table(results, args)
 
 
-def run_turn(method: str, checkpoint: str) -> dict:
+def run_turn(method: str, checkpoint: str) -> dict[str, Any]:
     command = [sys.executable, __file__, *sys.argv[1:], "--turn", method]
     done = subprocess.run(
         [*command, "--checkpoint", checkpoint], capture_output=True, text=True, check=False
@@ -224,7 +229,7 @@ def run_turn(method: str, checkpoint: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def print_table(results: dict[str, list[dict]], args: argparse.Namespace) -> None:
+def print_table(results: dict[str, list[dict[str, Any]]], args: argparse.Namespace) -> None:
     n = args.rows // len(args.sets) * len(args.sets) * args.epochs
     print("\n| method | rows a second | loss afterwards |\n|---|---|---|")
     for method, turns in results.items():

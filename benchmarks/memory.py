@@ -20,6 +20,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skgliclass import GLiClassClassifier
 
 WORDS = ("one", "two", "red", "blue", "cat", "dog", "house", "tree", "day", "night", "sun", "rain")
 STEPS = 5
@@ -72,7 +76,7 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def make_classifier(folder: str):
+def make_classifier(folder: str) -> GLiClassClassifier:
     from skgliclass import GLiClassClassifier
 
     return GLiClassClassifier(folder, ["a", "b", "c"], max_epochs=1, random_state=0)
@@ -84,13 +88,13 @@ def fit(folder: str, texts: list[str]) -> int:
 
     original = training.Run.step
 
-    def step(run, rows):
+    def step(run: Any, rows: Any) -> Any:
         run.steps_made = getattr(run, "steps_made", 0) + 1
         if run.steps_made > STEPS:
             raise KeyboardInterrupt
         return original(run, rows)
 
-    training.Run.step = step
+    setattr(training.Run, "step", step)  # noqa: B010
     classes = ["a", "b", "c"] * (len(texts) // 3 + 1)
     # Kept, so that the memory of its model and optimizer is not used again by the next.
     small = make_classifier(folder).fit(texts[:100], classes[:100])

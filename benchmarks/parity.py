@@ -242,7 +242,7 @@ def without_reference(architecture: str, backbone: str) -> Callable[[], str]:
     def run() -> str:
         with tempfile.TemporaryDirectory() as folder:
             encoder_checkpoint(Path(folder), backbone)
-            ours = load_model(folder, architecture=architecture).model
+            ours = GLiClassModel.around(load_model(folder, architecture=architecture).network)
         return f"{neighbours(ours):.0e} between a row alone and in a batch"
 
     return run

@@ -53,7 +53,9 @@ def main() -> None:
         print_table(f"{architecture}, words a text", measure(of_words, args.turns), args.texts)
 
 
-def _call(logits: Callable, texts: list[str], labels: list[str]) -> Callable[[], object]:
+def _call(
+    logits: Callable[..., object], texts: list[str], labels: list[str]
+) -> Callable[[], object]:
     return lambda: logits(texts, labels)
 
 

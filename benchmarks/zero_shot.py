@@ -14,6 +14,7 @@ import argparse
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only so many rows a set")
     args = parser.parse_args()
 
-    single, multi = [], []
+    single: list[dict[str, Any]] = []
+    multi: list[dict[str, Any]] = []
     for name, path in find_sets(args.data / "eval", args.sets).items():
         rows = read_set(path, args.limit)
         labels = labels_of(rows)

@@ -140,8 +140,9 @@ def open_model(folder: str | Path) -> UniEncoder | BiEncoder:
     """Open an exported folder."""
     folder = Path(folder)
     settings = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
-    kind = {"uni-encoder": UniEncoder, "bi-encoder": BiEncoder}[settings["architecture"]]
-    return kind(folder, settings)
+    kinds: dict[str, type[UniEncoder | BiEncoder]]
+    kinds = {"uni-encoder": UniEncoder, "bi-encoder": BiEncoder}
+    return kinds[settings["architecture"]](folder, settings)
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ def _trained(folder):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    for config in (model.config.encoder_config, model.model.encoder_model.config):
+    for config in (model.config.encoder_config, model.encoder_model.config):
         config.attention_probs_dropout_prob = 0.0
     result = train(engine, data_for(engine), options(max_epochs=3, max_batch_tokens=40))
     tuned = Engine(result.weights.apply(engine.loaded))

@@ -114,6 +114,15 @@ class Engine:
         self.border = Border(loaded)
         self.composer = _composer_of(loaded, self.max_length)
 
+    def around(self, loaded: LoadedModel) -> Engine:
+        """Give an engine of another model that works as this one does."""
+        return Engine(
+            loaded,
+            max_length=self.max_length,
+            batch_tokens=self.batch_tokens,
+            n_jobs=self.n_jobs,
+        )
+
     @property
     def n_workers(self) -> int:
         """How many micro-batches run at a time."""
@@ -352,8 +361,8 @@ class Engine:
             return None
         labels = plan.label_texts
         vectors = self._kept_vectors(labels)
-        if vectors is None:
-            vectors = self._part_of_kept_vectors(labels, request)
+        if vectors is None and request.chosen_from is not None:
+            vectors = self._part_of_kept_vectors(labels, request.chosen_from)
         if vectors is not None:
             return vectors
         if not labels:
@@ -369,16 +378,18 @@ class Engine:
             self.loaded.prepared.keep(("vectors", self.max_length, labels), vectors)
         return vectors
 
-    def _kept_vectors(self, labels: tuple[str, ...] | None) -> Tensor | None:
+    def _kept_vectors(self, labels: tuple[str, ...]) -> Tensor | None:
         vectors: Tensor | None = self.loaded.prepared.find(("vectors", self.max_length, labels))
         return vectors
 
-    def _part_of_kept_vectors(self, labels: tuple[str, ...], request: Request) -> Tensor | None:
+    def _part_of_kept_vectors(
+        self, labels: tuple[str, ...], whole: tuple[str, ...]
+    ) -> Tensor | None:
         """Take vectors from those of the whole label set, where a shortlist was made by them."""
-        vectors = self._kept_vectors(request.chosen_from)
-        if vectors is None or request.chosen_from is None:
+        vectors = self._kept_vectors(whole)
+        if vectors is None:
             return None
-        position = {label: i for i, label in enumerate(request.chosen_from)}
+        position = {label: i for i, label in enumerate(whole)}
         return self.border.rows_of(vectors, np.asarray([position[label] for label in labels]))
 
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:

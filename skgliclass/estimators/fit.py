@@ -277,14 +277,8 @@ def _state_with(
     """Give the state with weights that training changed, and an engine of that model."""
     if changed is None:
         return job.engine, replace(job.start, store=store)
-    from ..engine.engine import Engine
-
     before = job.start.weights
-    engine = Engine(
-        changed.apply(job.engine.loaded),
-        max_length=job.engine.max_length,
-        n_jobs=job.engine.n_jobs,
-    )
+    engine = job.engine.around(changed.apply(job.engine.loaded))
     weights = changed if before is None else before.then(changed)
     return engine, replace(job.start, weights=weights, store=_encoded_by(engine, store))
 

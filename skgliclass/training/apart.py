@@ -28,7 +28,6 @@ class ApartSteps(Steps):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._shared: SharedVectors | None = None
         self._pooled: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, rows: NDArray[np.intp]) -> Iterator[MicroBatch]:
@@ -61,11 +60,6 @@ class ApartSteps(Steps):
             # backward pass, and that of the labels is gone through once, in `finish`.
             labels = self._shared.leaf
         return [Scores(network.score_vectors(text, labels, part.mask), text, labels, part.mask)]
-
-    def finish(self) -> None:
-        """Send the micro-batches' gradients back through the label encoder."""
-        if self._shared is not None:
-            self._shared.backward()
 
     def _labels_of_step(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         labels = self.data.rows.labels(rows)

@@ -127,7 +127,6 @@ class FusedSteps(JointSteps):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._shared: SharedVectors | None = None
         # Where each label's vector is among those that were encoded for the batch.
         self._column = np.zeros(len(self.data.labels), dtype=np.int64)
 
@@ -136,11 +135,6 @@ class FusedSteps(JointSteps):
         if not self.frozen:
             self._shared = self._encode(self.data.rows.labels(rows))
         yield from super().prepare(rows)
-
-    def finish(self) -> None:
-        """Send the micro-batches' gradients back through the label encoder."""
-        if self._shared is not None:
-            self._shared.backward()
 
     def _encode(self, labels: Labels) -> SharedVectors:
         # Of other labels the positions of earlier batches stay behind; no row of this one asks for

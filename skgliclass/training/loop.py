@@ -177,13 +177,8 @@ class Run:
         if options.gradient_checkpointing:
             for encoder in self.trainable.encoders():
                 _checkpoint_activations(encoder)
-        self.engine = Engine(
-            # Heads that are being trained may predict, whatever the model was that they came from.
-            replace(engine.loaded, network=model, zero_shot=True),
-            max_length=engine.max_length,
-            batch_tokens=engine.batch_tokens,
-            n_jobs=engine.n_jobs,
-        )
+        # Heads that are being trained may predict, whatever the model was that they came from.
+        self.engine = engine.around(replace(engine.loaded, network=model, zero_shot=True))
         self.use(data)
         self.model = model
         epochs = options.max_epochs * math.ceil(len(data) / options.batch_size)
@@ -257,7 +252,7 @@ class Run:
         self.model.eval()
         # A model of its own each time: what was prepared for the labels is of other weights.
         loaded = replace(self.engine.loaded)
-        return Engine(loaded, max_length=self.engine.max_length, n_jobs=self.engine.n_jobs)
+        return self.engine.around(loaded)
 
     def tell(
         self,

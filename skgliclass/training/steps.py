@@ -93,6 +93,8 @@ class Steps(ABC):
         self.network: Any = engine.loaded.network
         self.device: torch.device = self.network.device
         self.frozen = options.trainable == "head"
+        # The vectors of a batch's labels, where they are encoded once for all its micro-batches.
+        self._shared: SharedVectors | None = None
 
     @abstractmethod
     def prepare(self, rows: NDArray[np.intp]) -> Iterator[MicroBatch]:
@@ -102,8 +104,10 @@ class Steps(ABC):
     def scores(self, part: MicroBatch) -> list[Scores]:
         """Score a micro-batch; the loss is summed over what is given."""
 
-    def finish(self) -> None:  # noqa: B027
+    def finish(self) -> None:
         """Send gradients back through what the micro-batches of a batch share."""
+        if self._shared is not None:
+            self._shared.backward()
 
     def loss(self, part: MicroBatch, normalizer: Tensor) -> Tensor:
         """Give a micro-batch's part of the batch's loss."""

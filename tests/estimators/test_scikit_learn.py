@@ -135,14 +135,31 @@ def test_halving_grid_search(clf, X):
     assert search.best_score_ == pytest.approx(expected)
 
 
-def test_cross_validation_in_two_processes(clf, any_X):
+@pytest.mark.parametrize("cls", [GLiClassClassifier, GLiClassMultiLabelClassifier])
+def test_a_pickle_predicts_the_same(model, cls):
+    clf = cls(model, LABELS)
+    expected = clf.predict_proba(TEXTS[:3])
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(TEXTS[:3]), expected)
+
+
+# All in one test: starting the two processes takes many times what they do here, and tests that
+# follow each other may run in different processes of pytest-xdist, each with its own two.
+def test_two_processes(clf, model):
+    for container in CONTAINERS.values():
+        check_cross_validation_in_two_processes(clf, container(TEXTS))
+    for cls in (GLiClassClassifier, GLiClassMultiLabelClassifier):
+        check_worker_processes_predict_the_same(cls(model, LABELS))
+
+
+def check_cross_validation_in_two_processes(clf, X):
     expected = scores_by_hand(clf)
-    np.testing.assert_allclose(cross_val_score(clf, any_X, Y, cv=FOLDS, n_jobs=2), expected)
+    np.testing.assert_allclose(cross_val_score(clf, X, Y, cv=FOLDS, n_jobs=2), expected)
     results = cross_validate(
-        clf, any_X, Y, cv=FOLDS, n_jobs=2, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"]
+        clf, X, Y, cv=FOLDS, n_jobs=2, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"]
     )
     np.testing.assert_allclose(results["test_accuracy"], expected)
-    proba = cross_val_predict(clf, any_X, Y, cv=FOLDS, n_jobs=2, method="predict_proba")
+    proba = cross_val_predict(clf, X, Y, cv=FOLDS, n_jobs=2, method="predict_proba")
     for i, (train, test) in enumerate(FOLDS.split(TEXTS, Y)):
         by_hand = fit_by_hand(clf, train).predict_proba([TEXTS[j] for j in test])
         np.testing.assert_allclose(proba[test], by_hand, atol=1e-5)
@@ -151,14 +168,9 @@ def test_cross_validation_in_two_processes(clf, any_X):
         )
 
 
-# Beside the test before, which starts the same processes.
-@pytest.mark.parametrize("cls", [GLiClassClassifier, GLiClassMultiLabelClassifier])
-def test_pickles_and_worker_processes_predict_the_same(model, cls):
-    clf = cls(model, LABELS)
+def check_worker_processes_predict_the_same(clf):
     texts = TEXTS[:3]
     expected = clf.predict_proba(texts)
-    again = pickle.loads(pickle.dumps(clf))
-    np.testing.assert_array_equal(again.predict_proba(texts), expected)
     jobs = (joblib.delayed(clf.predict_proba)([text]) for text in texts)
     parts = joblib.Parallel(n_jobs=2)(jobs)
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)

@@ -75,22 +75,29 @@ UNI = {
 
 
 @pytest.fixture(scope="module")
-def uni(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uni")
+def uni_model(tmp_path_factory):
     # What torch needs to write a graph grows with the layers, which are all alike.
+    folder = tmp_path_factory.mktemp("uni") / "model"
     reference_checkpoint(
-        folder / "model", n_layers=1, prompt_first=True, pooling_strategy="avg", scorer_type="mlp"
+        folder, n_layers=1, prompt_first=True, pooling_strategy="avg", scorer_type="mlp"
     )
-    export_onnx(str(folder / "model"), folder / "onnx")
     return folder
 
 
+@pytest.fixture(scope="module")
+def uni(uni_model):
+    folder = uni_model.parent
+    export_onnx(str(uni_model), folder / "onnx")
+    return folder
+
+
+# Each export takes ten seconds, most of them torch's, so that one stays in the default suite; that
+# the graphs compute what the models do is tested for all options in test_graphs.py.
+@pytest.mark.slow
 def test_uni_encoder(uni, runner):
     check(str(uni / "model"), uni / "onnx", runner)
 
 
-# Each takes ten seconds, most of them torch's; that the graphs compute what the models do is
-# tested for all options in test_graphs.py.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", UNI)
 def test_other_uni_encoders(tmp_path, runner, name):
@@ -146,11 +153,13 @@ def test_no_trace_of_the_machine_is_written(sentence_model):
         assert str(Path(__file__).parents[2]).encode() not in content
 
 
+@pytest.mark.slow
 def test_labels_that_fill_the_prompt_are_an_error_of_the_example(uni, runner):
     with pytest.raises(ValueError, match="of 512 tokens"):
         runner.open_model(uni / "onnx").logits(["music"], ["world news"] * 300)
 
 
+@pytest.mark.slow
 def test_a_long_text_is_cut_where_the_engine_cuts_it(uni, runner):
     long = "music world " * 600
     with pytest.warns(TruncationWarning):
@@ -176,8 +185,8 @@ def test_a_saved_classifier_brings_what_it_knows(sentence_model, tmp_path, monke
     assert content["classes"] == ["a", "b"]
 
 
-def test_a_model_in_another_precision_is_refused(uni, tmp_path):
-    loaded = load_model(str(uni / "model"), dtype="bfloat16")
+def test_a_model_in_another_precision_is_refused(uni_model, tmp_path):
+    loaded = load_model(str(uni_model), dtype="bfloat16")
     with pytest.raises(ValueError, match="in bfloat16 on cpu"):
         export_onnx(loaded, tmp_path / "onnx")
 

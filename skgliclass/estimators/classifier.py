@@ -14,7 +14,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags, check_random_state
 from typing_extensions import Self
 
-from ..exceptions import warn
 from .base import BaseGLiClass
 from .calibration import as_probabilities
 from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
@@ -250,7 +249,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """Learn from rows as :meth:`fit` does, and tell what it gave.
 
         Without `labels` there are no classes afterwards: what was learnt serves any labels. Rows
-        have weights of their own; `class_weight` does not count.
+        have weights of their own; `class_weight` does not count. Where the user stopped it, which
+        `interrupted` tells, the classifier has the best weights so far.
         """
         self._validate_params()
         labels_parameter = self._read_labels(self.labels)
@@ -301,7 +301,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         ValueError, TypeError
             If a parameter, a text or a label is at fault; the message names it.
         FloatingPointError
-            If the loss becomes infinite or not a number.
+            If the loss or the weights become infinite or not a number; the last step counts, too.
+        KeyboardInterrupt
+            If the user stops it, after the best weights so far were stored, so that the classifier
+            can be used. On held-out texts those are the best of all whole epochs and of the weights
+            before; without such texts the weights as they are, within an epoch, too. What is
+            stopped before the first step leaves the classifier as it was.
 
         Warns
         -----
@@ -313,9 +318,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         problem = self._problem(
             X, y, sample_weight, (X_val, y_val), labels_parameter, may_split=True
         )
-        self._store(run(self._job(problem, labels_parameter, self._fit_state)))
+        outcome = run(self._job(problem, labels_parameter, self._fit_state))
+        self._store(outcome)
+        outcome.check_not_interrupted()
         return self
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> Self:
@@ -336,6 +344,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         Returns
         -------
         self
+            The classifier. If anything fails, it is left as it was before.
+
+        Raises
+        ------
+        ValueError, TypeError, FloatingPointError, KeyboardInterrupt
+            As in :meth:`fit`.
         """
         self._validate_params()
         state, labels_parameter = self._fit_state, self._read_labels(self.labels)
@@ -356,7 +370,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         problem = self._problem(
             X, y, sample_weight, (None, None), label_set, is_first=state is None
         )
-        self._store(run(self._job(problem, labels_parameter, state, one_epoch=True)))
+        outcome = run(self._job(problem, labels_parameter, state, one_epoch=True))
+        self._store(outcome)
+        outcome.check_not_interrupted()
         return self
 
     def _problem(
@@ -460,11 +476,6 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self.loss_curve_ = list(outcome.loss_curve)
         self.best_loss_ = min(outcome.loss_curve, default=None)
         self.validation_scores_ = outcome.validation_scores
-        if outcome.interrupted:
-            warn(
-                f"fit was interrupted after {outcome.n_iter} epoch(s); the best weights so far are "
-                "kept and the classifier can be used."
-            )
 
     # Saving and loading.
 

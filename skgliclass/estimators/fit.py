@@ -69,7 +69,10 @@ class FitJob:
 
 @dataclass(frozen=True, eq=False)
 class FitOutcome:
-    """What a fit gives, by the names of the classifiers' attributes."""
+    """What a fit gives, by the names of the classifiers' attributes.
+
+    `interrupted` tells that the user stopped it, so that `state` holds the best weights so far.
+    """
 
     state: FitState
     n_iter: int = 0
@@ -77,6 +80,20 @@ class FitOutcome:
     validation_scores: list[float] | None = None
     best_iter: int = 0
     interrupted: bool = False
+
+    def check_not_interrupted(self) -> None:
+        """Stop whoever called for the fit, now that what it leaves is stored.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If the user stopped it: a cross-validation has to end, and not to count what was learnt.
+        """
+        if self.interrupted:
+            raise KeyboardInterrupt(
+                f"fit was interrupted after {self.n_iter} epoch(s); the best weights so far are "
+                "kept and the classifier can be used."
+            )
 
 
 def run(job: FitJob) -> FitOutcome:
@@ -112,9 +129,16 @@ def run(job: FitJob) -> FitOutcome:
             ),
             on_step=callbacks.on_step,
         )
-    engine, state = _state_with(job, _what_changed(result, job), store)
+    try:
+        state = _finished(job, result, store)
+    except KeyboardInterrupt:
+        if result.interrupted:
+            # Stopped a second time: the user does not want to wait.
+            raise
+        result.interrupted = True
+        state = _finished(job, result, store)
     return FitOutcome(
-        _tuned_after(job, engine, state),
+        state,
         result.n_iter,
         tuple(result.loss_curve),
         None if validate is None else result.validation_scores,
@@ -269,6 +293,12 @@ def _what_changed(result: TrainingResult, job: FitJob) -> TunedWeights | None:
 
 
 # What a fit leaves.
+
+
+def _finished(job: FitJob, result: TrainingResult, store: ExampleStore | None) -> FitState:
+    """Give the state after a training, with all that is tuned on its weights."""
+    engine, state = _state_with(job, _what_changed(result, job), store)
+    return _tuned_after(job, engine, state)
 
 
 def _state_with(

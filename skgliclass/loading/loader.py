@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..modeling.fields import MODEL_TYPE
+from ..modeling.randomness import own_randomness
 from .cache import ModelCache
 from .embedded import embedded_architecture, load_embedded
 from .loaded import LoadedModel, resolve_device, resolve_dtype
@@ -79,7 +80,7 @@ def _load(
     check_weights(source)
     config = source.read_json("config.json") or {}
     # Building modules draws random numbers before the weights replace them.
-    with torch.random.fork_rng(devices=[]), _clear_errors(source):
+    with own_randomness(0), _clear_errors(source):
         # Imported where they are needed: the embedded model does not wait for transformers.
         if config.get("model_type") == MODEL_TYPE:
             from .checkpoints import load_checkpoint

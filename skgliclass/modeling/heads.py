@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..prompts.tokens import MARKERS
+from .randomness import own_randomness
 
 if TYPE_CHECKING:
     from .architecture import Architecture
@@ -174,13 +175,10 @@ def set_identity_heads(network: nn.Module) -> None:
 
 
 def draw_scorer(network: Architecture, seed: int = 0) -> None:
-    """Give a scorer that has to be trained the same random weights each time.
-
-    It draws from torch's global generator.
-    """
-    torch.manual_seed(seed)
-    for module in cast("nn.Module", network.scorer).modules():
-        draw_weights(module, network.config.initializer_range)
+    """Give a scorer that has to be trained the same random weights each time."""
+    with own_randomness(seed, network.device):
+        for module in cast("nn.Module", network.scorer).modules():
+            draw_weights(module, network.config.initializer_range)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from ..loading.sources import EMBEDDED, find_source
 from ..modeling.architecture import Architecture
 from ..modeling.fields import MODEL_TYPE
 from ..modeling.heads import FeaturesProjector, draw_scorer
+from ..modeling.randomness import own_randomness
 from ..modeling.scorers import make_scorer
 from ..prompts.tokens import EXAMPLE_MARKER, LABEL_MARKER, TEXT_MARKER
 from .config import ModelConfig
@@ -81,8 +82,8 @@ def _set_up(network: Architecture, config: ModelConfig, seed: int) -> None:
     settings.logit_bias = config.logit_bias
     settings.dropout = config.dropout
     settings.scorer_type = config.scorer
-    # draw_scorer seeds torch's own generator, which the caller gets back as it was.
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    # Building a scorer draws random numbers, before draw_scorer replaces them.
+    with own_randomness(seed), torch.no_grad():
         heads.logit_scale.fill_(config.logit_scale)
         heads.scorer = make_scorer(settings)
         draw_scorer(network, seed)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..engine.engine import Engine
 from ..loading.checkpoints import save_checkpoint
@@ -32,7 +30,6 @@ from .wordings import read_wordings
 
 MODEL_FOLDER = "model"
 LOG = "log.jsonl"
-_STEPPING = 2  # tells the seeds of steps from those of other things
 
 
 @dataclass(frozen=True)
@@ -102,11 +99,10 @@ def pretrain(
     checkpoint = _prepare_output(output, config, resume)
     mixture = _read_mixture(config, Path(data))
     evaluation = _read_evaluation(config, Path(data)) if evaluate else []
-    with _restored_randomness():
-        training = _Pretraining(config, mixture, evaluation, output, device)
-        if checkpoint is not None:
-            training.restore(checkpoint)
-        return training.loop(max_minutes, on_step)
+    training = _Pretraining(config, mixture, evaluation, output, device)
+    if checkpoint is not None:
+        training.restore(checkpoint)
+    return training.loop(max_minutes, on_step)
 
 
 def finish(output: str | Path, device: str = "cpu") -> Path:
@@ -128,8 +124,7 @@ def finish(output: str | Path, device: str = "cpu") -> Path:
     checkpoint = read_checkpoint(output)
     # The checkpoint holds what is trained; all else is built again.
     loaded = initial_model(checkpoint.config.model, checkpoint.config.training.seed, device)
-    with _restored_randomness():
-        run = _make_run(loaded, checkpoint.config)
+    run = _make_run(loaded, checkpoint.config)
     checkpoint.restore(run)
     return _write_model(output, run, loaded)
 
@@ -206,10 +201,6 @@ class _Pretraining:
         if chunk != self.chunk:
             self.run.use(self.chunks.training_set(chunk))
             self.chunk = chunk
-        # Each step has its own seed, so that a resumed run draws the same numbers.
-        sequence = np.random.SeedSequence([training.seed, _STEPPING, self.step])
-        torch.manual_seed(int(sequence.generate_state(1)[0]))
-        self.run.steps.rng = np.random.default_rng(sequence)
         start = place * training.batch_size
         return self.run.step(np.arange(start, start + training.batch_size))
 
@@ -307,8 +298,6 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
         n_steps=training.n_steps,
     )
     engine = Engine(loaded, max_length=config.model.max_length)
-    # LoRA's factors start at random.
-    torch.manual_seed(training.seed)
     nothing = make_training_set(engine, [], [], LabelledRows.ragged([], []))
     return Run(engine, nothing, options)
 
@@ -332,14 +321,6 @@ def _read_evaluation(config: PretrainingConfig, data: Path) -> list[LabelledSet]
         sample_rows(LabelledSet(name, rows, wordings.of(name)), config.record.eval_rows, seed=0)
         for name, rows in read_sets(data / "eval").items()
     ]
-
-
-@contextmanager
-def _restored_randomness() -> Iterator[None]:
-    """Give torch's generators back as they were."""
-    # Of all devices: which one trains is not known yet.
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        yield
 
 
 # Files.

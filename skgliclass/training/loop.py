@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..engine.engine import Engine
+from ..modeling.randomness import own_randomness, recomputation
 from .apart import ApartSteps
 from .data import TrainingSet, batches
 from .joint import FusedSteps, JointSteps
@@ -26,6 +27,9 @@ from .tuned_weights import TunedWeights
 
 MANY_ROWS = 4096
 """From how many rows on the gradients of an embedding table are kept sparse."""
+
+# They tell the seeds of a training's parts apart.
+_BEGINNING, _STEPPING, _DEALING = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class TrainingResult:
 
 
 class NonFiniteLossError(FloatingPointError, ValueError):
-    """The loss became infinite or not a number."""
+    """The loss or the weights became infinite or not a number."""
 
 
 def train(
@@ -108,39 +112,31 @@ def train(
     Raises
     ------
     NonFiniteLossError
-        If the loss is not finite; nothing was modified.
+        If the loss or the weights are not finite; nothing was modified.
+    KeyboardInterrupt
+        If the user stopped it before there was anything to keep.
     """
-    with _seeded(engine, options.seed):
-        run = Run(engine, data, options)
-        best = _Best(run, validate)
-        result = best.result
-        run.tell(on_epoch, 0, None, best.last)
-        try:
-            for epoch in range(1, options.max_epochs + 1):
-                losses = []
-                for rows in batches(len(data), options.batch_size, run.rng):
-                    losses.append((run.step(rows), len(rows)))
-                    if on_step is not None:
-                        on_step(losses[-1][0])
-                mean_loss = sum(loss * n for loss, n in losses) / len(data)
-                result.loss_curve.append(mean_loss)
-                result.n_iter = epoch
-                best.judge(epoch)
-                stop = run.tell(on_epoch, epoch, mean_loss, best.last)
-                if stop or best.is_stale():
-                    break
-        except KeyboardInterrupt:
-            result.interrupted = True
-        return best.finished()
-
-
-@contextmanager
-def _seeded(engine: Engine, seed: int) -> Iterator[None]:
-    """Seed torch's generators, from which dropout draws, and give them back as they were."""
-    device = engine.loaded.network.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+    run = Run(engine, data, options)
+    best = _Best(run, validate)
+    result = best.result
+    run.tell(on_epoch, 0, None, best.last)
+    try:
+        for epoch in range(1, options.max_epochs + 1):
+            losses = []
+            for rows in run.batches(epoch):
+                losses.append((run.step(rows), len(rows)))
+                if on_step is not None:
+                    on_step(losses[-1][0])
+            mean_loss = sum(loss * n for loss, n in losses) / len(data)
+            result.loss_curve.append(mean_loss)
+            result.n_iter = epoch
+            best.judge(epoch)
+            stop = run.tell(on_epoch, epoch, mean_loss, best.last)
+            if stop or best.is_stale():
+                break
+    except KeyboardInterrupt:
+        return best.interrupted()
+    return best.finished()
 
 
 class Run:
@@ -159,16 +155,18 @@ class Run:
     ----------
     n_tokens : int
         How many tokens the backbone has read.
+    n_done : int
+        How many optimizer steps were made.
     """
 
     def __init__(self, engine: Engine, data: TrainingSet, options: TrainingOptions) -> None:
-        self.n_tokens = 0
+        self.n_tokens = self.n_done = 0
         self.workers = Workers.of_this_launch()
         self.options = options
-        self.rng = np.random.default_rng(options.seed)
-        self.trainable: Trainable = training_copy(
-            engine.loaded.network, options.trainable, options.lora_rank
-        )
+        network = engine.loaded.network
+        # The factors of low-rank updates begin at random.
+        with own_randomness(self._seed(_BEGINNING), network.device):
+            self.trainable: Trainable = training_copy(network, options.trainable, options.lora_rank)
         model = self.trainable.network
         for module in model.modules():
             if isinstance(module, nn.Embedding):
@@ -176,9 +174,10 @@ class Run:
                 module.sparse = module.num_embeddings >= MANY_ROWS
         if options.gradient_checkpointing:
             for encoder in self.trainable.encoders():
-                _checkpoint_activations(encoder)
+                _checkpoint_activations(encoder, network.device)
         # Heads that are being trained may predict, whatever the model was that they came from.
         self.engine = engine.around(replace(engine.loaded, network=model, zero_shot=True))
+        self._last_rows: NDArray[np.intp] | None = None
         self.use(data)
         self.model = model
         epochs = options.max_epochs * math.ceil(len(data) / options.batch_size)
@@ -190,10 +189,26 @@ class Run:
     def use(self, data: TrainingSet) -> None:
         """Go on with other examples."""
         self.data = data
-        self.steps = make_steps(self.engine, data, self.options, self.rng)
+        self.steps = make_steps(self.engine, data, self.options, self._rng(_BEGINNING))
+
+    def _sequence(self, *place: int) -> np.random.SeedSequence:
+        # Every part of a training has a seed of its own, so that one that is resumed draws the same
+        # numbers, whatever was drawn before.
+        return np.random.SeedSequence([self.options.seed, *place])
+
+    def _seed(self, *place: int) -> int:
+        return int(self._sequence(*place).generate_state(1)[0])
+
+    def _rng(self, *place: int) -> np.random.Generator:
+        return np.random.default_rng(self._sequence(*place))
+
+    def batches(self, epoch: int) -> Iterator[NDArray[np.intp]]:
+        """Deal the rows of an epoch in random order."""
+        return batches(len(self.data), self.options.batch_size, self._rng(_DEALING, epoch))
 
     def go_to(self, step: int) -> None:
-        """Continue the learning-rate schedule after so many steps."""
+        """Continue the learning-rate schedule, and the random numbers, after so many steps."""
+        self.n_done = step
         # By hand, as `scheduler.step(epoch)` is deprecated and warns.
         self.scheduler.last_epoch = step
         for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
@@ -201,18 +216,20 @@ class Run:
 
     def step(self, rows: NDArray[np.intp]) -> float:
         """Make one optimizer step from a batch, in as many micro-batches as its length needs."""
+        self.steps.rng = self._rng(_STEPPING, self.n_done)
         self.trainable.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
-            micro_batches = [part for part in self.steps.prepare(rows) if part.has_weight()]
-        self.n_tokens += sum(map(self.steps.n_tokens, micro_batches))
+        with own_randomness(self._seed(_STEPPING, self.n_done), self.model.device):
+            with self.autocast():
+                micro_batches = [part for part in self.steps.prepare(rows) if part.has_weight()]
+            self.n_tokens += sum(map(self.steps.n_tokens, micro_batches))
+            loss = self._back_propagate(micro_batches) if micro_batches else 0.0
         if micro_batches:
-            loss = self._back_propagate(micro_batches)
             clip_gradients(self.trainable.parameters(), self.options.max_grad_norm)
             self.optimizer.step()
-        else:
-            loss = 0.0
         self.scheduler.step()
+        self.n_done += 1
+        self._last_rows = rows
         return loss
 
     def _back_propagate(self, micro_batches: Sequence[MicroBatch]) -> float:
@@ -239,13 +256,41 @@ class Run:
         self.workers.sum_gradients(self.trainable.parameters())
         return self.workers.sum(total).item()
 
+    def check_weights(self) -> None:
+        """Refuse weights that are infinite or no numbers."""
+        # In one pass that makes no copy: both extremes of what holds a NaN are NaN.
+        extremes = [torch.stack(p.detach().aminmax()) for p in self.trainable.parameters()]
+        if not all(torch.isfinite(pair).all() for pair in extremes):
+            raise self.diverged("Weights became infinite or not a number in training.")
+
+    def check_last_step(self) -> None:
+        """Refuse weights with which the last batch has no finite loss any more.
+
+        Every other step is judged by the loss of the next; weights that are huge but finite are no
+        better than infinite ones.
+        """
+        self.check_weights()
+        if self._last_rows is None:
+            return
+        self.model.eval()
+        with torch.no_grad(), self.autocast():
+            parts = (part for part in self.steps.prepare(self._last_rows) if part.has_weight())
+            # One of them is enough: all go through the same weights.
+            part = next(parts, None)
+            if part is not None:
+                self._check_finite(self.steps.loss(part, part.total_weight()))
+
     def _check_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
-            raise NonFiniteLossError(
-                f"The training loss became {loss.item()}. The weights are unchanged. Lower "
-                f"learning_rate (now {self.options.learning_rate:g}) or head_learning_rate "
-                f"(now {self.options.head_learning_rate:g}), or look for extreme weights."
-            )
+            raise self.diverged(f"The training loss became {loss.item()}.")
+
+    def diverged(self, what: str) -> NonFiniteLossError:
+        """Make the error that says so, and what to do."""
+        return NonFiniteLossError(
+            f"{what} Nothing was changed: the weights are those from before. Lower learning_rate "
+            f"(now {self.options.learning_rate:g}) or head_learning_rate "
+            f"(now {self.options.head_learning_rate:g}), or look for extreme weights."
+        )
 
     def engine_to_judge(self) -> Engine:
         """Give an engine with the current weights that predicts as later ones will."""
@@ -320,16 +365,20 @@ class _Best:
 
     def judge(self, epoch: int) -> None:
         """Compare the current weights with the best ones, after an epoch."""
+        self._run.check_weights()
         self.last = self._validation()
         if self.last is None or self._best is None:
             self.result.best_iter = epoch
             return
+        if math.isfinite(self._best.loss) and not math.isfinite(self.last.loss):
+            raise self._run.diverged(f"The validation loss became {self.last.loss}.")
         # What counts as getting better may ask for more than what is kept.
         clearly = _is_better(self.last, self._best, self._run.options.tol)
         self._n_stale = 0 if clearly else self._n_stale + 1
         if _is_better(self.last, self._best):
-            self._best, self.result.best_iter = self.last, epoch
-            self.result.weights = self._run.trainable.snapshot()
+            # Copied first: an interruption may come between any two lines.
+            weights = self._run.trainable.snapshot()
+            self.result.weights, self.result.best_iter, self._best = weights, epoch, self.last
 
     def is_stale(self) -> bool:
         """Tell whether nothing has got better for as long as the options allow."""
@@ -339,8 +388,18 @@ class _Best:
     def finished(self) -> TrainingResult:
         """Give the result of the training."""
         if self._best is None:
+            self._run.check_last_step()
             self.result.weights = self._run.trainable.snapshot()
         return self.result
+
+    def interrupted(self) -> TrainingResult:
+        """Give the result of a training that the user stopped."""
+        self.result.interrupted = True
+        try:
+            return self.finished()
+        except NonFiniteLossError as error:
+            # An error in its place would be taken for a failed fit, after which others go on.
+            raise KeyboardInterrupt(f"Interrupted, and nothing is kept. {error}") from error
 
     def _validation(self) -> Validation | None:
         if self._validate is None:
@@ -376,10 +435,10 @@ def _is_better(new: Validation, old: Validation, margin: float = 0.0) -> bool:
     return margin == 0 and new.score == old.score and new.loss < old.loss
 
 
-def _checkpoint_activations(encoder: Any) -> None:
+def _checkpoint_activations(encoder: Any, device: torch.device) -> None:
     # Newer versions of transformers have renamed it and warn of the old name.
     new = getattr(encoder, "activation_checkpointing_enable", None)
-    (new or encoder.gradient_checkpointing_enable)()
+    (new or encoder.gradient_checkpointing_enable)(recomputation(device))
 
 
 def _autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:

@@ -1,11 +1,17 @@
 """What fit promises: what it leaves behind, what it leaves alone, and what can be stored."""
 
+import os
 import pickle
 import re
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from inspect import signature
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -15,6 +21,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 from toy import CONTAINERS, LABELS, toy, toy_indicator
 
@@ -25,7 +32,9 @@ from skgliclass import (
     TruncationWarning,
 )
 from skgliclass.estimators import callbacks as progress
+from skgliclass.estimators import fit as fit_module
 from skgliclass.loading.loader import load_model
+from skgliclass.training import loop
 from skgliclass.training.tuned_weights import TunedWeights
 
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
@@ -320,10 +329,10 @@ def interrupt_after(monkeypatch, n_steps):
 
 
 @pytest.mark.parametrize("cls", BOTH)
-def test_ctrl_c_leaves_a_usable_estimator_and_says_so(model, cls, monkeypatch):
+def test_ctrl_c_leaves_a_usable_estimator_and_is_raised(model, cls, monkeypatch):
     interrupt_after(monkeypatch, 5)
     clf = make(cls, model, max_epochs=50)
-    with pytest.warns(UserWarning, match="interrupted after 1 epoch.* can be used"):
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted after 1 epoch.* can be used"):
         clf.fit(*data(cls))
     assert clf.n_iter_ == 1
     zero_shot = make(cls, model).predict_proba(TEXTS)
@@ -334,9 +343,163 @@ def test_ctrl_c_keeps_the_best_weights(model, monkeypatch):
     interrupt_after(monkeypatch, 4)
     X_val, y_val = toy(30, seed=1)
     clf = make(GLiClassClassifier, model, early_stopping=True)
-    with pytest.warns(UserWarning, match="best weights so far"):
+    with pytest.raises(KeyboardInterrupt, match="best weights so far"):
         clf.fit(TEXTS, Y, X_val=X_val, y_val=y_val)
     assert clf.score(X_val, y_val) == pytest.approx(max(clf.validation_scores_))
+
+
+def test_ctrl_c_within_the_first_epoch(model, monkeypatch):
+    """Without held-out texts the weights so far are kept; with them those before."""
+    X_val, y_val = toy(6, seed=1)
+    zero_shot = make(GLiClassClassifier, model).predict_proba(TEXTS)
+    for held_out, moves in (({}, True), ({"X_val": X_val, "y_val": y_val}, False)):
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, 1)
+            clf = make(GLiClassClassifier, model)
+            with pytest.raises(KeyboardInterrupt, match="after 0 epoch"):
+                clf.fit(TEXTS, Y, **held_out)
+        assert clf.n_iter_ == 0
+        difference = np.abs(clf.predict_proba(TEXTS) - zero_shot).max()
+        assert (difference > 1e-6) == moves, held_out
+
+
+def test_ctrl_c_before_training_changes_nothing(model, monkeypatch):
+    clf = fitted(GLiClassClassifier, model)
+    before, attributes = clf.predict_proba(TEXTS), dict(vars(clf))
+    monkeypatch.setattr(loop, "Run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(TEXTS, Y)
+    assert vars(clf) == attributes
+    np.testing.assert_array_equal(clf.predict_proba(TEXTS), before)
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("n_times", [1, 2])
+def test_ctrl_c_while_what_was_learnt_is_tuned(model, monkeypatch, n_times):
+    """The first time what is left is finished; the second time it is left."""
+    calls, tune = [], fit_module.best_temperature
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) <= n_times:
+            raise KeyboardInterrupt
+        return tune(*args)
+
+    monkeypatch.setattr(fit_module, "best_temperature", interrupt)
+    clf = make(GLiClassClassifier, model, calibrate=True)
+    noisy = np.where(np.arange(18) % 5 == 0, np.roll(Y, 1), Y)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(TEXTS, Y, X_val=TEXTS, y_val=noisy)
+    assert hasattr(clf, "n_iter_") == (n_times == 1)
+
+
+def test_ctrl_c_in_partial_fit(model, monkeypatch):
+    clf = fitted(GLiClassClassifier, model)
+    before = clf.predict_proba(TEXTS)
+    interrupt_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt, match="can be used"):
+        clf.partial_fit(TEXTS, Y)
+    assert np.abs(clf.predict_proba(TEXTS) - before).max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        lambda clf: cross_val_score(clf, TEXTS, Y, cv=2),
+        lambda clf: GridSearchCV(clf, {"learning_rate": [1e-3, 1e-4]}, cv=2).fit(TEXTS, Y),
+    ],
+    ids=["cross_val_score", "grid search"],
+)
+def test_one_interruption_ends_a_cross_validation(model, monkeypatch, judge):
+    interrupt_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt, match="can be used"):
+        judge(make(GLiClassClassifier, model))
+
+
+_CROSS_VALIDATION = """
+import sys
+from sklearn.model_selection import cross_val_score
+from skgliclass import GLiClassClassifier
+
+if __name__ == "__main__":
+    model, n_jobs = sys.argv[1], int(sys.argv[2])
+    clf = GLiClassClassifier(model, max_epochs=100000, random_state=0, verbose=1, device="cpu")
+    texts = ["fox dog jumps", "world day see"] * 8
+    print(cross_val_score(clf, texts, ["sport", "travel"] * 8, cv=4, n_jobs=n_jobs))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["process", "group"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_one_signal_ends_a_cross_validation_without_scores(uni, tmp_path, n_jobs, whom):
+    script = tmp_path / "cross_validation.py"
+    script.write_text(_CROSS_VALIDATION)
+    with (tmp_path / "errors").open("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(script), uni, str(n_jobs)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            # A terminal sends Ctrl-C to the group.
+            start_new_session=True,
+        )
+        end = time.monotonic() + 120
+        # The bars of all processes: every one of them is within a fit.
+        while Path(errors.name).read_text().count("loss=") < n_jobs and time.monotonic() < end:
+            assert process.poll() is None, Path(errors.name).read_text()
+            time.sleep(0.05)
+        (os.kill if whom == "process" else os.killpg)(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert output == b""
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in Path(errors.name).read_text()
+
+
+# A training that diverges.
+
+
+DIVERGING = {"max_epochs": 1, "batch_size": 64, "learning_rate": 1e25, "head_learning_rate": 1e25}
+
+
+@pytest.mark.parametrize("rate", [1e10, 1e38])
+@pytest.mark.parametrize(
+    ("cls", "method", "trainable"),
+    [
+        (GLiClassClassifier, "fit", "all"),
+        (GLiClassClassifier, "fit", "lora"),
+        (GLiClassClassifier, "partial_fit", "head"),
+        (GLiClassMultiLabelClassifier, "fit", "head"),
+        (GLiClassMultiLabelClassifier, "partial_fit", "all"),
+    ],
+)
+def test_a_diverging_last_step_is_an_error(model, cls, rate, method, trainable):
+    """The only step; what it did no later loss would tell."""
+    clf = fitted(cls, model)
+    before, state = clf.predict_proba(TEXTS), clf._fit_state
+    rates = {"learning_rate": rate, "head_learning_rate": rate, "trainable": trainable}
+    clf.set_params(**{**DIVERGING, **rates})
+    with pytest.raises(FloatingPointError, match=r"Nothing was changed.*Lower learning_rate"):
+        getattr(clf, method)(*data(cls))
+    assert clf._fit_state is state
+    np.testing.assert_array_equal(clf.predict_proba(TEXTS), before)
+
+
+def test_a_diverging_step_on_held_out_texts_is_an_error(model):
+    clf = make(GLiClassClassifier, model, **DIVERGING)
+    with pytest.raises(FloatingPointError, match="Nothing was changed"):
+        clf.fit(TEXTS, Y, X_val=TEXTS, y_val=Y)
+    assert clf._fit_state is None
+
+
+def test_ctrl_c_after_a_diverging_step_keeps_what_was_before(model, monkeypatch):
+    interrupt_after(monkeypatch, 1)
+    clf = make(GLiClassClassifier, model, **DIVERGING)
+    with pytest.raises(KeyboardInterrupt, match="nothing is kept"):
+        clf.fit(TEXTS, Y)
+    assert clf._fit_state is None
 
 
 # Going on, and starting anew.

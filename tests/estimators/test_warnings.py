@@ -17,7 +17,6 @@ from skgliclass import (
     TruncationWarning,
 )
 from skgliclass.datasets import Example, PromptExample, from_arrays
-from skgliclass.estimators import callbacks
 
 TEXTS, Y = toy(12)
 MANY_TEXTS, MATRIX = toy_indicator(12)
@@ -48,10 +47,6 @@ def many(model, labels=LABELS, **parameters):
 
 def search(estimator, X, y):
     return GridSearchCV(estimator, {"max_epochs": [0]}, cv=2, error_score="raise").fit(X, y)
-
-
-def interrupt(_, loss):
-    raise KeyboardInterrupt
 
 
 CUT, CUT_TRAINING = "texts did not fit", "texts to learn from did not fit"
@@ -102,7 +97,6 @@ CALLS = {
             ["a"], ["x"], X_val=TEXTS, y_val=one(m, ["x", "y"]).predict(TEXTS)
         ),
     ),
-    "fit, interrupted": ("fit was interrupted", lambda m: one(m).fit(TEXTS, Y)),
     "a pipeline predicts": (
         CUT,
         lambda m: make_pipeline("passthrough", one(m, **SHORT)).predict(LONG),
@@ -126,13 +120,11 @@ CALLS = {
 
 @pytest.mark.parametrize("architecture", ["uni", "bi"])
 @pytest.mark.parametrize("name", CALLS)
-def test_a_warning_points_at_the_users_line(request, monkeypatch, architecture, name):
+def test_a_warning_points_at_the_users_line(request, architecture, name):
     message, call = CALLS[name]
     if architecture == "bi" and "examples" in name:
         pytest.skip("its prompts have no place for examples")
     model = request.getfixturevalue(architecture)
-    if "interrupted" in name:
-        monkeypatch.setattr(callbacks.FitCallbacks, "on_step", interrupt)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call(model)

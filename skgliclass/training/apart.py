@@ -66,7 +66,9 @@ class ApartSteps(Steps):
         if len(labels) > MAX_LABELS_A_STEP:
             pairs = [self.data.rows.row(i) for i in rows.tolist()]
             true = np.unique(np.concatenate([label[target > 0] for label, target in pairs]))
-            others = np.setdiff1d(labels, true)
+            # Nothing is learnt from a label that is annotated for none of these texts.
+            known = [label[~np.isnan(target)] for label, target in pairs]
+            others = np.setdiff1d(np.concatenate(known), true)
             n_others = max(0, MAX_LABELS_A_STEP - len(true))
             # The true ones always: without them a text would be taught that nothing holds. Sorted,
             # as `LabelledRows.dense` searches the labels by halving.
@@ -80,9 +82,7 @@ class ApartSteps(Steps):
         weight = self.tensor(self.data.weights[rows])
         if self.data.label_weights is not None:
             weight = weight[:, None] * self.tensor(self.data.label_weights[labels])
-        return MicroBatch(
-            rows, inputs, self.tensor(targets), self.tensor(mask), weight, self.multi_label(rows)
-        )
+        return self.micro_batch(rows, inputs, targets, mask, weight)
 
     def _encode_labels(self, labels: NDArray[np.int64]) -> Tensor:
         """Encode labels of similar length together, with the graph for their gradients."""

@@ -72,7 +72,10 @@ class LabelledRows(ABC):
 
     @abstractmethod
     def row(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Give the labels of one row and their targets; neither may be modified."""
+        """Give the labels of one row and their targets; neither may be modified.
+
+        A target of NaN says that nobody knows how far the label holds.
+        """
 
     @abstractmethod
     def labels(self, rows: NDArray[np.intp]) -> NDArray[np.int32]:
@@ -447,7 +450,7 @@ def choose_labels(
     Parameters
     ----------
     targets : ndarray of shape (n,)
-        How far each of the row's labels holds.
+        How far each of the row's labels holds; NaN where nobody knows.
     lengths : ndarray of shape (n,)
         The tokens that each takes in the prompt.
     room : int
@@ -466,7 +469,7 @@ def choose_labels(
     if int(lengths.sum()) <= room:
         return order
     # Stable, so that labels with equal targets stay as they were shuffled: which of the false ones
-    # are left out changes from epoch to epoch.
+    # are left out changes from epoch to epoch. What is not annotated, NaN, sorts last.
     true_first = order[np.argsort(-targets[order], kind="stable")]
     fitting = true_first[np.cumsum(lengths[true_first]) <= room]
     return rng.permutation(fitting) if shuffle else np.sort(fitting)

@@ -88,15 +88,14 @@ class JointSteps(Steps):
             if self.data.label_weights is not None:
                 weight[i, : len(of_row)] *= self.data.label_weights[of_row]
         pair_weight = self.tensor(weight)
-        return MicroBatch(
+        return self.micro_batch(
             rows,
             inputs,
-            self.tensor(matrix),
-            self.tensor(mask),
+            matrix,
+            mask,
             # Of the rows alone where it can be: `mixed_loss` has no weights of pairs, and with them
             # a text with one label would be averaged over its labels.
             pair_weight[:, 0] if self.data.label_weights is None else pair_weight,
-            self.multi_label(rows),
         )
 
     def _features(self, rows: NDArray[np.intp]) -> Any:

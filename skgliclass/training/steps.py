@@ -40,6 +40,8 @@ class MicroBatch:
         The model's arguments.
     targets, mask : Tensor of shape (n_rows, n_labels)
         How far each label holds, and whether it is a label of the row.
+    annotated : Tensor of shape (n_rows, n_labels)
+        Whether anybody knows how far the label holds; the loss is over these pairs alone.
     weight : Tensor of shape (n_rows,) or (n_rows, n_labels)
         Of the rows, or of the pairs.
     multi_label : bool or Tensor of shape (n_rows,)
@@ -50,6 +52,7 @@ class MicroBatch:
     inputs: dict[str, Tensor]
     targets: Tensor
     mask: Tensor
+    annotated: Tensor
     weight: Tensor
     multi_label: bool | Tensor
 
@@ -57,11 +60,12 @@ class MicroBatch:
         """Give what the loss is a mean over."""
         # Where both kinds are mixed every text counts the same, as texts with one label do.
         pairs_count = self.multi_label if isinstance(self.multi_label, bool) else False
-        return loss_weight(self.mask, multi_label=pairs_count, weight=self.weight)
+        return loss_weight(self.annotated, multi_label=pairs_count, weight=self.weight)
 
     def has_weight(self) -> bool:
         """Whether anything in it counts; an example of weight zero is left out of the pass."""
-        return bool((self.weight > 0).any())
+        weight = self.weight if self.weight.dim() == 2 else self.weight[:, None]
+        return bool(((weight > 0) & self.annotated).any())
 
 
 class Steps(ABC):
@@ -117,10 +121,32 @@ class Steps(ABC):
             part.targets,
             self.options.loss,
             multi_label=part.multi_label,
-            mask=part.mask,
+            mask=part.annotated,
             weight=part.weight,
             normalizer=normalizer,
             contrastive_coef=coef if self.network.has_contrastive_loss else 0.0,
+        )
+
+    def micro_batch(
+        self,
+        rows: NDArray[np.intp],
+        inputs: dict[str, Tensor],
+        targets: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        weight: Tensor,
+    ) -> MicroBatch:
+        """Put rows together with their targets, of which NaN says that nobody knows."""
+        annotated = mask & ~np.isnan(targets)
+        return MicroBatch(
+            rows,
+            inputs,
+            # A NaN reaches the gradient even where its loss is masked out.
+            self.tensor(np.where(annotated, targets, np.float32(0))),
+            # The model reads such a label as it does in prediction.
+            self.tensor(mask),
+            self.tensor(annotated),
+            weight,
+            self.multi_label(rows),
         )
 
     def n_tokens(self, part: MicroBatch) -> int:

@@ -18,11 +18,13 @@ def as_probabilities(logits: NDArray[np.float32], multi_label: bool) -> NDArray[
 
 
 def score_of(logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_label: bool) -> float:
-    """Give accuracy, or micro-F1 at a probability of one half."""
+    """Give accuracy, or micro-F1 at a probability of one half, over what is annotated."""
     if not multi_label:
         return float((logits.argmax(axis=1) == matrix.argmax(axis=1)).mean())
-    # A sigmoid is above one half where its logit is above 0, whatever the temperature.
-    return float(f1_score(matrix > 0.5, logits > 0, average="micro", zero_division=0))
+    known = ~np.isnan(matrix)
+    # A sigmoid is above one half where its logit is above 0, whatever the temperature. In one
+    # column, where micro-F1 is that of the true pairs, since NaN leaves rows of several lengths.
+    return float(f1_score(matrix[known] > 0.5, logits[known] > 0, zero_division=0))
 
 
 def negative_log_likelihood(
@@ -31,8 +33,9 @@ def negative_log_likelihood(
     """Give the mean cross-entropy, over texts or over text-label pairs."""
     values = logits.astype(np.float64)
     if multi_label:
-        # Not the logarithm of a sigmoid, which is infinite where that rounds to 0.
-        return float((np.logaddexp(0, values) - matrix * values).mean())
+        # Not the logarithm of a sigmoid, which is infinite where that rounds to 0. NaN says that
+        # nobody knows a pair's target.
+        return float(np.nanmean(np.logaddexp(0, values) - matrix * values))
     return float(-(matrix * log_softmax(values, axis=1)).sum(axis=1).mean())
 
 
@@ -46,7 +49,7 @@ def best_temperature(
     logits : ndarray of shape (n_samples, n_classes)
         On validation data.
     matrix : ndarray of shape (n_samples, n_classes)
-        The targets.
+        The targets; NaN where nobody knows.
     multi_label : bool
         Whether probabilities are sigmoids or softmax.
 
@@ -91,7 +94,7 @@ def best_thresholds(
     logits : ndarray of shape (n_samples, n_classes)
         On validation data, divided by the temperature.
     matrix : ndarray of shape (n_samples, n_classes)
-        The targets.
+        The targets; NaN where nobody knows.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def best_thresholds(
     # In double precision: probabilities near one, equal in float32, still have an order.
     probabilities: NDArray[np.float64] = expit(logits.astype(np.float64))
     thresholds = [
-        _best_threshold(scores, truth > 0.5)
+        _best_threshold(scores[~np.isnan(truth)], truth[~np.isnan(truth)] > 0.5)
         for scores, truth in zip(probabilities.T, list(matrix.T), strict=True)
     ]
     return np.asarray(thresholds, dtype=np.float32)

@@ -25,13 +25,14 @@ from .problem import (
     Problem,
     SharedExamples,
     check_same_length,
+    checked_weights,
     example_weights,
     split_off_validation,
 )
 from .rows import Row, RowExamples, examples_of_rows
 from .scoring import ScoringPlan
 from .state import NO_LABELS, FitState, Snapshot
-from .targets import Targets, check_classes
+from .targets import Targets, check_classes, read_classes
 from .texts import row_index
 
 
@@ -64,7 +65,15 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     # What the kinds of classifiers do differently.
 
-    def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
+    def _targets(
+        self, y: Any, label_set: LabelSet | None, name: str = "y", *, unseen: bool = False
+    ) -> Targets:
+        raise NotImplementedError
+
+    def _agrees(
+        self, predictions: NDArray[Any], targets: Targets
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Tell for each text whether a prediction is right, and whether that can be known."""
         raise NotImplementedError
 
     def _thresholds(self, snapshot: Snapshot) -> NDArray[np.float32] | None:
@@ -116,6 +125,43 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         snapshot = self._snapshot_with_labels()
         return self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Give the share of texts whose prediction is right.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+        y : array-like
+            The labels, read as :meth:`fit` reads them. Where a text may have any number of
+            classes, all of them have to be right (subset accuracy): of soft targets those above
+            one half are true, and what is not annotated, NaN, counts neither way.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each text counts.
+
+        Returns
+        -------
+        float
+            Between 0 and 1. A text of a class that `fit` did not see in its `y` is wrong.
+
+        Raises
+        ------
+        NotFittedError
+            If there are no labels: neither ``labels=`` nor a ``fit``.
+        ValueError, TypeError
+            If a text or a label is at fault; the message names it.
+        """
+        snapshot = self._snapshot_with_labels()
+        # A fold may hold a class that the one that was learnt from had no text of; a class that is
+        # not among those that the user named is a mistake, here as in `fit`.
+        targets = self._targets(y, snapshot.label_set, unseen=self.labels is None)
+        check_same_length(self._texts(X), targets, "X", "y")
+        weights = checked_weights(sample_weight, targets)
+        right, is_known = self._agrees(self.predict(X), targets)
+        if not (weights * is_known).any():
+            raise ValueError("sample_weight is zero for all texts that are annotated.")
+        return float(np.average(right, weights=weights * is_known))
 
     def predict_frame(self, X: Any) -> pd.DataFrame:
         """Give the probability of every class as a frame.
@@ -283,8 +329,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             The texts.
         y : array-like
             Needed. One class a text, or for the multi-label classifier an indicator matrix, a
-            sparse matrix, a frame whose columns are the classes, or a list of label sets. Numbers
-            between 0 and 1 in a matrix are soft targets.
+            sparse matrix, a frame whose columns are the classes in their order, or a list of label
+            sets. Numbers between 0 and 1 in a matrix are soft targets, as are those of a dict of
+            class to number in place of a label set; NaN says that nobody annotated whether the
+            class holds, and stays out of the loss and of every score. Lists of numbers are label
+            sets where `labels` are numbers, and otherwise the rows of a matrix.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
         X_val, y_val : default=None
@@ -363,7 +412,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                     "given."
                 )
             # Columns of an indicator y follow the order given; one class a text is in sorted order.
-            names = classes if self._multi_label else np.unique(classes)
+            names = read_classes(classes)
+            if not self._multi_label:
+                names = np.unique(names)
             label_set = LabelSet.from_labels(names, sort=not self._multi_label)
         if classes is not None:
             check_classes(classes, label_set, multi_label=self._multi_label)

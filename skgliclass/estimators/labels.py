@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class LabelSet:
         return dict(zip(self.classes.tolist(), self.texts, strict=True))
 
     @classmethod
-    def from_labels(cls, labels: Any, *, sort: bool) -> LabelSet:
+    def from_labels(cls, labels: Any, *, sort: bool, name: str = "labels") -> LabelSet:
         """Read the `labels` parameter of a classifier.
 
         Parameters
@@ -63,6 +64,8 @@ class LabelSet:
             a hierarchy: its leaves are the classes, under dotted names.
         sort : bool
             Sort the classes as :func:`numpy.unique` does, rather than keep the order given.
+        name : str, default="labels"
+            What to call `labels` in an error.
 
         Returns
         -------
@@ -77,7 +80,7 @@ class LabelSet:
             If `labels` is a single string or of another unsupported type.
         """
         pairs = _class_text_pairs(labels)
-        _check_pairs(pairs, named=isinstance(labels, Mapping))
+        _check_pairs(pairs, named=isinstance(labels, Mapping), name=name)
         classes = as_class_array([value for value, _ in pairs])
         order = _sorted_order(classes) if sort else np.arange(len(pairs))
         # A label text moves with its class.
@@ -87,7 +90,16 @@ class LabelSet:
     @classmethod
     def from_target(cls, y: NDArray[Any]) -> LabelSet:
         """Take the classes from a target vector `y`: each distinct value, shown as ``str``."""
-        return cls.from_labels(np.unique(y), sort=True)
+        return cls.from_labels(np.unique(y), sort=True, name="classes")
+
+    def extended(self, values: Sequence[Any]) -> LabelSet:
+        """Give a label set with those of some classes that are new behind these."""
+        known = set(self.classes.tolist())
+        new = [value for value in dict.fromkeys(values) if value not in known]
+        if not new:
+            return self
+        classes = as_class_array([*self.classes.tolist(), *new])
+        return LabelSet(classes, (*self.texts, *map(str, new)), self.reordered)
 
 
 def flatten_hierarchy(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -123,12 +135,49 @@ def flatten_hierarchy(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 def as_class_array(values: Sequence[Any]) -> NDArray[Any]:
     """Put class values in an array without changing them, as mixing types in one would."""
-    array = np.asarray(values) if len({_kind(value) for value in values}) == 1 else None
-    if array is None or array.ndim != 1:
+    kinds = {_kind(value) for value in values}
+    array = np.asarray(values) if len(kinds) == 1 else None
+    # numpy drops a NUL at the end of a string and rounds integers beside floats.
+    if array is None or array.ndim != 1 or (kinds <= {str, float} and array.tolist() != [*values]):
         array = np.empty(len(values), dtype=object)
         # Assigned: np.asarray would make a table of tuples that have one length.
         array[:] = list(values)
     return array
+
+
+def plain_class(value: Any, where: str) -> Any:
+    """Give the value of an enumeration's member that is a string or a number, and others as is.
+
+    Parameters
+    ----------
+    value : object
+        A class as the user wrote it.
+    where : str
+        How the caller calls it, for the error.
+
+    Raises
+    ------
+    TypeError
+        If it is a member of another enumeration, or bytes.
+    """
+    # str() of a member is its name, and numpy makes strings of members by str().
+    if isinstance(value, Enum):
+        if isinstance(value, str | int | float):
+            return value.value
+        kind = type(value).__name__
+        raise TypeError(
+            f"{where} is {value!r}, a member of the enumeration {kind}, which is no string or "
+            f"number itself. Use the values, [member.value for member in {kind}], or write "
+            f"class {kind}(str, Enum)."
+        )
+    if isinstance(value, bytes):
+        raise TypeError(f"{where} is {value!r} (bytes), not a string. Decode it first.")
+    return value
+
+
+def kind_of_class(value: Any) -> type:
+    """Group the types whose values may stand beside each other as classes."""
+    return _kind(value)
 
 
 def _class_text_pairs(labels: Any) -> list[tuple[Any, str]]:
@@ -193,7 +242,7 @@ def _join(prefix: str, name: Any) -> str:
     return f"{prefix}{SEPARATOR}{name}" if prefix else name
 
 
-def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool) -> None:
+def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) -> None:
     """Refuse what is no label set; a dict's labels are called by their keys."""
     if not pairs:
         raise ValueError("labels is empty; give at least one label, or labels=None before a fit.")
@@ -207,7 +256,7 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool) -> None:
     seen_classes: dict[Any, str] = {}
     seen_texts: dict[str, str] = {}
     for i, (value, text) in enumerate(pairs):
-        place = f"labels[{(value if named else i)!r}]"
+        place = f"{name}[{(value if named else i)!r}]"
         # isna of a list is an array, and of a scalar alone a yes or no.
         if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):
             raise ValueError(f"{place} is missing ({value!r}); a class must be a value.")

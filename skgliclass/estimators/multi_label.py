@@ -110,8 +110,20 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
     def _multi_label(self) -> bool:
         return True
 
-    def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
-        return multi_label_targets(y, label_set, name=name)
+    def _targets(
+        self, y: Any, label_set: LabelSet | None, name: str = "y", *, unseen: bool = False
+    ) -> Targets:
+        return multi_label_targets(y, label_set, name=name, unseen=unseen)
+
+    def _agrees(
+        self, predictions: NDArray[Any], targets: Targets
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        known = ~np.isnan(targets.matrix)
+        # Classes that only y has come last, and are never predicted.
+        chosen = np.zeros(known.shape, dtype=np.bool_)
+        chosen[:, : predictions.shape[1]] = predictions
+        wrong = (chosen != (targets.matrix > 0.5)) & known
+        return ~np.asarray(wrong.any(axis=1)), np.asarray(known.any(axis=1))
 
     def _choose(
         self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
+from ..prompts.checks import in_short, listed
 from ..prompts.examples import PromptExample
 from .calibration import negative_log_likelihood, score_of
-from .labels import LabelSet
+from .labels import LabelSet, plain_class
 from .scoring import ScoringPlan
 from .targets import Targets
 
@@ -109,7 +111,7 @@ class SharedExamples(Examples):
     ----------
     texts : sequence of str of length n_texts
     matrix : ndarray of shape (n_texts, n_classes), float32
-        How far each class holds.
+        How far each class holds; NaN where nobody knows.
     weights : ndarray of shape (n_texts,) or None
         How much each text counts.
     """
@@ -177,8 +179,13 @@ class SharedExamples(Examples):
         return [
             PromptExample(text, [label_texts[k] for k in np.flatnonzero(row > 0.5).tolist()])
             for text, row, weight in zip(self.texts, self.matrix, weights, strict=True)
-            if weight > 0 and text.strip()
+            if weight > 0 and text.strip() and _tells_a_label(row)
         ]
+
+
+def _tells_a_label(row: NDArray[np.float32]) -> bool:
+    """Tell whether an example of this text would be true: without labels it says none holds."""
+    return bool((row > 0.5).any() or not np.isnan(row).any())
 
 
 def check_same_length(texts: Sequence[str], targets: Targets, X: str, y: str) -> None:
@@ -208,19 +215,41 @@ def example_weights(
         If a weight is negative or not finite, the shape does not fit, a class is unknown, or
         nothing has a positive weight.
     """
-    weights = None if sample_weight is None else _checked_weights(sample_weight, targets)
+    weights = checked_weights(sample_weight, targets)
+    known = ~np.isnan(targets.matrix)
+    if not (weights[:, None] * known).any():
+        raise ValueError(
+            "sample_weight is zero for all samples that are annotated; there is nothing to learn "
+            "from."
+        )
+    of_text = None if sample_weight is None else weights
     if class_weight is None:
-        return weights, None
+        return of_text, None
     of_class = _weights_of_classes(targets, class_weight, multi_label)
+    # Of one class a text the true one alone weighs.
+    counted = known if multi_label else targets.matrix > 0
+    if not (weights[:, None] * of_class * counted).any():
+        raise ValueError(
+            "class_weight is zero for all classes that occur"
+            + ("" if sample_weight is None else " in samples with a positive sample_weight")
+            + "; there is nothing to learn from."
+        )
     if multi_label:
-        return weights, of_class
-    of_text = of_class[targets.matrix.argmax(axis=1)]
-    return (of_text if weights is None else weights * of_text), None
+        return of_text, of_class
+    return weights * of_class[targets.matrix.argmax(axis=1)], None
 
 
-def _checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]:
-    weights = np.asarray(sample_weight, dtype=np.float32)
+def checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]:
+    """Give the weight of each text, 1 where the user gave none; refuse what is no weight."""
     n = len(targets.matrix)
+    if sample_weight is None:
+        return np.ones(n, dtype=np.float32)
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"sample_weight must hold a number for each sample, without missing ones ({error})."
+        ) from error
     if weights.ndim == 0:
         # One number for all texts is fine with scikit-learn, too.
         weights = np.full(n, weights, dtype=np.float32)
@@ -246,7 +275,7 @@ def _weights_of_classes(
     classes = targets.label_set.classes.tolist()
     if isinstance(class_weight, str):
         if multi_label:
-            present = targets.matrix.sum(axis=0)
+            present = np.nansum(targets.matrix, axis=0)
             # As scikit-learn's "balanced", whose own function takes one class a text.
             mean = present.sum() / max(1, int((present > 0).sum()))
             balanced = np.where(present > 0, mean / np.maximum(present, 1e-9), 1.0)
@@ -257,10 +286,23 @@ def _weights_of_classes(
         weights = np.ones(len(classes), dtype=np.float32)
         weights[seen] = compute_class_weight("balanced", classes=seen, y=rows)
         return weights
-    unknown = [key for key in class_weight if key not in classes]
+    weights_by_class = {
+        plain_class(key, f"a class of class_weight, {key!r},"): weight
+        for key, weight in class_weight.items()
+    }
+    unknown = [key for key in weights_by_class if key not in classes]
     if unknown:
-        raise ValueError(f"class_weight names unknown classes: {unknown[:5]}.")
-    return np.asarray([class_weight.get(value, 1.0) for value in classes], dtype=np.float32)
+        raise ValueError(
+            f"class_weight names unknown classes: {unknown[:5]}; the classes are {listed(classes)}."
+        )
+    for value, weight in weights_by_class.items():
+        is_number = isinstance(weight, Real) and np.isfinite(np.float32(weight))
+        if not (is_number and float(weight) >= 0):
+            raise ValueError(
+                f"class_weight[{value!r}] is {in_short(weight)}; a weight is a finite number of at "
+                "least 0."
+            )
+    return np.asarray([weights_by_class.get(value, 1.0) for value in classes], dtype=np.float32)
 
 
 def split_off_validation(
@@ -288,7 +330,9 @@ def split_off_validation(
     ValueError
         If there are fewer than two examples.
     """
-    n = len(examples.texts)
+    # Where nothing is annotated there is nothing to judge by.
+    candidates = np.flatnonzero(~np.isnan(examples.matrix).all(axis=1))
+    n = len(candidates)
     if n < 2:
         raise ValueError(
             f"validation_fraction={fraction} cannot be set aside from {n} example(s). Give more, "
@@ -304,8 +348,9 @@ def split_off_validation(
         # than there are classes.
         if counts[counts > 0].min() < 2 or min(n_validation, n - n_validation) < n_classes:
             classes = None
-    training, validation = train_test_split(
-        np.arange(n), test_size=n_validation, random_state=random_state, stratify=classes
+    _, validation = train_test_split(
+        candidates, test_size=n_validation, random_state=random_state, stratify=classes
     )
     # In the order given: what is learnt must not depend on how the split shuffled.
-    return examples.take(np.sort(training)), examples.take(np.sort(validation))
+    training = np.setdiff1d(np.arange(len(examples)), validation)
+    return examples.take(training), examples.take(np.sort(validation))

@@ -106,8 +106,17 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     def _multi_label(self) -> bool:
         return False
 
-    def _targets(self, y: Any, label_set: LabelSet | None, name: str = "y") -> Targets:
-        return single_label_targets(y, label_set, name=name)
+    def _targets(
+        self, y: Any, label_set: LabelSet | None, name: str = "y", *, unseen: bool = False
+    ) -> Targets:
+        return single_label_targets(y, label_set, name=name, unseen=unseen)
+
+    def _agrees(
+        self, predictions: NDArray[Any], targets: Targets
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        classes = targets.label_set.classes[targets.matrix.argmax(axis=1)]
+        right = np.asarray([a == b for a, b in zip(predictions, classes, strict=True)])
+        return right, np.ones(len(right), dtype=np.bool_)
 
     def _choose(
         self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None

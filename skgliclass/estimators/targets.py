@@ -1,27 +1,26 @@
 """Turn every form of `y` into a label set and one 0/1 (or soft) matrix.
 
 The network sees only that matrix, so that binary, multi-class and multi-label problems share one
-path; this module alone knows in which forms people keep their labels.
+path; this module alone knows what the forms mean in which people keep their labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
-import narwhals.stable.v1 as nw
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
 from ..exceptions import warn
-from ..prompts.checks import listed
-from .labels import LabelSet, as_class_array
+from ..prompts.checks import in_short, listed
+from .containers import Frame, open_container
+from .labels import LabelSet, as_class_array, kind_of_class, plain_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +32,20 @@ class Targets:
     label_set : LabelSet
         The classes and their label texts.
     matrix : ndarray of shape (n_samples, n_classes), float32
-        1 where the class is true, 0 where it is not; values between are soft targets.
+        1 where the class is true, 0 where it is not; values between are soft targets, and NaN says
+        that nobody knows.
     """
 
     label_set: LabelSet
     matrix: NDArray[np.float32]
 
 
-def single_label_targets(y: Any, label_set: LabelSet | None, *, name: str = "y") -> Targets:
+# One class a text.
+
+
+def single_label_targets(
+    y: Any, label_set: LabelSet | None, *, name: str = "y", unseen: bool = False
+) -> Targets:
     """Read a vector with one class a text.
 
     Parameters
@@ -51,6 +56,8 @@ def single_label_targets(y: Any, label_set: LabelSet | None, *, name: str = "y")
         What the classifier's `labels` parameter means; None takes the classes from `y`.
     name : str, default="y"
         What to call `y` in an error.
+    unseen : bool, default=False
+        Whether `y` may hold classes that the label set lacks, which come after its own.
 
     Returns
     -------
@@ -59,101 +66,160 @@ def single_label_targets(y: Any, label_set: LabelSet | None, *, name: str = "y")
 
     Raises
     ------
-    ValueError
-        If a class is missing or unknown, or integers could be read in two ways.
+    ValueError, TypeError
+        If a class is missing or unknown, integers could be read in two ways, or a text has more
+        than one class.
     """
-    _check_not_none(y)
-    vector = _as_vector(y)
-    # Before scikit-learn's own check, whose message names no row.
-    _check_none_missing(vector, name)
+    _check_not_none(y, name)
+    vector = _class_vector(_as_column(y, name), name)
     check_classification_targets(vector)
-    label_set = _single_label_set(vector, label_set, name)
+    _warn_of_collapsing_members(y, vector, name)
+    label_set = _single_label_set(vector, label_set, name, unseen)
     positions = _positions(vector, label_set, name)
     matrix = np.zeros((len(vector), len(label_set)), dtype=np.float32)
     matrix[np.arange(len(vector)), positions] = 1
     return Targets(label_set, matrix)
 
 
-def multi_label_targets(y: Any, label_set: LabelSet | None, *, name: str = "y") -> Targets:
-    """Read the labels of texts that may have any number of them.
-
-    Parameters
-    ----------
-    y : indicator array, sparse matrix, frame whose columns are the classes, or list of label sets
-        For each text, which classes hold. Numbers between 0 and 1 are soft targets.
-    label_set : LabelSet or None
-        What the classifier's `labels` parameter means; None takes the classes from `y`.
-    name : str, default="y"
-        What to call `y` in an error.
-
-    Returns
-    -------
-    Targets
-
-    Raises
-    ------
-    ValueError
-        If shapes, columns or values do not fit; the row is named.
-    """
-    _check_not_none(y)
-    if sparse.issparse(y):
-        return _matrix_targets(sparse.csr_array(y).toarray(), label_set, name)
-    frame = nw.from_native(y, eager_only=True, pass_through=True)
-    if isinstance(frame, nw.DataFrame):
-        return _frame_targets(frame, label_set, name)
-    rows = list(y) if isinstance(y, list | tuple | pd.Series) or _is_object_vector(y) else y
-    if isinstance(rows, list) and not _is_numeric_table(rows):
-        return _label_set_targets(rows, label_set, name)
-    return _matrix_targets(np.asarray(rows), label_set, name)
+def _as_column(y: Any, name: str) -> NDArray[Any] | list[Any]:
+    """Read a vector, or a table of one column with a warning as scikit-learn gives it."""
+    rows = open_container(y, name)
+    if isinstance(rows, Frame):
+        rows = rows.cells
+    if isinstance(rows, list):
+        if not rows or not all(_is_list(row) for row in rows):
+            return rows
+        lengths = {len(row) for row in rows}
+        if lengths != {1}:
+            raise ValueError(_not_one_class(name, (len(rows), *lengths), lengths))
+        rows = [row[0] for row in rows]
+    elif rows.ndim == 1:
+        return rows
+    elif rows.ndim != 2 or rows.shape[1] != 1:
+        raise ValueError(_not_one_class(name, rows.shape, {*rows.shape[1:2]}))
+    else:
+        rows = rows[:, 0]
+    warn(
+        "A column-vector y was passed when a 1d array was expected. Please change the shape "
+        "of y to (n_samples,), for example using ravel().",
+        DataConversionWarning,
+    )
+    return rows
 
 
-def check_classes(classes: Sequence[Any], label_set: LabelSet, *, multi_label: bool) -> None:
-    """Refuse classes that are not among the labels, as a `y` with them would be.
-
-    Parameters
-    ----------
-    classes : sequence
-        What ``partial_fit`` was given.
-    label_set : LabelSet
-        What the classifier's `labels` parameter means.
-    multi_label : bool
-        Whether a text may have any number of classes.
-
-    Raises
-    ------
-    ValueError
-        If a class is unknown, or integers could be read in two ways.
-    """
-    if not multi_label:
-        label_set = _single_label_set(np.asarray(classes), label_set, "classes")
-    _positions(classes, label_set, "classes")
-
-
-def _as_vector(y: Any) -> NDArray[Any]:
-    """Read a vector or a column; scikit-learn's own warning of a column would point in here."""
-    # It refuses what is neither; that it warns of a column is off by default.
-    vector: NDArray[Any] = column_or_1d(y)
-    if np.asarray(y).ndim == 2:
-        warn(
-            "A column-vector y was passed when a 1d array was expected. Please change the shape "
-            "of y to (n_samples,), for example using ravel().",
-            DataConversionWarning,
+def _not_one_class(name: str, shape: tuple[int, ...], lengths: set[int]) -> str:
+    if not shape:
+        return f"{name} is a single value; it must hold a class for each text."
+    if lengths == {0}:
+        return f"{name} holds no classes: each of its {shape[0]} rows is empty."
+    if len(lengths) > 1:
+        return (
+            f"{name} holds lists of {min(lengths)} to {max(lengths)} classes, but "
+            "GLiClassClassifier learns one class a text. For label sets use "
+            "GLiClassMultiLabelClassifier."
         )
-    return vector
+    return (
+        f"{name} should be a 1d array, got an array of shape {shape} instead: GLiClassClassifier "
+        f"learns one class a text. Of one-hot rows write {name}.idxmax(axis=1) for a frame, or "
+        f"np.asarray(classes)[{name}.argmax(axis=1)] for an array; for several classes a text, "
+        "or soft targets, use GLiClassMultiLabelClassifier."
+    )
 
 
-def _single_label_set(y: NDArray[Any], label_set: LabelSet | None, name: str) -> LabelSet:
-    if label_set is None:
-        if y.dtype.kind in "iuf":
-            warn(
-                "The classes are numbers, so the model reads label texts such as '0' and '1', "
-                "which say nothing about the texts. Give their meaning with "
-                "labels={0: 'world news', 1: 'sport'}."
+def _class_vector(rows: NDArray[Any] | list[Any], name: str) -> NDArray[Any]:
+    """Put the classes of texts in an array, each as it was written."""
+    if len(rows) == 0:
+        raise ValueError(f"Found array with 0 sample(s): {name} is empty.")
+    _check_none_missing(rows, name)
+    if isinstance(rows, np.ndarray) and rows.dtype.kind not in "OS":
+        return rows
+    values = [plain_class(value, f"{name}[{i}]") for i, value in enumerate(rows)]
+    for i, value in enumerate(values):
+        if not pd.api.types.is_scalar(value):
+            raise ValueError(
+                f"{name}[{i}] is {in_short(value)}, but GLiClassClassifier learns one class a "
+                "text. For label sets and soft targets use GLiClassMultiLabelClassifier."
             )
-        return LabelSet.from_target(y)
-    if y.dtype.kind in "iu" and not np.isin(y, label_set.classes).all():
+    _check_one_kind([(f"{name}[{i}]", value) for i, value in enumerate(values)], name)
+    return as_class_array(values)
+
+
+def _check_one_kind(values: Sequence[tuple[str, Any]], name: str) -> None:
+    """Refuse classes of several types: 1 and "1" would look alike, True and 1 be the same."""
+    (first_place, first), *others = values
+    for place, value in others:
+        if kind_of_class(value) is not kind_of_class(first):
+            raise TypeError(
+                f"{name} mixes classes of different types: {first_place} is {in_short(first)}, "
+                f"{place} is {in_short(value)}. Use classes of one type, for instance strings."
+            )
+
+
+def _check_have_words(values: Sequence[tuple[str, Any]]) -> None:
+    for place, value in values:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(
+                f"{place} is {value!r}, so the model has nothing to read for this class. Drop such "
+                f"rows, or say what the class means: labels={{{value!r}: 'no topic', ...}}."
+            )
+
+
+def _warn_of_collapsing_members(y: Any, vector: NDArray[Any], name: str) -> None:
+    """Say where scikit-learn, which calls np.asarray, will read other classes than are here."""
+    if isinstance(y, list | tuple) and vector.dtype.kind == "U":
+        seen = np.asarray(y).ravel()
+        if seen.dtype.kind == "U" and not np.array_equal(seen, vector):
+            warn(
+                f"{name} is a list of members of an enumeration, whose values are used here; "
+                f"scikit-learn's metrics and splits read {str(seen[0])!r} for {str(vector[0])!r}. "
+                f"Give them the values, too: [member.value for member in {name}]."
+            )
+
+
+def _check_none_missing(rows: NDArray[Any] | list[Any], name: str) -> None:
+    array = rows if isinstance(rows, np.ndarray) else as_object_array(rows)
+    missing = pd.isna(array)
+    if missing.any():
+        i = int(np.flatnonzero(missing)[0])
+        raise ValueError(
+            f"{name}[{i}] is missing ({array[i]!r}, NaN or None); every row needs a class. Drop "
+            "such rows before fitting."
+        )
+    for i, value in enumerate(array.tolist() if array.dtype.kind in "fO" else ()):
+        if isinstance(value, float) and np.isinf(value):
+            raise ValueError(f"{name}[{i}] is infinite (inf); a class must be a value.")
+
+
+def _single_label_set(
+    y: NDArray[Any], label_set: LabelSet | None, name: str, unseen: bool
+) -> LabelSet:
+    if label_set is None:
+        _check_have_words([(f"{name}[{i}]", value) for i, value in enumerate(y.tolist())])
+        label_set = LabelSet.from_target(y)
+        _warn_of_numbers(label_set.classes.tolist(), f"The classes in {name}")
+        return label_set
+    if unseen:
+        return label_set.extended(y.tolist())
+    known = set(label_set.classes.tolist())
+    if y.dtype.kind in "iu" and not known.issuperset(y.tolist()):
         return _read_as_positions(y, label_set, name)
     return label_set
+
+
+def _warn_of_numbers(classes: Sequence[Any], which: str) -> None:
+    """Warn of classes whose label texts say nothing about the texts."""
+    if classes and all(isinstance(value, bool | int | float) for value in classes):
+        kind = "truth values" if isinstance(classes[0], bool) else "numbers"
+        first, *others = map(str, classes[:2])
+        shown = " and ".join(map(repr, (first, *others)))
+        example = dict(zip(classes[:2], _MEANINGS, strict=False))
+        warn(
+            f"{which} are {kind}, so the model reads label texts such as {shown}, which say "
+            f"nothing about the texts. Give their meaning with labels={example!r}."
+        )
+
+
+_MEANINGS = ("world news", "sport")
 
 
 def _read_as_positions(y: NDArray[Any], label_set: LabelSet, name: str) -> LabelSet:
@@ -183,6 +249,348 @@ def _read_as_positions(y: NDArray[Any], label_set: LabelSet, name: str) -> Label
     return LabelSet(np.arange(len(label_set)), label_set.texts)
 
 
+# Any number of classes a text.
+
+
+def multi_label_targets(
+    y: Any, label_set: LabelSet | None, *, name: str = "y", unseen: bool = False
+) -> Targets:
+    """Read the labels of texts that may have any number of them.
+
+    Parameters
+    ----------
+    y : indicator array, sparse matrix, frame whose columns are the classes, or list of rows
+        For each text, which classes hold: 0 and 1, or soft targets between, in the columns of a
+        table, where NaN says that nobody knows; or a set of classes; or a dict of class to soft
+        target, where a class that is left out has 0.
+    label_set : LabelSet or None
+        What the classifier's `labels` parameter means; None takes the classes from `y`.
+    name : str, default="y"
+        What to call `y` in an error.
+    unseen : bool, default=False
+        Whether label sets may hold classes that the label set lacks, which come after its own.
+
+    Returns
+    -------
+    Targets
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, columns or values do not fit; the row is named.
+    """
+    _check_not_none(y, name)
+    rows = open_container(y, name)
+    if isinstance(rows, Frame):
+        return _frame_targets(rows, label_set, name)
+    if isinstance(rows, np.ndarray) and _holds_rows(rows):
+        rows = rows.tolist()
+    if isinstance(rows, list):
+        rows = [_as_list(row) for row in rows]
+        if not _are_indicator_rows(rows, label_set, name):
+            return _label_set_targets(rows, label_set, name, unseen)
+        cells = np.empty((len(rows), len(rows[0])), dtype=object)
+        cells[:] = rows
+        rows = cells
+    return _matrix_targets(rows, label_set, name)
+
+
+def _holds_rows(array: NDArray[Any]) -> bool:
+    """Tell an array of label sets from one of numbers."""
+    if array.dtype.kind in "US":
+        return array.ndim == 2
+    if array.dtype.kind != "O":
+        return False
+    return array.ndim == 1 or (
+        array.ndim == 2 and array.size > 0 and all(isinstance(v, str) for v in array.flat)
+    )
+
+
+def _as_list(row: Any) -> Any:
+    """Give a row that can be read more than once, with the values that Python has for numpy's."""
+    if isinstance(row, np.ndarray):
+        return row.tolist()
+    if isinstance(row, str | bytes | Mapping | set | frozenset) or not isinstance(row, Iterable):
+        return row
+    return [value.item() if isinstance(value, np.generic) else value for value in row]
+
+
+def _are_indicator_rows(rows: Sequence[Any], label_set: LabelSet | None, name: str) -> bool:
+    """Tell lists of 0 and 1, or soft targets, from lists of classes that are numbers.
+
+    By the classes, where they are known: only numbers among these can be members of label sets.
+    """
+    if not all(isinstance(row, list) for row in rows):
+        return False
+    cells = [value for row in rows for value in row]
+    lengths = {len(row) for row in rows}
+    if not cells or not all(_is_number_or_missing(value) for value in cells):
+        return False
+    are_classes = _are_like_classes(cells, label_set)
+    are_targets = (
+        len(lengths) == 1
+        and (label_set is None or lengths == {len(label_set)})
+        and all(pd.isna(value) or 0 <= value <= 1 for value in cells)
+    )
+    are_known = are_classes and (label_set is None or {*cells} <= {*label_set.classes.tolist()})
+    # Nobody writes a class twice in a label set.
+    are_sets = are_known and all(len({*row}) == len(row) for row in rows)
+    if are_targets and are_sets:
+        raise ValueError(
+            f"{name} holds lists of 0 and 1 that may be the rows of an indicator or the classes "
+            f"of label sets. Write np.array({name}) for an indicator with a column for each label, "
+            f"or [set(row) for row in {name}] for label sets."
+        )
+    if not are_classes and len(lengths) > 1:
+        raise ValueError(
+            f"{name} holds rows of {min(lengths)} to {max(lengths)} numbers. In an indicator every "
+            "row has one for each label; in label sets numbers have to be among the labels, as "
+            "with labels={0: 'world news', 1: 'sport'}."
+        )
+    return are_targets or not are_classes
+
+
+def _are_like_classes(cells: Sequence[Any], label_set: LabelSet | None) -> bool:
+    kinds = {type(value) for value in cells}
+    if label_set is None:
+        return kinds == {int}
+    # Of tolist: numpy's own types are as good as Python's.
+    return kinds <= {type(value) for value in label_set.classes.tolist()}
+
+
+def _is_number_or_missing(value: Any) -> bool:
+    return value is None or (
+        pd.api.types.is_scalar(value) and (pd.isna(value) or isinstance(value, Number))
+    )
+
+
+def _frame_targets(frame: Frame, label_set: LabelSet | None, name: str) -> Targets:
+    columns = [plain_class(column, f"the column {column!r} of {name}") for column in frame.columns]
+    if label_set is None:
+        if not columns:
+            raise ValueError(_no_columns(name))
+        label_set = LabelSet.from_labels(columns, sort=False, name=f"the columns of {name}")
+        _warn_of_numbers(columns, f"The columns of {name}")
+    wanted = label_set.classes.tolist()
+    _check_columns(columns, wanted, name)
+    return _matrix_targets(frame.cells, label_set, name)
+
+
+def _check_columns(columns: list[Any], wanted: list[Any], name: str) -> None:
+    if columns == wanted:
+        return
+    missing = [value for value in wanted if value not in columns]
+    unknown = [column for column in columns if column not in wanted]
+    if not missing and not unknown:
+        # They could be put in order here, but not where scikit-learn's scorers compare them with
+        # predictions.
+        raise ValueError(
+            f"The columns of {name} are in another order than the labels: {listed(columns)} "
+            f"against {listed(wanted)}. scikit-learn's metrics compare columns by their place, so "
+            f"reorder {name}[list(labels)], or give labels in the order of the columns."
+        )
+    unnamed = columns == list(range(len(wanted)))
+    raise ValueError(
+        f"The columns of {name} must be the labels"
+        + (f"; missing: {missing[:8]}" if missing else "")
+        + (f"; not among the labels: {unknown[:8]}" if unknown else "")
+        + "."
+        + (
+            f" If they are in the order of the labels, name them: {name}.columns = list(labels)."
+            if unnamed
+            else ""
+        )
+    )
+
+
+def _matrix_targets(y: NDArray[Any], label_set: LabelSet | None, name: str) -> Targets:
+    if y.ndim != 2:
+        raise ValueError(
+            f"{name} must be an indicator matrix of shape (n_samples, n_classes), a frame whose "
+            f"columns are the labels, or a list of label sets; got shape {y.shape}. "
+            "For one class a text use GLiClassClassifier."
+        )
+    if label_set is None:
+        label_set = _unnamed_columns(y.shape[1], name)
+    if y.shape[1] != len(label_set):
+        raise ValueError(f"{name} has {y.shape[1]} columns, but there are {len(label_set)} labels.")
+    classes = label_set.classes.tolist()
+    matrix = _as_numbers(y, classes, name)
+    outside = (matrix < 0) | (matrix > 1)
+    if outside.any():
+        i, j = (int(k[0]) for k in np.nonzero(outside))
+        raise ValueError(_bad_target(f"{name}[{i}]", f"{matrix[i, j]}", classes[j]))
+    _check_some_known(matrix, name)
+    return Targets(label_set, matrix)
+
+
+def _unnamed_columns(n_columns: int, name: str) -> LabelSet:
+    if n_columns == 0:
+        raise ValueError(_no_columns(name))
+    warn(
+        f"The columns of {name} have no names, so the model reads label texts such as '0' and "
+        "'1', which say nothing about the texts. Give their meaning with labels=[...]."
+    )
+    return LabelSet.from_labels(list(range(n_columns)), sort=False)
+
+
+def _no_columns(name: str) -> str:
+    return f"{name} has no columns; it needs one for each label."
+
+
+def _as_numbers(y: NDArray[Any], classes: Sequence[Any], name: str) -> NDArray[np.float32]:
+    if y.dtype.kind in "biuf":
+        # What is too large becomes infinite, and is refused as that.
+        with np.errstate(over="ignore"):
+            return y.astype(np.float32)
+    missing = np.asarray(pd.isna(y.astype(object)))
+    matrix = np.full(y.shape, np.nan, dtype=np.float32)
+    for i, j in zip(*np.nonzero(~missing), strict=True):
+        value = y[i, j]
+        if not _is_number(value):
+            hint = " Convert it to numbers first." if isinstance(value, str) else ""
+            if not pd.api.types.is_scalar(value):
+                hint = f" If the column holds label sets, pass it alone: {name}[{classes[j]!r}]."
+            raise ValueError(_bad_target(f"{name}[{i}]", in_short(value), classes[j]) + hint)
+        matrix[i, j] = value
+    return matrix
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Number | np.bool_) and not isinstance(value, complex)
+
+
+def _bad_target(where: str, value: str, label: Any) -> str:
+    return (
+        f"{where} has {value} for class {label!r}; a target is 0, 1, a soft target between, or NaN "
+        "where nobody knows."
+    )
+
+
+def _check_some_known(matrix: NDArray[np.float32], name: str) -> None:
+    if len(matrix) and np.isnan(matrix).all():
+        raise ValueError(
+            f"{name} holds nothing but NaN, which says that nobody knows whether a class holds; "
+            "there is nothing to learn from or to compare with."
+        )
+
+
+def _label_set_targets(
+    rows: Sequence[Any], label_set: LabelSet | None, name: str, unseen: bool
+) -> Targets:
+    scores = [_scores_of_row(row, f"{name}[{i}]") for i, row in enumerate(rows)]
+    # Not a set of them, since the order in which a set of strings comes changes.
+    classes = list(dict.fromkeys(value for row in scores for value in row))
+    if label_set is None:
+        label_set = _label_set_of_sets(scores, classes, name)
+    elif unseen:
+        label_set = label_set.extended(classes)
+    matrix = np.zeros((len(rows), len(label_set)), dtype=np.float32)
+    index = {value: j for j, value in enumerate(label_set.classes.tolist())}
+    for i, row in enumerate(scores):
+        for value, score in row.items():
+            if value not in index:
+                raise ValueError(_unknown_class(f"{name}[{i}]", value, label_set))
+            matrix[i, index[value]] = score
+    _check_some_known(matrix, name)
+    return Targets(label_set, matrix)
+
+
+def _label_set_of_sets(
+    scores: Sequence[Mapping[Any, float]], classes: Sequence[Any], name: str
+) -> LabelSet:
+    if not classes:
+        raise ValueError(
+            f"{name} names no class: each of its {len(scores)} rows is empty. Give labels=[...]."
+        )
+    values = [(f"a class of {name}[{i}]", v) for i, row in enumerate(scores) for v in row]
+    _check_one_kind(values, name)
+    _check_have_words(values)
+    # Sorted, as by scikit-learn's MultiLabelBinarizer: label sets have no order to keep.
+    label_set = LabelSet.from_target(as_class_array(classes))
+    _warn_of_numbers(label_set.classes.tolist(), f"The classes in {name}")
+    return label_set
+
+
+def _scores_of_row(row: Any, where: str) -> dict[Any, float]:
+    """Give how far the classes of a label set hold; those that it does not name have 0."""
+    if isinstance(row, str | bytes) or not isinstance(row, Iterable):
+        hint = "For one class a text use GLiClassClassifier."
+        if pd.api.types.is_scalar(row) and pd.isna(row):
+            hint = "Drop texts that nobody annotated, or give a table with NaN in their rows."
+        raise ValueError(
+            f"{where} is {in_short(row)}; in a list of label sets every row is a list or set of "
+            f"classes, [] where none holds. {hint}"
+        )
+    if isinstance(row, Mapping):
+        return {_member(v, where): _score(s, v, where) for v, s in row.items()}
+    return {_member(value, where): 1.0 for value in row}
+
+
+def _member(value: Any, where: str) -> Any:
+    value = plain_class(value, f"a class of {where}")
+    value = value.item() if isinstance(value, np.generic) else value
+    if not pd.api.types.is_scalar(value):
+        raise ValueError(
+            f"{where} holds {in_short(value)}; the classes of a label set are strings, numbers or "
+            "other single values."
+        )
+    if pd.isna(value):
+        raise ValueError(
+            f"{where} holds a missing class ({value!r}). Leave it out, or give a table with NaN "
+            "where nobody knows whether a class holds."
+        )
+    return value
+
+
+def _score(score: Any, value: Any, where: str) -> float:
+    if not _is_number_or_missing(score):
+        raise ValueError(_bad_target(where, in_short(score), value))
+    if pd.isna(score):
+        return np.nan
+    if not 0 <= score <= 1:
+        raise ValueError(_bad_target(where, f"{score}", value))
+    return float(score)
+
+
+# Both.
+
+
+def check_classes(classes: Sequence[Any], label_set: LabelSet, *, multi_label: bool) -> None:
+    """Refuse classes that are not among the labels, as a `y` with them would be.
+
+    Parameters
+    ----------
+    classes : sequence
+        What ``partial_fit`` was given.
+    label_set : LabelSet
+        What the classifier's `labels` parameter means.
+    multi_label : bool
+        Whether a text may have any number of classes.
+
+    Raises
+    ------
+    ValueError
+        If a class is unknown, or integers could be read in two ways.
+    """
+    vector = read_classes(classes)
+    if not multi_label:
+        label_set = _single_label_set(vector, label_set, "classes", False)
+    _positions(vector, label_set, "classes")
+
+
+def read_classes(classes: Any) -> NDArray[Any]:
+    """Read the `classes` of ``partial_fit``, in the order given."""
+    return _class_vector(_as_column(classes, "classes"), "classes")
+
+
+def as_object_array(values: Sequence[Any]) -> NDArray[Any]:
+    """Put values in an array that does not look into them."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
 def _positions(values: Iterable[Any], label_set: LabelSet, name: str) -> list[int]:
     index = {value: i for i, value in enumerate(label_set.classes.tolist())}
     positions = []
@@ -197,118 +605,19 @@ def _positions(values: Iterable[Any], label_set: LabelSet, name: str) -> list[in
 
 def _unknown_class(where: str, value: Any, label_set: LabelSet) -> str:
     labels = listed(label_set.classes.tolist())
-    return f"{where} has the unknown class {value!r}; the labels are {labels}."
+    hint = ""
+    if isinstance(value, bool):
+        hint = " Name truth values with a dict: labels={False: 'anything else', True: 'sport'}."
+    return f"{where} has the unknown class {value!r}; the labels are {labels}.{hint}"
 
 
-def _frame_targets(frame: Any, label_set: LabelSet | None, name: str) -> Targets:
-    columns = list(frame.columns)
-    if label_set is None:
-        label_set = LabelSet.from_labels(columns, sort=False)
-    wanted = label_set.classes.tolist()
-    if set(wanted) != set(columns):
-        missing = [value for value in wanted if value not in columns]
-        unknown = [column for column in columns if column not in wanted]
-        raise ValueError(
-            f"The columns of {name} must be the labels"
-            + (f"; missing: {missing[:8]}" if missing else "")
-            + (f"; not among the labels: {unknown[:8]}" if unknown else "")
-            + "."
-        )
-    # By position: a frame of pandas may have columns that are no strings.
-    array = frame.to_numpy()
-    return _matrix_targets(array[:, [columns.index(value) for value in wanted]], label_set, name)
+def _is_list(row: Any) -> bool:
+    return isinstance(row, list | tuple | np.ndarray)
 
 
-def _matrix_targets(y: NDArray[Any], label_set: LabelSet | None, name: str) -> Targets:
-    if y.ndim != 2:
-        raise ValueError(
-            f"{name} must be an indicator matrix of shape (n_samples, n_classes), a frame whose "
-            f"columns are the labels, or a list of label sets; got shape {y.shape}. "
-            "For one class a text use GLiClassClassifier."
-        )
-    if label_set is None:
-        warn(
-            "The columns of y have no names, so the model reads label texts such as '0' and '1', "
-            "which say nothing about the texts. Give their meaning with labels=[...]."
-        )
-        label_set = LabelSet.from_labels(list(range(y.shape[1])), sort=False)
-    if y.shape[1] != len(label_set):
-        raise ValueError(f"{name} has {y.shape[1]} columns, but there are {len(label_set)} labels.")
-    try:
-        matrix = y.astype(np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold numbers between 0 and 1 ({error}).") from error
-    # Turned round, so that NaN, which compares with nothing, is outside.
-    outside = ~((matrix >= 0) & (matrix <= 1))
-    if outside.any():
-        i, j = (int(k[0]) for k in np.nonzero(outside))
-        value = label_set.classes.tolist()[j]
-        raise ValueError(
-            f"{name}[{i}] has {matrix[i, j]} for class {value!r}; a target is 0, 1, or a soft "
-            "target between."
-        )
-    return Targets(label_set, matrix)
-
-
-def _label_set_targets(rows: Sequence[Any], label_set: LabelSet | None, name: str) -> Targets:
-    for i, row in enumerate(rows):
-        if isinstance(row, str | bytes) or not isinstance(row, Iterable):
-            raise ValueError(
-                f"{name}[{i}] is {row!r}; in a list of label sets every row is a list or set of "
-                "classes, [] where none holds. For one class a text use GLiClassClassifier."
-            )
-    if label_set is None:
-        # Sorted, as by scikit-learn's MultiLabelBinarizer: label sets have no order to keep.
-        values = {value for row in rows for value in row}
-        label_set = LabelSet.from_labels(as_class_array(list(values)), sort=True)
-    matrix = np.zeros((len(rows), len(label_set)), dtype=np.float32)
-    index = {value: j for j, value in enumerate(label_set.classes.tolist())}
-    for i, row in enumerate(rows):
-        for value in row:
-            if value not in index:
-                raise ValueError(_unknown_class(f"{name}[{i}]", value, label_set))
-            matrix[i, index[value]] = 1
-    return Targets(label_set, matrix)
-
-
-def _is_object_vector(y: Any) -> bool:
-    return isinstance(y, np.ndarray) and y.dtype == object and y.ndim == 1
-
-
-def _is_numeric_table(rows: Sequence[Any]) -> bool:
-    """Tell lists of 0/1 (or soft targets) from lists of classes by what they hold."""
-    if not rows or any(isinstance(row, set | frozenset | str) for row in rows):
-        return False
-    if len({len(row) if hasattr(row, "__len__") else -1 for row in rows}) != 1:
-        return False
-    try:
-        # numpy refuses rows that are ragged further down.
-        table = np.asarray(rows)
-    except ValueError:
-        return False
-    return table.ndim == 2 and table.shape[1] > 0 and _all_between_0_and_1(table)
-
-
-def _all_between_0_and_1(table: NDArray[Any]) -> bool:
-    return table.dtype.kind in "biuf" and bool(((table >= 0) & (table <= 1)).all())
-
-
-def _check_not_none(y: Any) -> None:
+def _check_not_none(y: Any, name: str) -> None:
     if y is None:
         raise ValueError(
-            "Fitting requires y to be passed, but the target y is None. To classify without "
+            f"Fitting requires y to be passed, but the target {name} is None. To classify without "
             "fitting, give labels=[...] and call predict."
         )
-
-
-def _check_none_missing(y: NDArray[Any], name: str) -> None:
-    missing = pd.isna(y)
-    if missing.any():
-        i = int(np.flatnonzero(missing)[0])
-        raise ValueError(
-            f"{name}[{i}] is missing ({y[i]!r}, NaN or None); every row needs a class. Drop "
-            "such rows before fitting."
-        )
-    if y.dtype.kind == "f" and np.isinf(y).any():
-        i = int(np.flatnonzero(np.isinf(y))[0])
-        raise ValueError(f"{name}[{i}] is infinite (inf); a class must be a value.")

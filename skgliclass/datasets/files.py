@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..estimators.labels import LabelSet
+from ..estimators.problem import checked_weights
 from ..estimators.targets import multi_label_targets, single_label_targets
 from ..estimators.texts import as_texts
 from ..prompts.checks import in_short, listed
@@ -95,7 +96,8 @@ class Arrays(NamedTuple):
     X : list of str of length n_samples
         The texts.
     y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-        The one true label of each text; or for any number of labels how far each holds, float32.
+        The one true label of each text; or for any number of labels how far each holds, float32,
+        with NaN where a row does not offer the label, so that nobody knows.
     labels : list of str of length n_labels
         The label set, in the order of the columns; the `labels` parameter of a classifier.
     sample_weight : ndarray of shape (n_samples,), float32, or None
@@ -115,7 +117,10 @@ def is_single_label(examples: Iterable[Example]) -> bool:
 
 
 def to_arrays(examples: Sequence[Example], *, multi_label: bool | None = None) -> Arrays:
-    """Turn examples that share a label set into `X` and `y`.
+    """Turn examples into `X` and `y`, the way back from :func:`from_arrays`.
+
+    What a classifier has parameters for and no rows, :attr:`Example.prompt` and
+    :attr:`Example.examples`, is left behind, as is :attr:`Example.extra`.
 
     Parameters
     ----------
@@ -123,28 +128,36 @@ def to_arrays(examples: Sequence[Example], *, multi_label: bool | None = None) -
         The rows. Their labels may be listed in different orders.
     multi_label : bool, optional
         Whether `y` is for :class:`GLiClassMultiLabelClassifier`; by default where some row does
-        not have exactly one true label.
+        not have exactly one true label. If True, rows may offer different labels: `y` is NaN,
+        which says that nobody knows, where a row does not offer one.
 
     Returns
     -------
     Arrays
-        The labels are in the order of the first row.
+        The labels are in the order in which they first occur.
 
     Raises
     ------
     ValueError
-        If there are no rows, two rows have different label sets, or `multi_label` is False and a
-        row does not have exactly one true label.
+        If there are no rows, two rows have different label sets without ``multi_label=True``, or
+        `multi_label` is False and a row does not have exactly one true label.
+
+    Examples
+    --------
+    >>> from skgliclass.datasets import from_arrays, to_arrays
+    >>> rows = from_arrays(["Rain.", "Goal!"], [{"sport": 0.2}, ["sport"]], multi_label=True)
+    >>> rows[0].true_labels
+    {'sport': 0.2}
+    >>> X, y, labels, sample_weight = to_arrays(rows, multi_label=True)
+    >>> y
+    array([[0.2],
+           [1. ]], dtype=float32)
     """
     if not examples:
         raise ValueError("There are no examples.")
-    labels = list(examples[0].all_labels)
-    for i, row in enumerate(examples):
-        if set(row.all_labels) != set(labels):
-            raise ValueError(
-                f"examples[{i}] has another label set than examples[0]: "
-                f"{_difference(labels, row.all_labels)}. The classifiers need one for all rows."
-            )
+    labels = list(dict.fromkeys(name for row in examples for name in row.all_labels))
+    if not multi_label:
+        _check_one_label_set(examples)
     if multi_label is None:
         multi_label = not is_single_label(examples)
     y = _target_matrix(examples, labels) if multi_label else _target_vector(examples)
@@ -165,7 +178,8 @@ def from_arrays(
         The texts.
     y : array-like
         As in the ``fit`` of :class:`GLiClassClassifier`, or of
-        :class:`GLiClassMultiLabelClassifier` if `multi_label`.
+        :class:`GLiClassMultiLabelClassifier` if `multi_label`. Soft targets are kept; a label
+        that is not annotated, NaN, is none of those that the row has to choose from.
     labels : list, dict or nested dict, default=None
         As the classifiers' parameter. The examples hold the label texts that the model reads.
     multi_label : bool, default=False
@@ -176,26 +190,23 @@ def from_arrays(
     Returns
     -------
     list of Example of length n_samples
-        Every row has all labels to choose from.
+        Every row has all labels to choose from that are annotated.
 
     Raises
     ------
     ValueError, TypeError
-        If a text or a label is at fault; the message names it.
+        If a text, a label or a weight is at fault; the message names it.
     """
     texts = as_texts(X)
     label_set = None if labels is None else LabelSet.from_labels(labels, sort=not multi_label)
     targets = (multi_label_targets if multi_label else single_label_targets)(y, label_set)
-    weights = np.ones(len(texts)) if sample_weight is None else np.asarray(sample_weight)
-    if not len(texts) == len(targets.matrix) == len(weights):
-        raise ValueError(
-            f"There are {len(texts)} texts, but {len(targets.matrix)} rows of y and "
-            f"{len(weights)} weights."
-        )
+    if len(texts) != len(targets.matrix):
+        raise ValueError(f"There are {len(texts)} texts, but {len(targets.matrix)} rows of y.")
+    weights = checked_weights(sample_weight, targets)
     names = targets.label_set.texts
     return [
-        Example(text, names, _names_of(row, names), weight=float(weight))
-        for text, row, weight in zip(texts, targets.matrix, weights, strict=True)
+        _example_of(text, row, names, weight, f"y[{i}]")
+        for i, (text, row, weight) in enumerate(zip(texts, targets.matrix, weights, strict=True))
     ]
 
 
@@ -333,7 +344,7 @@ def _opened_to_write(path: Path) -> Iterator[TextIO]:
 
 def _target_matrix(examples: Sequence[Example], labels: list[str]) -> NDArray[np.float32]:
     column = {name: j for j, name in enumerate(labels)}
-    matrix = np.zeros((len(examples), len(labels)), dtype=np.float32)
+    matrix = np.full((len(examples), len(labels)), np.nan, dtype=np.float32)
     for i, row in enumerate(examples):
         matrix[i, [column[name] for name in row.all_labels]] = row.targets
     return matrix
@@ -349,9 +360,35 @@ def _target_vector(examples: Sequence[Example]) -> NDArray[Any]:
     return np.asarray([row.all_labels[row.targets.index(1.0)] for row in examples])
 
 
-def _names_of(row: NDArray[np.float32], names: Sequence[str]) -> list[str] | dict[str, float]:
-    scores = {names[j]: float(row[j]) for j in np.flatnonzero(row).tolist()}
-    return list(scores) if all(score == 1 for score in scores.values()) else scores
+def _check_one_label_set(examples: Sequence[Example]) -> None:
+    first = examples[0].all_labels
+    for i, row in enumerate(examples):
+        if set(row.all_labels) != set(first):
+            raise ValueError(
+                f"examples[{i}] has another label set than examples[0]: "
+                f"{_difference(first, row.all_labels)}. The classifiers need one for all rows; "
+                "with multi_label=True y is NaN where a row does not offer a label."
+            )
+
+
+def _example_of(
+    text: str, row: NDArray[np.float32], names: Sequence[str], weight: np.float32, where: str
+) -> Example:
+    known = np.flatnonzero(~np.isnan(row)).tolist()
+    if not known:
+        raise ValueError(
+            f"{where} is NaN for every label, and a row of the format needs labels to choose from. "
+            "Drop it."
+        )
+    scores = {names[j]: _shortest(row[j]) for j in known if row[j] != 0}
+    is_certain = all(score == 1 for score in scores.values())
+    true_labels = list(scores) if is_certain else scores
+    return Example(text, [names[j] for j in known], true_labels, weight=_shortest(weight))
+
+
+def _shortest(value: np.float32) -> float:
+    """Give the number that was written, 0.7, where a float32 is 0.699999988."""
+    return float(str(value))
 
 
 def _difference(expected: Iterable[str], labels: Iterable[str]) -> str:

@@ -196,7 +196,7 @@ def _single_label_set(
     if label_set is None:
         _check_have_words([(f"{name}[{i}]", value) for i, value in enumerate(y.tolist())])
         label_set = LabelSet.from_target(y)
-        _warn_of_numbers(label_set.classes.tolist(), f"The classes in {name}")
+        _warn_of_numbers(label_set.classes.tolist(), "The classes")
         return label_set
     if unseen:
         return label_set.extended(y.tolist())
@@ -508,7 +508,7 @@ def _label_set_of_sets(
     _check_have_words(values)
     # Sorted, as by scikit-learn's MultiLabelBinarizer: label sets have no order to keep.
     label_set = LabelSet.from_target(as_class_array(classes))
-    _warn_of_numbers(label_set.classes.tolist(), f"The classes in {name}")
+    _warn_of_numbers(label_set.classes.tolist(), "The classes")
     return label_set
 
 

@@ -309,3 +309,45 @@ def test_rows_with_label_sets_of_their_own_are_no_arrays():
         to_arrays([])
     with pytest.raises(ValueError, match="2 texts, but 1 rows of y"):
         from_arrays(["a", "b"], ["x"])
+
+
+def test_soft_scores_come_back_as_they_were_written():
+    y = [{"sport": 0.7, "music": 0.1}, ["music"], {}]
+    rows = from_arrays(["a", "b", "c"], y, multi_label=True, sample_weight=[0.1, 1, 2])
+    assert [row.true_labels for row in rows] == [{"music": 0.1, "sport": 0.7}, ("music",), ()]
+    assert [row.weight for row in rows] == [0.1, 1, 2]
+    X, matrix, labels, weight = to_arrays(rows)
+    again = from_arrays(X, matrix, labels=labels, multi_label=True, sample_weight=weight)
+    assert again == rows
+
+
+def test_what_is_not_annotated_is_not_offered_and_comes_back_as_nan(tmp_path):
+    y = np.array([[1, np.nan, 0], [0.5, 1, np.nan], [0, 0, 0]], dtype=np.float32)
+    rows = from_arrays(["a", "b", "c"], y, labels=LABELS, multi_label=True)
+    assert [row.all_labels for row in rows] == [
+        ("travel", "music"),
+        ("travel", "sport"),
+        tuple(LABELS),
+    ]
+    write_examples(tmp_path / "rows.jsonl", rows)
+    assert read_examples(tmp_path / "rows.jsonl") == rows
+    arrays = to_arrays(rows, multi_label=True)
+    frame = pd.DataFrame(arrays.y, columns=arrays.labels)
+    np.testing.assert_array_equal(frame[LABELS], y)
+    with pytest.raises(ValueError, match="with multi_label=True y is NaN"):
+        to_arrays(rows)
+
+
+@pytest.mark.parametrize(
+    ("y", "weight", "message"),
+    [
+        ([[1, np.nan], [np.nan, np.nan]], None, r"y\[1\] is NaN for every label"),
+        ([[1, 0], [0, 1]], [1, -1], r"sample_weight\[1\] is -1"),
+        ([[1, 0], [0, 1]], [1], "sample_weight has shape"),
+    ],
+)
+def test_rows_that_the_format_cannot_hold(y, weight, message):
+    with pytest.raises(ValueError, match=message):
+        from_arrays(
+            ["a", "b"], np.array(y), labels=["x", "y"], multi_label=True, sample_weight=weight
+        )

@@ -41,14 +41,14 @@ class NumericClassifier(NumericRows, GLiClassClassifier):
 class NumericMultiLabelClassifier(NumericRows, GLiClassMultiLabelClassifier):
     """Reads the checks' vectors of classes as label sets of one class each."""
 
-    def _targets(self, y, label_set):
+    def _targets(self, y, label_set, name="y", **options):
         y = np.asarray(y)
         if y.ndim == 2 and y.shape[1] > 1:
-            return super()._targets(y, label_set)
+            return super()._targets(y, label_set, name, **options)
         y = column_or_1d(y, warn=True)
         assert_all_finite(y)
         check_classification_targets(y)
-        return super()._targets([[value] for value in y.tolist()], label_set)
+        return super()._targets([{value} for value in y.tolist()], label_set, name, **options)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -81,8 +81,6 @@ EXPECTED_FAILURES = {
         "check_classifiers_classes": ONE_COLUMN,
         "check_classifiers_one_label": ONE_COLUMN,
         "check_classifiers_train": ONE_COLUMN,
-        "check_decision_proba_consistency": ONE_COLUMN,
-        "check_fit_score_takes_y": ONE_COLUMN,
     },
     NumericTransformer: {},
 }

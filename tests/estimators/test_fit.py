@@ -605,7 +605,7 @@ def test_fitted_attributes(model, cls):
         lambda m: m.tolist(),
         sparse.csr_matrix,
         sparse.coo_array,
-        lambda m: pd.DataFrame(m[:, ::-1], columns=LABELS[::-1]),
+        lambda m: pd.DataFrame(m, columns=LABELS),
         lambda m: [[LABELS[j] for j in np.flatnonzero(row)] for row in m],
         lambda m: [{LABELS[j] for j in np.flatnonzero(row)} for row in m],
         lambda m: m.astype(float),

@@ -245,7 +245,9 @@ def checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]
     if sample_weight is None:
         return np.ones(n, dtype=np.float32)
     try:
-        weights = np.asarray(sample_weight, dtype=np.float32)
+        # What is too large becomes infinite, and is refused as that.
+        with np.errstate(over="ignore"):
+            weights = np.asarray(sample_weight, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"sample_weight must hold a number for each sample, without missing ones ({error})."
@@ -296,8 +298,8 @@ def _weights_of_classes(
             f"class_weight names unknown classes: {unknown[:5]}; the classes are {listed(classes)}."
         )
     for value, weight in weights_by_class.items():
-        is_number = isinstance(weight, Real) and np.isfinite(np.float32(weight))
-        if not (is_number and float(weight) >= 0):
+        # As a float32, which the loss is.
+        if not (isinstance(weight, Real) and 0 <= float(weight) <= float(np.finfo(np.float32).max)):
             raise ValueError(
                 f"class_weight[{value!r}] is {in_short(weight)}; a weight is a finite number of at "
                 "least 0."

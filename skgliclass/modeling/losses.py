@@ -123,8 +123,7 @@ def focal_loss(
     label_smoothing : float, default=0.0
         The share of the target that is spread over both outcomes, or over all labels of a row.
     mask : Tensor of shape (batch, n_labels), optional
-        Zero where there is no label, or nobody knows how far it holds; such cells have no
-        influence. Their targets must be finite all the same.
+        Zero where there is no label, or none that is annotated; such cells have no influence.
     weight : Tensor of shape (batch,) or (batch, n_labels), optional
         The weight of each example or pair.
     normalizer : Tensor or float, optional

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_expit, log_softmax
 
 from .labels import SEPARATOR
+
+
+class _Node(NamedTuple):
+    name: str
+    text: str
+    parent: int
+    is_leaf: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +28,8 @@ class Hierarchy:
     ----------
     names : tuple of str of length n_nodes
         The dotted name of every branch and leaf, depth first.
+    texts : tuple of str of length n_nodes
+        What the model reads for each: the name, but for a leaf that has a label text.
     parents : ndarray of shape (n_nodes,)
         The position of each node's parent, which comes before it; -1 at the top.
     leaves : ndarray of shape (n_classes,)
@@ -28,6 +37,7 @@ class Hierarchy:
     """
 
     names: tuple[str, ...]
+    texts: tuple[str, ...]
     parents: NDArray[np.intp]
     leaves: NDArray[np.intp]
 
@@ -40,7 +50,7 @@ class Hierarchy:
         labels : Any
             As the user gave it.
         label_texts : sequence of str of length n_classes
-            The dotted names of its leaves, in the order of the classes.
+            Those of its leaves, in the order of the classes.
 
         Returns
         -------
@@ -50,10 +60,12 @@ class Hierarchy:
         if not is_nested(labels):
             return None
         nodes = list(_walk(labels, "", -1, [0]))
-        leaf_at = {name: i for i, (name, _, is_leaf) in enumerate(nodes) if is_leaf}
+        # By their texts, which differ, too: integers may stand for the classes.
+        leaf_at = {node.text: i for i, node in enumerate(nodes) if node.is_leaf}
         return cls(
-            tuple(name for name, _, _ in nodes),
-            np.asarray([parent for _, parent, _ in nodes], dtype=np.intp),
+            tuple(node.name for node in nodes),
+            tuple(node.text for node in nodes),
+            np.asarray([node.parent for node in nodes], dtype=np.intp),
             np.asarray([leaf_at[text] for text in label_texts], dtype=np.intp),
         )
 
@@ -143,24 +155,25 @@ def nest(
     """Put scores of dotted names where their leaves stand in a hierarchy."""
     nested: dict[str, Any] = {}
     for name, branch in labels.items():
-        path = f"{prefix}{name}{SEPARATOR}"
-        nested[name] = (
-            nest(branch, scores, path)
-            if isinstance(branch, Mapping)
-            else {leaf: scores[path + leaf] for leaf in branch}
-        )
+        path = f"{prefix}{name}"
+        if isinstance(branch, str):
+            nested[name] = scores[path]
+        elif isinstance(branch, Mapping):
+            nested[name] = nest(branch, scores, path + SEPARATOR)
+        else:
+            nested[name] = {leaf: scores[path + SEPARATOR + leaf] for leaf in branch}
     return nested
 
 
-def _walk(
-    branch: Any, prefix: str, parent: int, count: list[int]
-) -> Iterator[tuple[str, int, bool]]:
-    """Give each node's name, its parent's position, and whether it is a leaf."""
+def _walk(branch: Any, prefix: str, parent: int, count: list[int]) -> Iterator[_Node]:
+    """Give the nodes below a branch, depth first."""
     for name in branch:
         # A list of one number, so that all levels of the recursion count on together.
         position = count[0]
         count[0] += 1
-        below = branch[name] if isinstance(branch, Mapping) else None
-        yield f"{prefix}{name}", parent, below is None
-        if below is not None:
-            yield from _walk(below, f"{prefix}{name}{SEPARATOR}", position, count)
+        path = f"{prefix}{name}"
+        below = branch[name] if isinstance(branch, Mapping) else path
+        is_leaf = isinstance(below, str)
+        yield _Node(path, below if is_leaf else path, parent, is_leaf)
+        if not is_leaf:
+            yield from _walk(below, path + SEPARATOR, position, count)

@@ -60,8 +60,9 @@ class LabelSet:
         ----------
         labels : sequence of classes, dict of class to label text, or nested dict
             A sequence shows each class to the model as ``str(class)``. A dict whose values are
-            strings names the label text of each class. A dict whose values are lists or dicts is
-            a hierarchy: its leaves are the classes, under dotted names.
+            strings names the label text of each class. A dict with lists or dicts in it is a
+            hierarchy: its leaves are the classes, under dotted names. The model reads these, but
+            for a leaf that stands for a string it reads that.
         sort : bool
             Sort the classes as :func:`numpy.unique` does, rather than keep the order given.
         name : str, default="labels"
@@ -102,35 +103,41 @@ class LabelSet:
         return LabelSet(classes, (*self.texts, *map(str, new)), self.reordered)
 
 
-def flatten_hierarchy(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Give the dotted names of a hierarchy's leaves, depth first.
+def flatten_hierarchy(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Give the dotted names of a hierarchy's leaves, depth first, and what the model reads.
 
     Parameters
     ----------
-    tree : mapping of name to list of names, or to another such mapping
+    tree : mapping of name to a label text, to a list of names, or to another such mapping
         The hierarchy, of any depth.
     prefix : str, default=""
         The dotted name of the branch that `tree` stands for.
 
     Returns
     -------
-    list of str
-        For ``{"topic": ["sport", "travel"]}``: ``["topic.sport", "topic.travel"]``.
+    dict of str to str
+        For ``{"topic": {"sport": "matches and athletes", "places": ["travel"]}}``:
+        ``{"topic.sport": "matches and athletes", "topic.places.travel": "topic.places.travel"}``.
+
+    Raises
+    ------
+    ValueError
+        If a branch has no leaf, or two leaves have one dotted name.
+    TypeError
+        If a name is no string, or what it stands for could be read in two ways or in none.
     """
-    names = []
+    texts: dict[str, str] = {}
+    _check_unmixed(tree, prefix)
     for name, branch in tree.items():
         path = _join(prefix, name)
-        if isinstance(branch, Mapping):
-            leaves = flatten_hierarchy(branch, path)
-        else:
-            leaves = [_join(path, leaf) for leaf in _leaf_names(branch, path)]
-        if not leaves:
-            raise ValueError(
-                f"labels: the branch {path!r} of the hierarchy is empty. Give it at least one "
-                "label, or leave the branch out."
-            )
-        names.extend(leaves)
-    return names
+        for leaf, text in _leaves(branch, path):
+            if leaf in texts:
+                raise ValueError(
+                    f"labels: the hierarchy has two leaves with the dotted name {leaf!r}; every "
+                    "class needs a name of its own."
+                )
+            texts[leaf] = text
+    return texts
 
 
 def as_class_array(values: Sequence[Any]) -> NDArray[Any]:
@@ -205,32 +212,45 @@ def _pairs_of_mapping(labels: Mapping[Any, Any]) -> list[tuple[Any, str]]:
                 f"labels[{name!r}] is {value!r} ({type(value).__name__}); it must be the text that "
                 "the model reads for the label, or a list or dict of labels."
             )
-    is_text = [isinstance(value, str) for value in labels.values()]
-    if all(is_text):
+    if all(isinstance(value, str) for value in labels.values()):
         return list(labels.items())
-    if any(is_text):
-        name = next(key for key, value in labels.items() if isinstance(value, str))
+    return list(flatten_hierarchy(labels).items())
+
+
+def _check_unmixed(tree: Mapping[str, Any], prefix: str) -> None:
+    """Refuse a string beside lists, where it may be a label text or a list of one name."""
+    is_list = [not isinstance(value, str | Mapping) for value in tree.values()]
+    text = next((name for name, value in tree.items() if isinstance(value, str)), None)
+    if text is not None and any(is_list):
+        where = f" under {prefix!r}" if prefix else ""
         raise TypeError(
-            "labels mixes label texts and branches of a hierarchy: "
-            f"labels[{name!r}] is a string while others are lists or dicts. "
-            f"In a hierarchy, write labels[{name!r}] as a list of labels."
+            f"labels mixes label texts and lists{where}: labels[{text!r}] is a string, "
+            f"{tree[text]!r}, while others are lists. If it is the only label in the branch, write "
+            f"[{tree[text]!r}]; if it is what the model reads for the leaf {text!r}, write the "
+            "lists as dicts of label to label text."
         )
-    return [(name, name) for name in flatten_hierarchy(labels)]
 
 
-def _leaf_names(branch: Any, path: str) -> list[Any]:
+def _leaves(branch: Any, path: str) -> list[tuple[str, str]]:
+    """Give the dotted names and texts of the leaves that a name in a hierarchy stands for."""
     if isinstance(branch, str):
-        raise TypeError(
-            f"labels: {path!r} stands for the string {branch!r}. In a hierarchy a name stands for "
-            "a list or a dict; the model reads the dotted names of the leaves, which can have no "
-            "other texts. To choose the texts, write a dict of classes without branches."
-        )
+        return [(path, branch)]
     if isinstance(branch, bytes) or not isinstance(branch, Iterable):
         raise TypeError(
-            f"labels: the branch {path!r} of the hierarchy must be a list or a dict, "
-            f"got {type(branch).__name__} ({branch!r})."
+            f"labels: {path!r} in the hierarchy must stand for a list or a dict of labels, or for "
+            f"the text that the model reads for it, got {type(branch).__name__} ({branch!r})."
         )
-    return list(branch)
+    if isinstance(branch, Mapping):
+        leaves = list(flatten_hierarchy(branch, path).items())
+    else:
+        names = [_join(path, leaf) for leaf in branch]
+        leaves = list(zip(names, names, strict=True))
+    if not leaves:
+        raise ValueError(
+            f"labels: the branch {path!r} of the hierarchy is empty. Give it at least one "
+            "label, or leave the branch out."
+        )
+    return leaves
 
 
 def _join(prefix: str, name: Any) -> str:
@@ -246,13 +266,6 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
     """Refuse what is no label set; a dict's labels are called by their keys."""
     if not pairs:
         raise ValueError("labels is empty; give at least one label, or labels=None before a fit.")
-    # No key of a dict comes twice, but two branches may lead to one dotted name.
-    repeated = (
-        "labels: the hierarchy has two leaves with the dotted name {value!r}; every class needs a "
-        "name of its own."
-        if named
-        else "{place} repeats {other}: {value!r}."
-    )
     seen_classes: dict[Any, str] = {}
     seen_texts: dict[str, str] = {}
     for i, (value, text) in enumerate(pairs):
@@ -273,7 +286,7 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
                 f"{place} has an empty label text, so the model has nothing to read for it. "
                 "Name the label, for instance with a dict: labels={class: 'what it means'}."
             )
-        _check_new(value, place, seen_classes, repeated)
+        _check_new(value, place, seen_classes, "{place} repeats {other}: {value!r}.")
         _check_new(
             text,
             place,

@@ -72,9 +72,9 @@ PARAMETERS: dict[str, Parameter] = {
     "labels": Parameter(
         "list of classes, dict of class to label text, or nested dict",
         "What to choose from. A list shows each class to the model as ``str(class)``; a dict gives "
-        "the text that the model reads for each class; a dict of lists or dicts is a hierarchy "
-        "whose leaves are the classes, under dotted names. With None the classes come from "
-        "``fit``.",
+        "the text that the model reads for each class; a dict with lists or dicts in it is a "
+        "hierarchy whose leaves are the classes, under dotted names, which the model reads unless "
+        "a leaf stands for a text of its own. With None the classes come from ``fit``.",
         ["array-like", dict, None],
     ),
     "architecture": Parameter(

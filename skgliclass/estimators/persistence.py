@@ -215,6 +215,8 @@ def _read_store(folder: Path, backend: str) -> ExampleStore:
 
 
 def _plain_tree(branch: Any) -> Any:
+    if isinstance(branch, str):
+        return branch
     if isinstance(branch, Mapping):
         return {name: _plain_tree(below) for name, below in branch.items()}
     return list(branch)

@@ -96,7 +96,7 @@ class ScoringPlan:
     @property
     def label_texts(self) -> Sequence[str]:
         """What the model reads: the classes, or every branch and leaf of a hierarchy."""
-        return self.label_set.texts if self.hierarchy is None else self.hierarchy.names
+        return self.label_set.texts if self.hierarchy is None else self.hierarchy.texts
 
     def arguments(
         self, examples: Sequence[Sequence[PromptExample]] | None = None

@@ -95,6 +95,36 @@ def test_the_product_along_the_path_for_any_number_of_classes(model):
     np.testing.assert_allclose(transformer.transform(TEXTS), frame, atol=1e-6)
 
 
+DESCRIBED = {"topic": {"sport": "the lazy dog", "art": {"music": "world"}}, "mood": ["joy"]}
+WORDINGS = {"topic.sport": "the lazy dog", "topic.art.music": "world", "mood.joy": "mood.joy"}
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_the_model_reads_the_texts_that_leaves_stand_for(model, cls, tmp_path):
+    clf, flat = cls(model, DESCRIBED), cls(model, WORDINGS)
+    pd.testing.assert_frame_equal(clf.predict_frame(TEXTS), flat.predict_frame(TEXTS))
+    frame = clf.predict_frame(TEXTS)
+    nested = clf.predict_nested(TEXTS)[0]
+    assert nested["topic"]["sport"] == frame["topic.sport"][0]
+    assert nested["topic"]["art"]["music"] == frame["topic.art.music"][0]
+    assert nested["mood"]["joy"] == frame["mood.joy"][0]
+    assert clf.predict_branches(TEXTS).columns.tolist() == ["topic", "topic.art", "mood"]
+    clf.save_pretrained(tmp_path)
+    again = cls.from_pretrained(tmp_path)
+    assert again.labels == DESCRIBED
+    pd.testing.assert_frame_equal(again.predict_frame(TEXTS), frame, atol=1e-5)
+
+
+def test_along_the_path_branches_are_read_by_their_names_and_leaves_by_their_texts(model):
+    read = ["topic", "the lazy dog", "topic.art", "world", "mood", "mood.joy"]
+    logits = Engine(loader.load_model(model)).logits(TEXTS, read)
+    p = dict(zip(read, expit(logits).T, strict=True))
+    frame = GLiClassMultiLabelClassifier(model, DESCRIBED, hierarchy="path").predict_frame(TEXTS)
+    np.testing.assert_allclose(frame["topic.sport"], p["topic"] * p["the lazy dog"], atol=1e-5)
+    by_hand = p["topic"] * p["topic.art"] * p["world"]
+    np.testing.assert_allclose(frame["topic.art.music"], by_hand, atol=1e-5)
+
+
 def test_extreme_logits_stay_finite():
     from skgliclass.estimators.hierarchy import Hierarchy
 

@@ -31,6 +31,15 @@ def test_any_ordered_collection_of_classes(labels):
     assert LabelSet.from_labels(labels, sort=False).texts == ("b", "a")
 
 
+def test_a_leaf_of_a_hierarchy_has_a_text_of_its_own():
+    tree = {"spam": "unwanted mail", "topic": {"sport": "matches", "art": {"music": "songs"}}}
+    label_set = LabelSet.from_labels({**tree, "mood": {"now": {"joy": "glad"}}}, sort=False)
+    assert label_set.classes.tolist() == ["spam", "topic.sport", "topic.art.music", "mood.now.joy"]
+    assert label_set.texts == ("unwanted mail", "matches", "songs", "glad")
+    # Strings alone make no hierarchy.
+    assert LabelSet.from_labels({"a.b": "x"}, sort=False).as_labels() == {"a.b": "x"}
+
+
 def test_hierarchy_of_any_depth():
     tree = {
         "category": {"electronics": ["phone", "laptop"], "clothing": ["shirt"]},
@@ -43,7 +52,7 @@ def test_hierarchy_of_any_depth():
         "sentiment.good",
         "sentiment.bad",
     ]
-    assert flatten_hierarchy(tree) == names
+    assert flatten_hierarchy(tree) == dict(zip(names, names, strict=True))
     assert LabelSet.from_labels(tree, sort=False).texts == tuple(names)
 
 
@@ -59,7 +68,11 @@ def test_hierarchy_of_any_depth():
         ({"a": "news", "b": "news"}, ValueError, r"labels\['b'\] and labels\['a'\].*'news'"),
         ({"a": "news", "b": " "}, ValueError, r"^labels\['b'\] has an empty label text"),
         ({"a": "news", None: "b"}, ValueError, r"^labels\[None\] is missing"),
-        ({"topic": {"a": "news"}}, TypeError, r"'topic.a' stands for the string 'news'. In a hier"),
+        ({"topic": {"a": "x", "b": ["c"]}}, TypeError, r"under 'topic': labels\['a'\] is a string"),
+        ({"topic": {"a": "x", "b": "x"}}, ValueError, "same label text 'x'"),
+        ({"topic": {"a": " ", "b": "x"}}, ValueError, r"labels\['topic.a'\] has an empty label"),
+        ({"topic": {"a": None}}, TypeError, "'topic.a' in the hierarchy.*got NoneType"),
+        ({"t": {"a.b": "x", "a": {"b": "y"}}}, ValueError, "two leaves .* 't.a.b'"),
         ({"topic": ["a", "a"]}, ValueError, "two leaves with the dotted name 'topic.a'"),
         ([1, "1"], ValueError, r"same label text '1'"),
         (["a", " "], ValueError, r"labels\[1\] has an empty label text"),

@@ -66,6 +66,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         architecture: str = "auto",
         revision: str | None = None,
         task_description: str | None = None,
+        label_template: str | None = None,
         examples: Any = None,
         example_format: str = "marker",
         n_retrieved: int = 0,

@@ -90,6 +90,13 @@ PARAMETERS: dict[str, Parameter] = {
         '``"Classify the sentiment of this review: "``.',
         [str, None],
     ),
+    "label_template": Parameter(
+        "str",
+        "What the model reads around every label text, with ``{}`` exactly once where the text "
+        'goes: ``"This text is about {}"``. Classes and predictions stay as they are. None means '
+        "the label text alone.",
+        [str, None],
+    ),
     "examples": Parameter(
         "list of (text, class), (text, list of classes) or dict",
         "Labelled texts that every prompt shows, the most important first. A dict has the keys "

@@ -164,7 +164,7 @@ class SharedExamples(Examples):
         return make_training_set(
             engine,
             self.texts,
-            plan.label_set.texts,
+            plan.class_texts,
             LabelledRows.shared(self.matrix),
             weights=self.weights,
             label_weights=label_weights,

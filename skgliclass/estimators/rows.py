@@ -171,7 +171,7 @@ class RowExamples(Examples):
 
     def worth_showing(self, plan: ScoringPlan) -> list[PromptExample]:  # noqa: D102
         return [
-            PromptExample(row.text, [plan.text_of(name) for name in _likely_labels(row)])
+            PromptExample(row.text, [plan.plain_text_of(name) for name in _likely_labels(row)])
             for row in self.rows
             if row.weight > 0 and row.text.strip() and plan.columns_of(row.all_labels)
         ]

@@ -37,6 +37,8 @@ class ScoringPlan:
         Whether each class is judged on its own.
     options : ScoringOptions
         How the engine is asked.
+    label_template : str or None
+        What the model reads around every label text, with ``{}`` in its place.
     examples : tuple of PromptExample
         What every prompt shows.
     n_retrieved : int
@@ -50,6 +52,7 @@ class ScoringPlan:
     label_set: LabelSet
     multi_label: bool
     options: ScoringOptions
+    label_template: str | None = None
     examples: tuple[PromptExample, ...] = ()
     n_retrieved: int = 0
     hierarchy: Hierarchy | None = None
@@ -73,19 +76,22 @@ class ScoringPlan:
         """
         task_description = parameters["task_description"] or ""
         check_unicode(task_description, "task_description")
+        _check_template(parameters["label_template"])
         values = {**parameters, "task_description": task_description}
         # Examples name classes as `labels` does, whatever integers stand for them in `y`.
         named = snapshot.labels_parameter or snapshot.label_set
-        return cls(
+        plan = cls(
             snapshot.label_set,
             multi_label,
             fill(ScoringOptions, values),
-            read_examples(parameters["examples"], named),
+            parameters["label_template"],
             # Estimators that do not keep labelled texts have no parameter of this name.
-            parameters.get("n_retrieved", 0),
-            _hierarchy(parameters, snapshot),
-            embedder,
+            n_retrieved=parameters.get("n_retrieved", 0),
+            hierarchy=_hierarchy(parameters, snapshot),
+            embedder=embedder,
         )
+        examples = read_examples(parameters["examples"], named)
+        return replace(plan, examples=tuple(map(plan.worded_example, examples)))
 
     def described(self, task_description: str | None) -> ScoringPlan:
         """Give the same with another task description, if there is one."""
@@ -93,10 +99,32 @@ class ScoringPlan:
             return self
         return replace(self, options=replace(self.options, task_description=task_description))
 
-    @property
-    def label_texts(self) -> Sequence[str]:
+    def worded(self, label_text: str) -> str:
+        """Give what the model reads for a label text."""
+        return word_label(label_text, self.label_template)
+
+    def worded_example(self, example: PromptExample) -> PromptExample:
+        """Give an example with its labels as the model reads them among the labels to choose."""
+        if self.label_template is None:
+            return example
+        others = example.other_labels
+        return replace(
+            example,
+            labels=[self.worded(text) for text in example.labels],
+            other_labels=None if others is None else [self.worded(text) for text in others],
+        )
+
+    @cached_property
+    def class_texts(self) -> tuple[str, ...]:
+        """What the model reads for each class."""
+        return tuple(map(self.worded, self.label_set.texts))
+
+    @cached_property
+    def label_texts(self) -> tuple[str, ...]:
         """What the model reads: the classes, or every branch and leaf of a hierarchy."""
-        return self.label_set.texts if self.hierarchy is None else self.hierarchy.texts
+        if self.hierarchy is None:
+            return self.class_texts
+        return tuple(map(self.worded, self.hierarchy.texts))
 
     def arguments(
         self, examples: Sequence[Sequence[PromptExample]] | None = None
@@ -170,11 +198,13 @@ class ScoringPlan:
         if k:
             # Without the task description, as the vectors in the store are.
             vectors = engine.text_vectors(texts)
-            retrieved = store.query(texts, vectors, k, exclude_self=exclude_self)
+            nearest = store.query(texts, vectors, k, exclude_self=exclude_self)
+            # What is kept has the label texts without the template, which may be changed.
+            retrieved = [list(map(self.worded_example, of_text)) for of_text in nearest]
         if not self.examples:
             return retrieved
         fixed = self._others if exclude_self else lambda _: list(self.examples)
-        return [[*nearest, *fixed(text)] for text, nearest in zip(texts, retrieved, strict=True)]
+        return [[*of_text, *fixed(text)] for text, of_text in zip(texts, retrieved, strict=True)]
 
     def _others(self, text: str) -> list[PromptExample]:
         return [example for example in self.examples if example.text != text]
@@ -194,10 +224,32 @@ class ScoringPlan:
             return None
         return [columns[name] for name in names]
 
-    def text_of(self, name: str) -> str:
-        """Give what the model reads for a label: the text of a class, others as they are named."""
+    def plain_text_of(self, name: str) -> str:
+        """Give the label text of a name: that of a class, others as they are named."""
         column = self._columns.get(name)
         return name if column is None else self.label_set.texts[column]
+
+    def text_of(self, name: str) -> str:
+        """Give what the model reads for a label by its name."""
+        return self.worded(self.plain_text_of(name))
+
+
+def word_label(label_text: str, template: str | None) -> str:
+    """Put a label text in its place in a template, where there is one."""
+    # Not str.format: a template may have other braces, which stand for themselves.
+    return label_text if template is None else template.replace("{}", label_text)
+
+
+def _check_template(template: str | None) -> None:
+    if template is None:
+        return
+    check_unicode(template, "label_template")
+    n_places = template.count("{}")
+    if n_places != 1:
+        raise ValueError(
+            f"label_template={template!r} has {n_places} places for the label text; it needs "
+            'exactly one, written {}, as in "This text is about {}".'
+        )
 
 
 def _hierarchy(parameters: Mapping[str, Any], snapshot: Snapshot) -> Hierarchy | None:

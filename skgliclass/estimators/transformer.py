@@ -67,6 +67,7 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         architecture: str = "auto",
         revision: str | None = None,
         task_description: str | None = None,
+        label_template: str | None = None,
         examples: Any = None,
         example_format: str = "marker",
         long_texts: str = "truncate",

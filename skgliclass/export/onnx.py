@@ -14,6 +14,7 @@ import torch
 
 from ..engine.engine import Engine
 from ..estimators.persistence import FILE as SAVED_FILE
+from ..estimators.scoring import word_label
 from ..exceptions import UntrainedModelError, warn
 from ..loading.loaded import LoadedModel
 from ..loading.loader import load_model
@@ -81,13 +82,24 @@ def export_onnx(
     if model.raw_label_tokenizer is not model.raw_text_tokenizer:
         model.raw_label_tokenizer.save(str(folder / "label_tokenizer.json"))
     if saved is not None:
-        _write_json(folder / SAVED_FILE, saved)
+        _write_json(folder / SAVED_FILE, _with_template_applied(saved))
         _warn_of_examples(saved["parameters"])
     return folder
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _with_template_applied(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Give label texts as the graphs are to read them, so that who runs them needs no template."""
+    template = saved["parameters"].get("label_template")
+    texts = saved["label_texts"]
+    return {
+        **saved,
+        "label_texts": None if texts is None else [word_label(text, template) for text in texts],
+        "parameters": {**saved["parameters"], "label_template": None},
+    }
 
 
 def _warn_of_examples(parameters: Mapping[str, Any]) -> None:

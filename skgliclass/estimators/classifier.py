@@ -403,7 +403,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._validate_params()
         state, labels_parameter = self._fit_state, self._read_labels(self.labels)
         label_set = Snapshot.of(state, labels_parameter, self.labels).label_set
-        if label_set and labels_parameter is None:
+        classes = None if classes is None else read_classes(classes)
+        if classes is not None and label_set and labels_parameter is None:
             _check_unchanged(classes, label_set)
         if not label_set:
             if classes is None:
@@ -412,9 +413,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                     "given."
                 )
             # Columns of an indicator y follow the order given; one class a text is in sorted order.
-            names = read_classes(classes)
-            if not self._multi_label:
-                names = np.unique(names)
+            names = classes if self._multi_label else np.unique(classes)
             label_set = LabelSet.from_labels(names, sort=not self._multi_label)
         if classes is not None:
             check_classes(classes, label_set, multi_label=self._multi_label)
@@ -619,10 +618,9 @@ def _branches_of(snapshot: Snapshot) -> Hierarchy:
     return tree
 
 
-def _check_unchanged(classes: Any, label_set: LabelSet) -> None:
-    # By their strings, since classes of several types have no order among them.
-    if classes is not None and sorted(map(str, classes)) != sorted(map(str, label_set.classes)):
+def _check_unchanged(classes: NDArray[Any], label_set: LabelSet) -> None:
+    if set(classes.tolist()) != set(label_set.classes.tolist()):
         raise ValueError(
-            f"classes={list(classes)!r} is not the same as on the last call to partial_fit: "
+            f"classes={classes.tolist()!r} is not the same as on the last call to partial_fit: "
             f"{label_set.classes.tolist()!r}."
         )

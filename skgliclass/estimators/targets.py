@@ -199,11 +199,25 @@ def _single_label_set(
         _warn_of_numbers(label_set.classes.tolist(), "The classes")
         return label_set
     if unseen:
-        return label_set.extended(y.tolist())
+        return _with_unseen(label_set, y.tolist(), name)
     known = set(label_set.classes.tolist())
     if y.dtype.kind in "iu" and not known.issuperset(y.tolist()):
         return _read_as_positions(y, label_set, name)
     return label_set
+
+
+def _with_unseen(label_set: LabelSet, classes: Sequence[Any], name: str) -> LabelSet:
+    """Add classes that were not seen, but none of a type that no prediction can have."""
+    first = label_set.classes.tolist()[0]
+    for value in classes:
+        # Truth values and numbers are compared with each other, 1 with True.
+        alike = _is_number(value) and _is_number(first)
+        if not alike and kind_of_class(value) is not kind_of_class(first):
+            raise TypeError(
+                f"{name} has the class {in_short(value)}, but the classes are of another type, "
+                f"such as {in_short(first)}."
+            )
+    return label_set.extended(classes)
 
 
 def _warn_of_numbers(classes: Sequence[Any], which: str) -> None:
@@ -484,7 +498,7 @@ def _label_set_targets(
     if label_set is None:
         label_set = _label_set_of_sets(scores, classes, name)
     elif unseen:
-        label_set = label_set.extended(classes)
+        label_set = _with_unseen(label_set, classes, name)
     matrix = np.zeros((len(rows), len(label_set)), dtype=np.float32)
     index = {value: j for j, value in enumerate(label_set.classes.tolist())}
     for i, row in enumerate(scores):

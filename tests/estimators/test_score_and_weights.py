@@ -156,6 +156,26 @@ def test_label_sets_with_an_unseen_class_are_mistakes(model):
     assert clf.score(MANY_TEXTS, [[], ["chess"], *sets[2:]]) == pytest.approx(1 / 12)
 
 
+def test_partial_fit_reads_classes_as_y(model):
+    clf = GLiClassClassifier(model)
+    members = list(Topic)
+    clf.partial_fit(TEXTS[:3], np.array(members, dtype=object), classes=members)
+    clf.partial_fit(TEXTS[:3], LABELS, classes=np.array([*LABELS, "sport"]))
+    assert clf.classes_.tolist() == LABELS
+    with pytest.raises(ValueError, match="is not the same as on the last call"):
+        clf.partial_fit(TEXTS[:3], LABELS, classes=["music", "sport"])
+    with pytest.raises(TypeError, match="classes mixes classes of different types"):
+        GLiClassClassifier(model).partial_fit(TEXTS[:2], [1, 2], classes=[1, "1"])
+
+
+def test_cross_validation_with_rows_that_nobody_annotated(many, truth):
+    y = np.where(np.isnan(HALF), NAN, truth)
+    folds = [(np.arange(6), np.arange(6, 12)), (np.arange(6, 12), np.arange(6))]
+    scores = cross_val_score(many, MANY_TEXTS, y, cv=folds, error_score="raise")
+    expected = [many.score(MANY_TEXTS[6:], y[6:]), many.score(MANY_TEXTS[:6], y[:6])]
+    np.testing.assert_allclose(scores, expected)
+
+
 # What nobody annotated.
 
 

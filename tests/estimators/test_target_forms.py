@@ -217,6 +217,20 @@ def test_classes_that_were_not_seen_come_after_the_known_ones():
     assert many([["x"], ["a"]], labels("a"), unseen=True) == (["a", "x"], [[0, 1], [1, 0]])
 
 
+@pytest.mark.parametrize(
+    ("read", "y", "label_set"),
+    [
+        (single_label_targets, ["0", "1"], numbered()),
+        (single_label_targets, [0, 1], labels("a", "b")),
+        (multi_label_targets, [["0"], ["1"]], numbered()),
+        (multi_label_targets, [{0}, {1, 2}], labels("a", "b", "c")),
+    ],
+)
+def test_classes_that_no_prediction_can_equal_are_refused(read, y, label_set):
+    with pytest.raises(TypeError, match=r"y has the class .* are of another type"):
+        read(y, label_set, unseen=True)
+
+
 # Any number of classes a text.
 
 

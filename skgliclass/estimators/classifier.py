@@ -71,9 +71,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         raise NotImplementedError
 
     def _agrees(
-        self, predictions: NDArray[Any], targets: Targets
+        self, predictions: NDArray[Any], targets: Targets, label_set: LabelSet
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Tell for each text whether a prediction is right, and whether that can be known."""
+        """Tell for each text whether a prediction is right, and whether that can be known.
+
+        The classes of the predictions, `label_set`, have the first columns of the targets.
+        """
         raise NotImplementedError
 
     def _thresholds(self, snapshot: Snapshot) -> NDArray[np.float32] | None:
@@ -158,7 +161,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         targets = self._targets(y, snapshot.label_set, unseen=self.labels is None)
         check_same_length(self._texts(X), targets, "X", "y")
         weights = checked_weights(sample_weight, targets)
-        right, is_known = self._agrees(self.predict(X), targets)
+        right, is_known = self._agrees(self.predict(X), targets, snapshot.label_set)
         if not (weights * is_known).any():
             raise ValueError("sample_weight is zero for all texts that are annotated.")
         return float(np.average(right, weights=weights * is_known))

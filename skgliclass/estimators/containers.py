@@ -56,13 +56,19 @@ def open_container(y: Any, name: str) -> Opened:
     ValueError
         If the columns of a frame cannot be told apart.
     """
-    _check_rows_have_an_order(y, name)
+    # Before dicts, one of which a sparse matrix may be.
     if sparse.issparse(y):
         return np.asarray(sparse.csr_array(y).toarray())
+    _check_rows_have_an_order(y, name)
     if isinstance(y, np.ma.MaskedArray):
         return _masked_as_missing(y)
     if isinstance(y, np.ndarray):
-        return _known_strings(y)
+        if y.dtype.names is not None:
+            raise TypeError(
+                f"{name} is a structured array. Choose one of its fields, "
+                f"{name}[{y.dtype.names[0]!r}], or write pandas.DataFrame({name})."
+            )
+        return _known_strings(np.asarray(y))
     if isinstance(y, pd.Index | pd.api.extensions.ExtensionArray):
         y = pd.Series(y)
     if isinstance(y, pd.DataFrame):
@@ -78,7 +84,7 @@ def open_container(y: Any, name: str) -> Opened:
 
 
 def _check_rows_have_an_order(y: Any, name: str) -> None:
-    if isinstance(y, str | bytes):
+    if isinstance(y, str | bytes | bytearray | memoryview):
         raise TypeError(
             f"{name} is a single string, {in_short(y)}; it must hold something for each text. "
             f"Write {name}=[...]."

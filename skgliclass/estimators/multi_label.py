@@ -117,7 +117,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         return multi_label_targets(y, label_set, name=name, unseen=unseen)
 
     def _agrees(
-        self, predictions: NDArray[Any], targets: Targets
+        self, predictions: NDArray[Any], targets: Targets, label_set: LabelSet
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         known = ~np.isnan(targets.matrix)
         # Classes that only y has come last, and are never predicted.

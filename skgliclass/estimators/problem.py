@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ..prompts.examples import PromptExample
 from .calibration import negative_log_likelihood, score_of
 from .labels import LabelSet, plain_class
 from .scoring import ScoringPlan
-from .targets import Targets
+from .targets import Targets, is_number
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -299,7 +298,7 @@ def _weights_of_classes(
         )
     for value, weight in weights_by_class.items():
         # As a float32, which the loss is.
-        if not (isinstance(weight, Real) and 0 <= float(weight) <= float(np.finfo(np.float32).max)):
+        if not (is_number(weight) and 0 <= weight <= float(np.finfo(np.float32).max)):
             raise ValueError(
                 f"class_weight[{value!r}] is {in_short(weight)}; a weight is a finite number of at "
                 "least 0."

@@ -113,10 +113,12 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         return single_label_targets(y, label_set, name=name, unseen=unseen)
 
     def _agrees(
-        self, predictions: NDArray[Any], targets: Targets
+        self, predictions: NDArray[Any], targets: Targets, label_set: LabelSet
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        classes = targets.label_set.classes[targets.matrix.argmax(axis=1)]
-        right = np.asarray([a == b for a, b in zip(predictions, classes, strict=True)])
+        # By their places: integers in y may stand for the classes that are predicted.
+        column = {value: j for j, value in enumerate(label_set.classes.tolist())}
+        predicted = [column.get(value, -1) for value in predictions.tolist()]
+        right = targets.matrix.argmax(axis=1) == predicted
         return right, np.ones(len(right), dtype=np.bool_)
 
     def _choose(

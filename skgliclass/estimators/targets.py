@@ -72,7 +72,7 @@ def single_label_targets(
     """
     _check_not_none(y, name)
     vector = _class_vector(_as_column(y, name), name)
-    check_classification_targets(vector)
+    _check_scikit_learn_knows(vector, name)
     _warn_of_collapsing_members(y, vector, name)
     label_set = _single_label_set(vector, label_set, name, unseen)
     positions = _positions(vector, label_set, name)
@@ -144,6 +144,15 @@ def _class_vector(rows: NDArray[Any] | list[Any], name: str) -> NDArray[Any]:
     return as_class_array(values)
 
 
+def _check_scikit_learn_knows(vector: NDArray[Any], name: str) -> None:
+    if vector.dtype == object and not isinstance(vector[0], str):
+        raise ValueError(
+            f"{name}[0] is {in_short(vector[0])}, which scikit-learn takes for no class. Use "
+            f"strings: [str(value) for value in {name}]."
+        )
+    check_classification_targets(vector)
+
+
 def _check_one_kind(values: Sequence[tuple[str, Any]], name: str) -> None:
     """Refuse classes of several types: 1 and "1" would look alike, True and 1 be the same."""
     (first_place, first), *others = values
@@ -211,7 +220,7 @@ def _with_unseen(label_set: LabelSet, classes: Sequence[Any], name: str) -> Labe
     first = label_set.classes.tolist()[0]
     for value in classes:
         # Truth values and numbers are compared with each other, 1 with True.
-        alike = _is_number(value) and _is_number(first)
+        alike = is_number(value) and is_number(first)
         if not alike and kind_of_class(value) is not kind_of_class(first):
             raise TypeError(
                 f"{name} has the class {in_short(value)}, but the classes are of another type, "
@@ -383,7 +392,7 @@ def _frame_targets(frame: Frame, label_set: LabelSet | None, name: str) -> Targe
     if label_set is None:
         if not columns:
             raise ValueError(_no_columns(name))
-        label_set = LabelSet.from_labels(columns, sort=False, name=f"the columns of {name}")
+        label_set = LabelSet.from_labels(columns, sort=False, name=f"{name}.columns")
         _warn_of_numbers(columns, f"The columns of {name}")
     wanted = label_set.classes.tolist()
     _check_columns(columns, wanted, name)
@@ -461,7 +470,8 @@ def _as_numbers(y: NDArray[Any], classes: Sequence[Any], name: str) -> NDArray[n
     matrix = np.full(y.shape, np.nan, dtype=np.float32)
     for i, j in zip(*np.nonzero(~missing), strict=True):
         value = y[i, j]
-        if not _is_number(value):
+        # Before it is put there: what is too large for a float is an error of its own.
+        if not (is_number(value) and 0 <= value <= 1):
             hint = " Convert it to numbers first." if isinstance(value, str) else ""
             if not pd.api.types.is_scalar(value):
                 hint = f" If the column holds label sets, pass it alone: {name}[{classes[j]!r}]."
@@ -470,8 +480,10 @@ def _as_numbers(y: NDArray[Any], classes: Sequence[Any], name: str) -> NDArray[n
     return matrix
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Number | np.bool_) and not isinstance(value, complex)
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number or a truth value, of Python's or of numpy's."""
+    is_complex = isinstance(value, complex | np.complexfloating)
+    return isinstance(value, Number | np.bool_) and not is_complex
 
 
 def _bad_target(where: str, value: str, label: Any) -> str:
@@ -558,12 +570,10 @@ def _member(value: Any, where: str) -> Any:
 
 
 def _score(score: Any, value: Any, where: str) -> float:
-    if not _is_number_or_missing(score):
-        raise ValueError(_bad_target(where, in_short(score), value))
-    if pd.isna(score):
+    if pd.api.types.is_scalar(score) and pd.isna(score):
         return np.nan
-    if not 0 <= score <= 1:
-        raise ValueError(_bad_target(where, f"{score}", value))
+    if not (is_number(score) and 0 <= score <= 1):
+        raise ValueError(_bad_target(where, in_short(score), value))
     return float(score)
 
 
@@ -622,6 +632,8 @@ def _unknown_class(where: str, value: Any, label_set: LabelSet) -> str:
     hint = ""
     if isinstance(value, bool):
         hint = " Name truth values with a dict: labels={False: 'anything else', True: 'sport'}."
+    if value in ("0", "1", "0.0", "1.0"):
+        hint = " If this is a number, convert it first: np.asarray(y).astype(float)."
     return f"{where} has the unknown class {value!r}; the labels are {labels}.{hint}"
 
 

@@ -121,6 +121,14 @@ def test_score_of_one_class_a_text(one):
     assert one.score(TEXTS, y, sample_weight=weights) == pytest.approx(weighted)
 
 
+def test_integers_in_place_of_classes_are_scored_by_position(one):
+    y = np.where(np.arange(12) < 4, np.roll(Y, 1), Y)
+    encoded = [LABELS.index(value) for value in y]
+    assert one.score(TEXTS, encoded) == one.score(TEXTS, y)
+    fitted = GLiClassClassifier(one.model, LABELS, max_epochs=0).fit(TEXTS, encoded)
+    assert fitted.score(TEXTS, encoded) == one.score(TEXTS, y)
+
+
 @pytest.mark.parametrize(
     ("y", "weight", "message"),
     [
@@ -279,6 +287,7 @@ ONE_EACH = targets_of(np.eye(3)[[0, 0, 1]])
         ({"b": NAN}, r"class_weight\['b'\] is nan"),
         ({"b": np.inf}, r"class_weight\['b'\] is inf"),
         ({"b": 1e40}, r"class_weight\['b'\] is 1e\+40"),
+        ({"b": 10**400}, r"class_weight\['b'\] is 10000"),
         ({"b": "2"}, r"class_weight\['b'\] is '2' \(str\)"),
         ({"b": None}, r"class_weight\['b'\] is None"),
         ({"b": [1, 2]}, r"class_weight\['b'\] is \[1, 2\]"),

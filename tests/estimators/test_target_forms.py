@@ -1,6 +1,7 @@
 """What people pass as `y`, and what it must be read as."""
 
 import warnings
+from decimal import Decimal
 from enum import Enum, IntEnum
 
 import numpy as np
@@ -192,6 +193,10 @@ def test_a_column_is_a_vector_with_a_warning():
         ((value for value in "ab"), r"generator.*Write list\(y\)"),
         ("ab", "single string"),
         (pd.MultiIndex.from_tuples([("a", 1)]), "get_level_values"),
+        ([Decimal(1), Decimal(2)], r"y\[0\] is Decimal.*\[str\(value\) for value in y\]"),
+        ([10**30, 1], "no class"),
+        (np.rec.array([("a", 1)]), "structured array"),
+        (bytearray(b"ab"), "single string"),
         ([], "empty"),
         (np.array("a"), "single value"),
         (5, "must be a list"),
@@ -288,6 +293,8 @@ def test_lists_of_numbers_with_two_readings_name_both_remedies(y, label_set):
         ([[1, 0], [NAN, NAN]], [[1, 0], [NAN, NAN]]),
         (np.array([[1, None], [0, 1]], dtype=object), [[1, NAN], [0, 1]]),
         (sparse.csr_array(np.array([[1, NAN], [0, 1]])), [[1, NAN], [0, 1]]),
+        (sparse.dok_array(np.array([[1, NAN], [0, 1]])), [[1, NAN], [0, 1]]),
+        (np.matrix([[1, NAN], [0, 1]]), [[1, NAN], [0, 1]]),
         (np.ma.masked_array([[1, 0], [0, 1]], [[0, 1], [0, 0]]), [[1, NAN], [0, 1]]),
         (pd.DataFrame({"a": [1, 0], "b": [NAN, 1]}), [[1, NAN], [0, 1]]),
         (
@@ -375,7 +382,9 @@ def test_columns_in_another_order_than_the_labels_are_refused(order, name):
         ([[]] * 3, None, "each of its 3 rows is empty"),
         ([["a", None]], None, r"y\[0\] holds a missing class"),
         ([["a"], None], None, r"y\[1\] is None .*NaN in their rows"),
-        ([{"a": 1.5}], None, r"y\[0\] has 1.5 for class 'a'"),
+        ([{"a": 1.5}], None, r"y\[0\] has 1.5 \(float\) for class 'a'"),
+        ([{"a": np.complex64(1)}], None, r"y\[0\] has"),
+        ([{"a": [1]}], None, r"y\[0\] has \[1\]"),
         ([{"a": "x"}], None, r"y\[0\] has 'x' \(str\)"),
         ([{"z": 1}], labels("a"), "unknown class 'z'"),
         ([["a", 1]], None, "mixes classes of different types"),
@@ -386,12 +395,15 @@ def test_columns_in_another_order_than_the_labels_are_refused(order, name):
         ([[""]], None, "nothing to read"),
         ([[b"a"]], None, "Decode"),
         ([[0, 5], [1, 2]], numbered(3), "unknown class 5"),
-        ([[0, 2], [1, 0]], labels("a", "b"), r"y\[0\] has 2.0 for class 'b'"),
+        ([[0, 2], [1, 0]], labels("a", "b"), r"y\[0\] has 2 \(int\) for class 'b'"),
         ([[0], [1, 0]], labels("a", "b"), "rows of 1 to 2 numbers"),
         ([[0.5], [0.1, 0.2]], None, "rows of 1 to 2 numbers"),
+        ([["1", "0"]], labels("a", "b"), r"unknown class '1'.*astype\(float\)"),
+        (pd.DataFrame({"a": [1], "": [0]}), None, r"y.columns\[1\] has an empty label text"),
         ([[1, 0, 0]], labels("a", "b"), "3 columns, but there are 2 labels"),
         (np.array([[-1, 1]]), labels("a", "b"), r"y\[0\] has -1"),
         (np.array([[np.inf, 1]]), labels("a", "b"), r"y\[0\] has inf"),
+        ([[10**400, 1]], labels("a", "b"), r"y\[0\] has 10000"),
         (np.array([[1j, 1]]), labels("a", "b"), r"y\[0\] has"),
         (np.zeros((2, 0)), None, "no columns"),
         (pd.DataFrame(index=[0, 1]), None, "no columns"),

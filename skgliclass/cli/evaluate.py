@@ -77,11 +77,10 @@ def run(args: argparse.Namespace) -> None:
     classifier = _load(args, multi_label)
     show_progress(classifier, len(examples))
     try:
-        # Not predict: rows may have label sets of their own. Those with its classes are the same.
-        predictions = classifier._predict_rows(examples)
+        ranking = classifier.predict_top(examples, k=None)
     except RowError as error:
         raise CommandError(f"{args.data}: {error}") from error
-    judgement = Judgement(examples, *predictions, multi_label)
+    judgement = Judgement(examples, ranking, multi_label)
     if args.json:
         print(json.dumps(_as_json(judgement, len(examples), args.report), indent=2))
     else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
@@ -25,10 +26,8 @@ class Judgement:
     examples : sequence of Example
         The rows. A label is true where its target is above one half; of one label a text it is
         the one with the highest target.
-    probabilities : list of ndarray
-        For each row those of its labels.
-    chosen : list of ndarray of bool
-        For each row which of its labels were predicted.
+    ranking : DataFrame
+        What ``predict_top`` says of all labels of the rows.
     multi_label : bool
         Whether a text may have any number of labels.
     """
@@ -36,8 +35,7 @@ class Judgement:
     def __init__(
         self,
         examples: Sequence[Example],
-        probabilities: Sequence[NDArray[np.float32]],
-        chosen: Sequence[NDArray[np.bool_]],
+        ranking: pd.DataFrame,
         multi_label: bool,
     ) -> None:
         self.multi_label = multi_label
@@ -51,8 +49,10 @@ class Judgement:
             columns = [column[label] for label in row.all_labels]
             targets = np.asarray(row.targets)
             true = targets > 0.5 if multi_label else np.arange(len(targets)) == targets.argmax()
-            self.truth[i, columns], self.predicted[i, columns] = true, chosen[i]
-            self.scores[i, columns] = probabilities[i]
+            self.truth[i, columns] = true
+        cells = ranking.index.to_numpy(), ranking["label"].map(column).to_numpy()
+        self.predicted[cells] = ranking["predicted"]
+        self.scores[cells] = ranking["probability"]
 
     def metrics(self) -> dict[str, float]:
         """Give the figures, as scikit-learn's functions of these names define them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +18,8 @@ from ..exceptions import UntrainedModelError
 from .callbacks import scoring_bar
 from .labels import LabelSet
 from .persistence import FILE as SAVED_FILE
+from .rows import Row
+from .scores import Alternatives, RowScores, Scores
 from .scoring import ScoringPlan
 from .state import FitState, Snapshot
 from .texts import as_texts
@@ -167,9 +169,44 @@ class BaseGLiClass(BaseEstimator):
             vars(self), snapshot, multi_label=self._multi_label, embedder=self._embedder()
         )
 
-    def _logits(self, X: Any, snapshot: Snapshot) -> NDArray[np.float32]:
-        """Score texts against the classes of a snapshot."""
+    def _rows(self, X: Any, labels: Any) -> Sequence[Row] | None:
+        """Read texts that have labels of their own; None where all share the classes."""
+        return None
+
+    def _row_scores(self, rows: Sequence[Row], *, chooses: bool) -> RowScores:
+        """Score texts that have labels of their own."""
+        raise NotImplementedError
+
+    def _cutoff(self, snapshot: Snapshot) -> NDArray[np.float32] | None:
+        """Give the probabilities from which on classes are chosen, where there are any."""
+        return None
+
+    def _among(self, snapshot: Snapshot, *, chooses: bool = False) -> Alternatives:
+        """Give the classes of a snapshot and, where one is to be chosen, by what."""
+        return Alternatives(
+            snapshot.label_set.classes,
+            self._multi_label,
+            snapshot.temperature,
+            self._cutoff(snapshot) if chooses else None,
+            vars(self).get("other"),
+        )
+
+    def _scores(
+        self,
+        X: Any,
+        labels: Any = None,
+        *,
+        snapshot: Snapshot | None = None,
+        chooses: bool = False,
+    ) -> Scores | RowScores:
+        """Score texts: the one road, whatever is made of the scores."""
+        rows = None if snapshot else self._rows(X, labels)
+        if rows is not None:
+            return self._row_scores(rows, chooses=chooses)
+        if snapshot is None:
+            snapshot = self._snapshot_with_labels()
         # What is wrong with texts or parameters is said before a model is loaded.
+        among = self._among(snapshot, chooses=chooses)
         texts = self._texts(X)
         plan = self._plan(snapshot)
         store = snapshot.store_for(plan.n_retrieved)
@@ -177,7 +214,7 @@ class BaseGLiClass(BaseEstimator):
         examples = plan.examples_for(engine, texts, store)
         with scoring_bar(len(texts), self.verbose) as on_progress:
             logits = engine.logits(texts, **plan.arguments(examples), on_progress=on_progress)
-        return plan.class_logits(logits)
+        return Scores(plan.class_logits(logits), among)
 
     def _text_vectors(self, X: Any) -> NDArray[np.float32]:
         self._validate_params()

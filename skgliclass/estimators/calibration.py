@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from ..exceptions import warn
 
 
 def as_probabilities(logits: NDArray[np.float32], multi_label: bool) -> NDArray[np.float32]:
-    """Turn the logits of a text, or of each, into their sigmoids or their softmax."""
-    # Not axis=1: rows with labels of their own come one by one.
-    probabilities = expit(logits) if multi_label else softmax(logits, axis=-1)
+    """Turn the logits of each text into their sigmoids or their softmax."""
+    probabilities = expit(logits) if multi_label else softmax(logits, axis=1)
     return np.asarray(probabilities, dtype=np.float32)
+
+
+def as_log_probabilities(logits: NDArray[np.float32], multi_label: bool) -> NDArray[np.float32]:
+    """Give the logarithms of the probabilities, without a probability that could round to 0."""
+    values = log_expit(logits) if multi_label else log_softmax(logits, axis=1)
+    return np.asarray(values, dtype=np.float32)
 
 
 def score_of(logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_label: bool) -> float:

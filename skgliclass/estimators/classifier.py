@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,6 @@ from sklearn.utils import Tags, check_random_state
 from typing_extensions import Self
 
 from .base import BaseGLiClass
-from .calibration import as_probabilities
 from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
 from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
@@ -29,24 +29,20 @@ from .problem import (
     example_weights,
     split_off_validation,
 )
-from .rows import Row, RowExamples, examples_of_rows
+from .rows import (
+    Row,
+    RowExamples,
+    columns_of,
+    examples_of_rows,
+    label_each,
+    label_set_of,
+    rows_in,
+)
+from .scores import Alternatives, RowScores, Scores
 from .scoring import ScoringPlan
 from .state import NO_LABELS, FitState, Snapshot
 from .targets import Targets, check_classes, read_classes
 from .texts import row_index
-
-
-class RowPredictions(NamedTuple):
-    """What a classifier says of rows with labels of their own, in the order of these.
-
-    Attributes
-    ----------
-    probabilities : list of ndarray of shape (n_labels of the row,)
-    chosen : list of ndarray of shape (n_labels of the row,), bool
-    """
-
-    probabilities: list[NDArray[np.float32]]
-    chosen: list[NDArray[np.bool_]]
 
 
 # Mixins come first: the tags of each add to those of the classes to its right.
@@ -79,16 +75,6 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         raise NotImplementedError
 
-    def _thresholds(self, snapshot: Snapshot) -> NDArray[np.float32] | None:
-        """Give the threshold of each class, where classes are chosen by one."""
-        return None
-
-    def _choose(
-        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None
-    ) -> NDArray[np.bool_]:
-        """Tell of each label of one row whether it is chosen."""
-        raise NotImplementedError
-
     def _wants_thresholds(self) -> bool:
         return False
 
@@ -99,35 +85,62 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """What logits are divided by before they become probabilities."""
         return self._snapshot_for_attribute("temperature_").temperature
 
-    def _calibrated(self, logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-        """Turn logits into probabilities."""
-        # Dividing by one would copy all scores for nothing.
-        scaled = logits if temperature == 1 else logits / np.float32(temperature)
-        return as_probabilities(scaled, self._multi_label)
+    @overload
+    def predict_proba(self, X: Any, labels: None = None) -> NDArray[np.float32]: ...
 
-    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+    @overload
+    def predict_proba(self, X: Any, labels: Sequence[Any]) -> list[NDArray[np.float32]]: ...
+
+    def predict_proba(self, X: Any, labels: Any = None) -> Any:
         """Give the probability of every class.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, as in :meth:`predict`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``: the softmax of the logits where a text has one class,
-            and otherwise their sigmoid, whose rows do not sum to one.
+            and otherwise their sigmoid, whose rows do not sum to one. With `labels` a list of
+            arrays of shape (n_labels of the text,), in the order of its labels.
 
         Raises
         ------
         NotFittedError
             If there are no labels: neither ``labels=`` nor a ``fit``.
         ValueError, TypeError
-            If a row is missing or not a text.
+            If a row is missing or not a text, or a label set is none.
         """
-        snapshot = self._snapshot_with_labels()
-        return self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        return self._scores(X, labels).each(lambda scores: scores.probabilities)
+
+    @overload
+    def predict_log_proba(self, X: Any, labels: None = None) -> NDArray[np.float32]: ...
+
+    @overload
+    def predict_log_proba(self, X: Any, labels: Sequence[Any]) -> list[NDArray[np.float32]]: ...
+
+    def predict_log_proba(self, X: Any, labels: Any = None) -> Any:
+        """Give the logarithm of the probability of every class.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, as in :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The logarithm of what :meth:`predict_proba` gives, made of the logits, so that it is
+            finite where a probability rounds to 0. With `labels` a list of arrays of shape
+            (n_labels of the text,).
+        """
+        return self._scores(X, labels).each(lambda scores: scores.log_probabilities)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give the share of texts whose prediction is right.
@@ -166,23 +179,55 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             raise ValueError("sample_weight is zero for all texts that are annotated.")
         return float(np.average(right, weights=weights * is_known))
 
-    def predict_frame(self, X: Any) -> pd.DataFrame:
+    def predict_frame(self, X: Any, labels: Sequence[Any] | None = None) -> pd.DataFrame:
         """Give the probability of every class as a frame.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, as in :meth:`predict`.
 
         Returns
         -------
         DataFrame of shape (n_samples, n_classes)
             The probabilities. The rows have the index of `X` where it is a pandas object; the
-            columns are the classes.
+            columns are the classes. With `labels` there is a column for each label that any text
+            has, in the order in which they come, and NaN where a text does not have it.
         """
-        snapshot = self._snapshot_with_labels()
-        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
-        return pd.DataFrame(scores, index=row_index(X), columns=list(snapshot.label_set.classes))
+        return self._scores(X, labels).frame(row_index(X))
+
+    def predict_top(
+        self, X: Any, k: int | None = 3, labels: Sequence[Any] | None = None
+    ) -> pd.DataFrame:
+        """Give the most probable classes of each text, with their probabilities.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+        k : int, default=3
+            How many; None gives all of them. A text with fewer classes has as many as there are.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, as in :meth:`predict`.
+
+        Returns
+        -------
+        DataFrame with min(k, n_classes) rows for each text
+            The rows of a text follow each other, the most probable class first, and have its
+            label in the index of `X`, or its position where `X` is no pandas object; so
+            ``X.to_frame().join(clf.predict_top(X))`` puts them beside the texts. The columns are
+            ``rank``, from 1 on, ``label``, ``probability``, and ``predicted``, whether
+            :meth:`predict` chooses the class.
+
+        Raises
+        ------
+        ValueError
+            If `k` is no positive integer.
+        """
+        _check_k(k)
+        return self._scores(X, labels, chooses=True).ranking(k, row_index(X))
 
     def predict_nested(self, X: Any) -> list[dict[str, Any]]:
         """Give the probability of every class, nested as the hierarchy in ``labels=`` is.
@@ -206,7 +251,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         snapshot = self._snapshot_with_labels()
         tree = _branches_of(snapshot)
         names = [tree.names[i] for i in tree.leaves]
-        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        scores = self._scores(X, snapshot=snapshot).each(lambda scores: scores.probabilities)
         return [
             nest(snapshot.labels, dict(zip(names, row, strict=True))) for row in scores.tolist()
         ]
@@ -234,7 +279,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         snapshot = self._snapshot_with_labels()
         tree = _branches_of(snapshot)
-        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
+        scores = self._scores(X, snapshot=snapshot).each(lambda scores: scores.probabilities)
         of_nodes = tree.node_probabilities(scores, self._multi_label)
         columns = [tree.names[i] for i in tree.branches]
         return pd.DataFrame(of_nodes[:, tree.branches], index=row_index(X), columns=columns)
@@ -255,44 +300,54 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         return self._text_vectors(X)
 
-    # Rows with labels of their own, for the commands that read them from files.
+    # Rows with labels of their own.
 
-    def _row_logits(
-        self, rows: Sequence[Row], snapshot: Snapshot, plan: ScoringPlan
-    ) -> list[NDArray[np.float32]]:
-        """Score every row against its own labels, in their order."""
-        examples = RowExamples(rows)
-        store = snapshot.store_for(plan.n_retrieved)
-        engine = self._engine(snapshot.weights)
-        in_prompts = examples.prompt_examples(engine, plan, store)
-        with scoring_bar(len(rows), self.verbose) as on_progress:
-            return examples.logits(engine, plan, in_prompts, on_progress=on_progress)
+    def _rows(self, X: Any, labels: Any) -> Sequence[Row] | None:
+        if labels is None:
+            return rows_in(X)
+        return label_each(self._texts(X), labels, multi_label=self._multi_label)
 
-    def _predict_rows(self, rows: Sequence[Row]) -> RowPredictions:
-        """Classify every row among its own labels.
+    def _row_scores(self, rows: Sequence[Row], *, chooses: bool) -> RowScores:
+        """Score every row among its own labels, in their order.
 
-        A row whose labels are the classes is classified as :meth:`predict` does; what was tuned
-        for the classes, temperature and thresholds, says nothing about other labels.
+        What was tuned for the classes, temperature and thresholds, says nothing about other labels.
         """
         self._validate_params()
         snapshot = self._snapshot()
         plan = self._plan(snapshot)
-        thresholds = self._thresholds(snapshot) if snapshot.label_set else None
-        probabilities, chosen = [], []
-        for row, logits in zip(rows, self._row_logits(rows, snapshot, plan), strict=True):
-            columns = plan.columns_of(row.all_labels)
-            if columns is None:
-                # A row's labels were checked when it was made, as those of `labels` are elsewhere.
-                names = np.asarray(row.all_labels, dtype=object)
-                of_labels = Snapshot(LabelSet(names, tuple(row.all_labels)), None, None)
-                scores = as_probabilities(logits, self._multi_label)
-                choice = self._choose(scores, self._thresholds(of_labels))
-            else:
-                scores = self._calibrated(logits, snapshot.temperature)
-                choice = self._choose(scores, None if thresholds is None else thresholds[columns])
-            probabilities.append(scores)
-            chosen.append(choice)
-        return RowPredictions(probabilities, chosen)
+        known: dict[Hashable, Alternatives] = {}
+        among = [self._among_own(row, plan, snapshot, known, chooses=chooses) for row in rows]
+        examples = RowExamples(rows)
+        engine = self._engine(snapshot.weights)
+        store = snapshot.store_for(plan.n_retrieved)
+        in_prompts = examples.prompt_examples(engine, plan, store)
+        with scoring_bar(len(rows), self.verbose) as on_progress:
+            logits = examples.logits(engine, plan, in_prompts, on_progress=on_progress)
+        return RowScores(
+            [Scores(values[None], of_row) for values, of_row in zip(logits, among, strict=True)]
+        )
+
+    def _among_own(
+        self,
+        row: Row,
+        plan: ScoringPlan,
+        snapshot: Snapshot,
+        known: dict[Hashable, Alternatives],
+        *,
+        chooses: bool,
+    ) -> Alternatives:
+        """Give what a row is classified among, made once for all rows with the same labels."""
+        label_set, columns = label_set_of(row), columns_of(row, plan)
+        key = columns is None, tuple(label_set.classes.tolist())
+        if key not in known and columns is None:
+            known[key] = self._among(Snapshot(label_set, None, None), chooses=chooses)
+        elif key not in known:
+            among = self._among(snapshot, chooses=chooses)
+            cutoff = among.cutoff
+            if cutoff is not None and cutoff.ndim:
+                cutoff = cutoff[columns]
+            known[key] = replace(among, classes=label_set.classes, cutoff=cutoff)
+        return known[key]
 
     def _fit_rows(self, rows: Sequence[Row], validation: Sequence[Row] | None) -> FitOutcome:
         """Learn from rows as :meth:`fit` does, and tell what it gave.
@@ -609,6 +664,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         tags.target_tags.multi_output = self._multi_label
         tags.target_tags.single_output = not self._multi_label
         return tags
+
+
+def _check_k(k: Any) -> None:
+    if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or int(k) < 1):
+        raise ValueError(f"k={k!r}; it must be an integer of at least 1, or None for all.")
 
 
 def _branches_of(snapshot: Snapshot) -> Hierarchy:

@@ -83,7 +83,7 @@ class LabelSet:
         pairs = _class_text_pairs(labels)
         _check_pairs(pairs, named=isinstance(labels, Mapping), name=name)
         classes = as_class_array([value for value, _ in pairs])
-        order = _sorted_order(classes) if sort else np.arange(len(pairs))
+        order = sorted_order(classes) if sort else np.arange(len(pairs))
         # A label text moves with its class.
         texts = tuple(pairs[i][1] for i in order)
         return cls(classes[order], texts, bool((np.diff(order) < 0).any()))
@@ -302,7 +302,8 @@ def _check_new(value: Any, place: str, seen: dict[Any, str], message: str) -> No
     seen[value] = place
 
 
-def _sorted_order(classes: NDArray[Any]) -> NDArray[np.intp]:
+def sorted_order(classes: NDArray[Any]) -> NDArray[np.intp]:
+    """Give the positions of classes in the order of :func:`numpy.unique`."""
     try:
         return np.argsort(classes, kind="stable")
     except TypeError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,88 +126,100 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         wrong = (chosen != (targets.matrix > 0.5)) & known
         return ~np.asarray(wrong.any(axis=1)), np.asarray(known.any(axis=1))
 
-    def _choose(
-        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None
-    ) -> NDArray[np.bool_]:
-        assert thresholds is not None
-        chosen: NDArray[np.bool_] = probabilities >= thresholds
-        return chosen
-
     def _wants_thresholds(self) -> bool:
         return isinstance(self.threshold, str)
 
-    def _thresholds(self, snapshot: Snapshot) -> NDArray[np.float32]:
+    def _cutoff(self, snapshot: Snapshot) -> NDArray[np.float32]:
         if not self._wants_thresholds():
             return _spread(self.threshold, snapshot.label_set)
         if snapshot.thresholds is None:
             return np.full(len(snapshot.label_set), 0.5, dtype=np.float32)
         return snapshot.thresholds
 
-    def decision_function(self, X: Any) -> NDArray[np.float32]:
+    @overload
+    def decision_function(self, X: Any, labels: None = None) -> NDArray[np.float32]: ...
+
+    @overload
+    def decision_function(self, X: Any, labels: Sequence[Any]) -> list[NDArray[np.float32]]: ...
+
+    def decision_function(self, X: Any, labels: Any = None) -> Any:
         """Give the logits.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, as in :meth:`predict`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            The logits, in the order of ``classes_``.
+            The logits, in the order of ``classes_``. With `labels` a list of arrays of shape
+            (n_labels of the text,), in the order of its labels.
 
         Raises
         ------
         NotFittedError
             If there are no labels: neither ``labels=`` nor a ``fit``.
         ValueError, TypeError
-            If a row is missing or not a text.
+            If a row is missing or not a text, or a label set is none.
         """
-        return self._logits(X, self._snapshot_with_labels())
+        return self._scores(X, labels).each(lambda scores: scores.logits)
 
-    def predict(self, X: Any) -> NDArray[np.int64]:
+    @overload
+    def predict(self, X: Any, labels: None = None) -> NDArray[np.int64]: ...
+
+    @overload
+    def predict(self, X: Any, labels: Sequence[Any]) -> list[NDArray[np.int64]]: ...
+
+    def predict(self, X: Any, labels: Any = None) -> Any:
         """Tell for every class whether it is chosen.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
-            The texts.
+            The texts; or a list of :class:`skgliclass.datasets.Example`, which bring along their
+            labels, and maybe a task description and labelled texts to show.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, in any form of the parameter `labels`; its result is
+            what it would be with that set to them. None stands for the classes, and so do all of
+            them in any order: what was tuned for the classes, such as a temperature, serves these
+            alone. A class keeps its label text, unless a dict gives another.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes), int
-            1 where the probability reaches the class's threshold, else 0.
+            1 where the probability reaches the class's threshold, else 0. With `labels` a list of
+            arrays of shape (n_labels of the text,), in the order of its labels.
         """
-        snapshot = self._snapshot_with_labels()
-        # Before any work: a threshold that is none is an error of the parameters.
-        thresholds = self._thresholds(snapshot)
-        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
-        return (scores >= thresholds).astype(np.int64)
+        scores = self._scores(X, labels, chooses=True)
+        return scores.each(lambda scores: scores.chosen().astype(np.int64))
 
-    def predict_labels(self, X: Any) -> list[list[Any]]:
+    def predict_labels(self, X: Any, labels: Sequence[Any] | None = None) -> list[list[Any]]:
         """Give the chosen classes of each text by name.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, as in :meth:`predict`.
 
         Returns
         -------
         list of length n_samples of lists of classes
-            In the order of ``classes_``; empty where no class reaches its threshold.
+            In the order of ``classes_``, or with `labels` in theirs; empty where no class reaches
+            its threshold.
         """
-        snapshot = self._snapshot_with_labels()
-        thresholds = self._thresholds(snapshot)
-        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
-        classes = snapshot.label_set.classes.tolist()
-        return [[classes[i] for i in np.flatnonzero(row)] for row in scores >= thresholds]
+        scores = self._scores(X, labels, chooses=True)
+        return cast("list[list[Any]]", scores.each(lambda scores: scores.chosen_classes()))
 
     @property
     def thresholds_(self) -> NDArray[np.float32]:
         """The threshold of each class, in the order of ``classes_``."""
         self._validate_params()
-        return self._thresholds(self._snapshot_for_attribute("thresholds_"))
+        return self._cutoff(self._snapshot_for_attribute("thresholds_"))
 
 
 def _spread(threshold: Any, label_set: LabelSet) -> NDArray[np.float32]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import warn
+from ..prompts.checks import in_short
 from ..prompts.examples import PromptExample, can_show_examples, check_labels_known
 from .calibration import negative_log_likelihood, score_of
+from .labels import LabelSet, sorted_order
 from .problem import Examples, SharedExamples
 from .scoring import ScoringPlan
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ..training.data import TrainingSet
 
 
+@runtime_checkable
 class Row(Protocol):
     """A text with labels of its own; :class:`skgliclass.datasets.Example` is one."""
 
@@ -49,6 +52,162 @@ class Row(Protocol):
         """How much the row counts in training."""
 
 
+@dataclass(frozen=True, eq=False)
+class LabelledText:
+    """A :class:`Row` that is to be classified among classes that were passed with it.
+
+    Attributes
+    ----------
+    text : str
+        What is classified.
+    label_set : LabelSet
+        The classes, in the order in which they were passed.
+    has_texts : bool
+        Whether label texts were passed, too; otherwise a class of the estimator has its own.
+    order : sequence of int
+        That in which the model reads them.
+    """
+
+    text: str
+    label_set: LabelSet
+    has_texts: bool
+    order: Sequence[int]
+    targets: Sequence[float] = ()
+    prompt: str | None = None
+    examples: Sequence[PromptExample] = ()
+    weight: float = 1.0
+
+    @property
+    def all_labels(self) -> Sequence[str]:
+        """The classes by name."""
+        return [str(value) for value in self.label_set.classes.tolist()]
+
+
+def rows_in(X: Any) -> Sequence[Row] | None:
+    """Give rows that are passed in place of texts; None where these are others."""
+    if not isinstance(X, list | tuple) or not X or not isinstance(X[0], Row):
+        return None
+    for i, row in enumerate(X):
+        if not isinstance(row, Row):
+            raise TypeError(
+                f"X[{i}] is {in_short(row)}, but X[0] is an Example; give Examples alone, or texts."
+            )
+    return X
+
+
+def label_each(texts: Sequence[str], labels: Any, *, multi_label: bool) -> list[LabelledText]:
+    """Give each text the labels to choose from.
+
+    Parameters
+    ----------
+    texts : sequence of str of length n_texts
+        The texts.
+    labels : sequence of length n_texts of label sets
+        Each in any form of the `labels` parameter of a classifier.
+    multi_label : bool
+        Whether the model reads them in the order given, or sorted, as with that parameter.
+
+    Returns
+    -------
+    list of LabelledText
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are not as many label sets as texts, or one is none; the message names it.
+    """
+    hint = "For one label set for all texts write set_params(labels=...)."
+    if isinstance(labels, str | Mapping | set | frozenset) or not isinstance(labels, Iterable):
+        raise TypeError(
+            f"labels is {in_short(labels)}; it must be a list with a label set for each text. "
+            + hint
+        )
+    label_sets = list(labels)
+    if len(label_sets) != len(texts):
+        raise ValueError(
+            f"labels has {len(label_sets)} label sets, but X has {len(texts)} texts; give one for "
+            f"each. {hint}"
+        )
+    if label_sets and all(isinstance(of_text, str) for of_text in label_sets):
+        raise TypeError(
+            f"labels[0] is the string {label_sets[0]!r}; it must hold the labels to choose from "
+            f"for X[0], as a list. {hint}"
+        )
+    known: dict[Hashable, LabelledText] = {}
+    return [
+        replace(_labelled(i, of_text, known, multi_label), text=text)
+        for i, (text, of_text) in enumerate(zip(texts, label_sets, strict=True))
+    ]
+
+
+def _labelled(
+    i: int, labels: Any, known: dict[Hashable, LabelledText], multi_label: bool
+) -> LabelledText:
+    """Read the labels of a text, once for all that have the same."""
+    key = _key_of(labels)
+    if key is not None and key in known:
+        return known[key]
+    try:
+        label_set = LabelSet.from_labels(labels, sort=False)
+        order = range(len(label_set)) if multi_label else sorted_order(label_set.classes).tolist()
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"In labels[{i}], those of X[{i}]: {error}") from error
+    labelled = LabelledText("", label_set, isinstance(labels, Mapping), order)
+    if key is not None:
+        known[key] = labelled
+    return labelled
+
+
+def _key_of(labels: Any) -> Hashable:
+    if not isinstance(labels, list | tuple):
+        return None
+    # With their types: True equals 1, but reads otherwise.
+    key = tuple((type(value), value) for value in labels)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def columns_of(row: Row, plan: ScoringPlan) -> list[int] | None:
+    """Give the columns of a row's labels; None where these are not the classes as they are read."""
+    columns = plan.columns_of(row.all_labels)
+    if columns is None or not isinstance(row, LabelledText):
+        return columns
+    read = [plan.class_texts[j] for j in columns]
+    return columns if _label_texts(row, plan) == read else None
+
+
+def label_set_of(row: Row) -> LabelSet:
+    """Give the labels of a row, in its order."""
+    if isinstance(row, LabelledText):
+        return row.label_set
+    # They were checked when the row was made.
+    return LabelSet(np.asarray(row.all_labels, dtype=object), tuple(row.all_labels))
+
+
+def _label_texts(row: Row, plan: ScoringPlan) -> list[str]:
+    """Give what the model reads for the labels of a row."""
+    if isinstance(row, LabelledText) and row.has_texts:
+        return [plan.worded(text) for text in row.label_set.texts]
+    return [plan.text_of(name) for name in row.all_labels]
+
+
+def _order(row: Row) -> Sequence[int]:
+    """Give the order in which the model reads the labels of a row."""
+    if isinstance(row, LabelledText):
+        return row.order
+    names = row.all_labels
+    # Sorted, so that a score does not depend on the order in which a row lists its labels.
+    return sorted(range(len(names)), key=names.__getitem__)
+
+
+def _texts_in_order(row: Row, plan: ScoringPlan) -> list[str]:
+    texts = _label_texts(row, plan)
+    return [texts[j] for j in _order(row)]
+
+
 class RowError(ValueError):
     """A row is at fault; the message says which, counted from one."""
 
@@ -57,7 +216,7 @@ class RowError(ValueError):
 # reads the same matrix, in the same order of labels, as from X and y.
 def examples_of_rows(rows: Sequence[Row], plan: ScoringPlan) -> Examples:
     """Give rows to a fit: as texts with the same classes, where that is what they are."""
-    columns = [plan.columns_of(row.all_labels) for row in rows]
+    columns = [columns_of(row, plan) for row in rows]
     if any(c is None or _changes_prompt(row, plan) for row, c in zip(rows, columns, strict=True)):
         return RowExamples(rows)
     matrix = np.zeros((len(rows), len(plan.label_set)), dtype=np.float32)
@@ -76,8 +235,8 @@ class RowExamples(Examples):
     """Texts that each have a label set, and maybe a prompt, of their own.
 
     A row whose labels are the classes of the estimator is scored as any of its texts. With other
-    labels it is scored as with `labels` set to these, sorted, but without the labelled texts and
-    the hierarchy of the estimator, which name its classes.
+    labels it is scored as with `labels` set to these, sorted where they come from a file, but
+    without the labelled texts and the hierarchy of the estimator, which name its classes.
 
     Attributes
     ----------
@@ -98,7 +257,7 @@ class RowExamples(Examples):
         exclude_self: bool = False,
     ) -> list[list[PromptExample]] | None:
         examples = self._examples_of_rows(engine, plan)
-        of_classes = [i for i, row in enumerate(self.rows) if plan.columns_of(row.all_labels)]
+        of_classes = [i for i, row in enumerate(self.rows) if columns_of(row, plan)]
         texts = [self.rows[i].text for i in of_classes]
         shared = None
         if texts:
@@ -173,7 +332,7 @@ class RowExamples(Examples):
         return [
             PromptExample(row.text, [plan.plain_text_of(name) for name in _likely_labels(row)])
             for row in self.rows
-            if row.weight > 0 and row.text.strip() and plan.columns_of(row.all_labels)
+            if row.weight > 0 and row.text.strip() and columns_of(row, plan)
         ]
 
     def _examples_of_rows(self, engine: Engine, plan: ScoringPlan) -> list[list[PromptExample]]:
@@ -200,10 +359,10 @@ class RowExamples(Examples):
         """Put rows together that one call of the engine scores."""
         groups: dict[Hashable, list[int]] = {}
         for i, row in enumerate(self.rows):
-            has_classes = plan.columns_of(row.all_labels) is not None
+            has_classes = columns_of(row, plan) is not None
             # A shortlist chooses from one label set for all texts of a call.
             alone = plan.options.shortlist is not None and not has_classes
-            labels = tuple(sorted(row.all_labels)) if alone else None
+            labels = tuple(_texts_in_order(row, plan)) if alone else None
             groups.setdefault((has_classes, row.prompt, labels), []).append(i)
         return list(groups.values())
 
@@ -215,14 +374,12 @@ class RowExamples(Examples):
         on_progress: Callable[[float], object] | None,
     ) -> list[NDArray[np.float32]]:
         texts = [row.text for row in self.rows]
-        columns = [plan.columns_of(row.all_labels) for row in self.rows]
+        columns = [columns_of(row, plan) for row in self.rows]
         if columns[0] is not None:
             logits = engine.logits(texts, **plan.arguments(examples), on_progress=on_progress)
             logits = plan.class_logits(logits)
             return [values[order] for values, order in zip(logits, columns, strict=True)]
-        # Sorted, so that a score does not depend on the order in which a row lists its labels.
-        orders = [sorted(row.all_labels) for row in self.rows]
-        label_texts = [[plan.text_of(name) for name in order] for order in orders]
+        label_texts = [_texts_in_order(row, plan) for row in self.rows]
         has_one_label_set = plan.options.shortlist is not None
         logits = engine.logits(
             texts,
@@ -234,8 +391,8 @@ class RowExamples(Examples):
         )
         return [
             # Also drops the columns by which the engine fills up a smaller label set.
-            values[[order.index(name) for name in row.all_labels]]
-            for row, order, values in zip(self.rows, orders, logits, strict=True)
+            values[np.argsort(_order(row))]
+            for row, values in zip(self.rows, logits, strict=True)
         ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,53 +122,58 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         right = targets.matrix.argmax(axis=1) == predicted
         return right, np.ones(len(right), dtype=np.bool_)
 
-    def _choose(
-        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None
-    ) -> NDArray[np.bool_]:
-        chosen: NDArray[np.bool_] = np.arange(len(probabilities)) == probabilities.argmax()
-        return chosen
+    @overload
+    def decision_function(self, X: Any, labels: None = None) -> NDArray[np.float32]: ...
 
-    def decision_function(self, X: Any) -> NDArray[np.float32]:
+    @overload
+    def decision_function(self, X: Any, labels: Sequence[Any]) -> list[NDArray[np.float32]]: ...
+
+    def decision_function(self, X: Any, labels: Any = None) -> Any:
         """Give the logits.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, as in :meth:`predict`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
             The logits, in the order of ``classes_``; for two classes how much the second exceeds
-            the first, as scikit-learn's scorers expect.
+            the first, as scikit-learn's scorers expect. With `labels` a list of arrays of shape
+            (n_labels of the text,) with the logits, in the order of its labels.
 
         Raises
         ------
         NotFittedError
             If there are no labels: neither ``labels=`` nor a ``fit``.
         ValueError, TypeError
-            If a row is missing or not a text.
+            If a row is missing or not a text, or a label set is none.
         """
-        logits = self._logits(X, self._snapshot_with_labels())
-        if logits.shape[1] == 2:
-            difference: NDArray[np.float32] = logits[:, 1] - logits[:, 0]
-            return difference
+        logits = self._scores(X, labels).each(lambda scores: scores.logits)
+        if isinstance(logits, np.ndarray) and logits.shape[1] == 2:
+            return logits[:, 1] - logits[:, 0]
         return logits
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, labels: Sequence[Any] | None = None) -> NDArray[Any]:
         """Give the most probable class of each text.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
-            The texts.
+            The texts; or a list of :class:`skgliclass.datasets.Example`, which bring along their
+            labels, and maybe a task description and labelled texts to show.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, in any form of the parameter `labels`; its result is
+            what it would be with that set to them. None stands for the classes, and so do all of
+            them in any order: what was tuned for the classes, such as a temperature, serves these
+            alone. A class keeps its label text, unless a dict gives another.
 
         Returns
         -------
         ndarray of shape (n_samples,)
             The classes.
         """
-        snapshot = self._snapshot_with_labels()
-        scores = self._calibrated(self._logits(X, snapshot), snapshot.temperature)
-        # Not of the logits: where rounding makes two equal, the choice is that of predict_proba.
-        return snapshot.label_set.classes[scores.argmax(axis=1)]
+        return self._scores(X, labels, chooses=True).one_class()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,6 @@ from sklearn.utils import Tags
 from typing_extensions import Self
 
 from .base import BaseGLiClass
-from .calibration import as_probabilities
 from .labels import LabelSet
 from .parameters import store_parameters, with_parameters
 from .state import FitState
@@ -139,10 +138,10 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         """
         if not self._needs_labels():
             return self._text_vectors(X)
-        logits = self._logits(X, self._snapshot_with_labels())
-        if self.output == "logits":
-            return logits
-        return as_probabilities(logits, self.multi_label)
+        scores = self._scores(X, snapshot=self._snapshot_with_labels())
+        as_logits = self.output == "logits"
+        features = scores.each(lambda of: of.logits if as_logits else of.probabilities)
+        return cast("NDArray[np.float32]", features)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
         """Give the names of the columns.

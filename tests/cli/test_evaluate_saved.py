@@ -113,7 +113,7 @@ def test_other_labels_are_scored_as_by_a_classifier_with_these(uni, bi, shortlis
         Example("the fox", ["travel", "joy"], [], prompt="Topic: "),
         Example("the world", ["joy", "m"], []),
     ]
-    probabilities, chosen = clf._predict_rows(rows)
+    probabilities, chosen = clf.predict_proba(rows), clf.predict(rows)
     for row, scores, own, texts in zip(
         rows, probabilities, chosen, (["joy", "travel"], ["joy", "music"]), strict=True
     ):
@@ -127,7 +127,7 @@ def test_other_labels_are_scored_as_by_a_classifier_with_these(uni, bi, shortlis
 def test_examples_of_a_row_come_before_those_of_the_classifier(uni):
     clf = GLiClassClassifier(uni, {"m": "music", "s": "sport"}, examples=[("the dog", "s")])
     row = Example("the fox", ["s", "m"], [], examples=[PromptExample("a café", ["m"])])
-    (scores,), _ = clf._predict_rows([row])
+    (scores,) = clf.predict_proba([row])
     both = [("a café", "m"), ("the dog", "s")]
     expected = clf.set_params(examples=both).predict_frame(["the fox"])[["s", "m"]]
     np.testing.assert_allclose(scores, expected.to_numpy()[0], atol=1e-6)

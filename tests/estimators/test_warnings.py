@@ -148,5 +148,5 @@ def test_rows_with_examples_that_are_not_used_are_counted(bi):
     shown = [PromptExample("the fox", ["sport"])]
     rows = [Example(text, LABELS, [], examples=shown) for text in TEXTS]
     with pytest.warns(UserWarning, match="12 of 12 rows have in-context examples") as caught:
-        one(bi)._predict_rows(rows)
+        one(bi).predict(rows)
     assert {warning.filename for warning in caught} == {__file__}

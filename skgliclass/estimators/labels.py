@@ -142,7 +142,8 @@ def flatten_hierarchy(tree: Mapping[str, Any], prefix: str = "") -> dict[str, st
 
 def as_class_array(values: Sequence[Any]) -> NDArray[Any]:
     """Put class values in an array without changing them, as mixing types in one would."""
-    kinds = {_kind(value) for value in values}
+    # One value of each type tells, and there are few types.
+    kinds = {_kind(value) for value in {type(value): value for value in values}.values()}
     array = np.asarray(values) if len(kinds) == 1 else None
     # numpy drops a NUL at the end of a string and rounds integers beside floats.
     if array is None or array.ndim != 1 or (kinds <= {str, float} and array.tolist() != [*values]):

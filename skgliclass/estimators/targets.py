@@ -6,8 +6,10 @@ path; this module alone knows what the forms mean in which people keep their lab
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from numbers import Number
 from typing import Any
 
@@ -133,15 +135,23 @@ def _class_vector(rows: NDArray[Any] | list[Any], name: str) -> NDArray[Any]:
     _check_none_missing(rows, name)
     if isinstance(rows, np.ndarray) and rows.dtype.kind not in "OS":
         return rows
-    values = [plain_class(value, f"{name}[{i}]") for i, value in enumerate(rows)]
-    for i, value in enumerate(values):
-        if not pd.api.types.is_scalar(value):
+    values: list[Any] = list(rows)
+    if any(isinstance(values[i], Enum | bytes) for i in _first_of_types(values)):
+        values = [plain_class(value, f"{name}[{i}]") for i, value in enumerate(values)]
+    for i in _first_of_types(values):
+        if not pd.api.types.is_scalar(values[i]):
             raise ValueError(
-                f"{name}[{i}] is {in_short(value)}, but GLiClassClassifier learns one class a "
+                f"{name}[{i}] is {in_short(values[i])}, but GLiClassClassifier learns one class a "
                 "text. For label sets and soft targets use GLiClassMultiLabelClassifier."
             )
-    _check_one_kind([(f"{name}[{i}]", value) for i, value in enumerate(values)], name)
+    _check_one_kind([(f"{name}[{i}]", values[i]) for i in _first_of_types(values)], name)
     return as_class_array(values)
+
+
+def _first_of_types(values: Sequence[Any]) -> list[int]:
+    """Give where each type occurs first: what holds for a type need not be asked of every value."""
+    types = list(map(type, values))
+    return [types.index(kind) for kind in dict.fromkeys(types)]
 
 
 def _check_scikit_learn_knows(vector: NDArray[Any], name: str) -> None:
@@ -175,9 +185,9 @@ def _check_have_words(values: Sequence[tuple[str, Any]]) -> None:
 
 def _warn_of_collapsing_members(y: Any, vector: NDArray[Any], name: str) -> None:
     """Say where scikit-learn, which calls np.asarray, will read other classes than are here."""
-    if isinstance(y, list | tuple) and vector.dtype.kind == "U":
+    if isinstance(y, list | tuple) and any(isinstance(value, Enum) for value in y):
         seen = np.asarray(y).ravel()
-        if seen.dtype.kind == "U" and not np.array_equal(seen, vector):
+        if seen.dtype.kind == "U" and seen.tolist() != vector.tolist():
             warn(
                 f"{name} is a list of members of an enumeration, whose values are used here; "
                 f"scikit-learn's metrics and splits read {str(seen[0])!r} for {str(vector[0])!r}. "
@@ -203,8 +213,7 @@ def _single_label_set(
     y: NDArray[Any], label_set: LabelSet | None, name: str, unseen: bool
 ) -> LabelSet:
     if label_set is None:
-        _check_have_words([(f"{name}[{i}]", value) for i, value in enumerate(y.tolist())])
-        label_set = LabelSet.from_target(y)
+        label_set = _label_set_of_vector(y, name)
         _warn_of_numbers(label_set.classes.tolist(), "The classes")
         return label_set
     if unseen:
@@ -213,6 +222,16 @@ def _single_label_set(
     if y.dtype.kind in "iu" and not known.issuperset(y.tolist()):
         return _read_as_positions(y, label_set, name)
     return label_set
+
+
+def _label_set_of_vector(y: NDArray[Any], name: str) -> LabelSet:
+    if y.dtype.kind not in "UO":
+        return LabelSet.from_target(y)
+    values = y.tolist()
+    # Sorting all texts' classes would take far longer than finding the few that there are.
+    classes = list(dict.fromkeys(values))
+    _check_have_words([(f"{name}[{values.index(value)}]", value) for value in classes])
+    return LabelSet.from_target(as_class_array(classes))
 
 
 def _with_unseen(label_set: LabelSet, classes: Sequence[Any], name: str) -> LabelSet:
@@ -331,6 +350,8 @@ def _holds_rows(array: NDArray[Any]) -> bool:
 
 def _as_list(row: Any) -> Any:
     """Give a row that can be read more than once, with the values that Python has for numpy's."""
+    if isinstance(row, list) and not any(issubclass(t, np.generic) for t in set(map(type, row))):
+        return row
     if isinstance(row, np.ndarray):
         return row.tolist()
     if isinstance(row, str | bytes | Mapping | set | frozenset) or not isinstance(row, Iterable):
@@ -347,13 +368,14 @@ def _are_indicator_rows(rows: Sequence[Any], label_set: LabelSet | None, name: s
         return False
     cells = [value for row in rows for value in row]
     lengths = {len(row) for row in rows}
-    if not cells or not all(_is_number_or_missing(value) for value in cells):
+    if not cells or not all(_is_number_or_missing(cells[i]) for i in _first_of_types(cells)):
         return False
     are_classes = _are_like_classes(cells, label_set)
     are_targets = (
         len(lengths) == 1
         and (label_set is None or lengths == {len(label_set)})
-        and all(pd.isna(value) or 0 <= value <= 1 for value in cells)
+        # As a set, of which numbers that stand for classes have few members.
+        and all(pd.isna(value) or 0 <= value <= 1 for value in {*cells})
     )
     are_known = are_classes and (label_set is None or {*cells} <= {*label_set.classes.tolist()})
     # Nobody writes a class twice in a label set.
@@ -466,6 +488,10 @@ def _as_numbers(y: NDArray[Any], classes: Sequence[Any], name: str) -> NDArray[n
         # What is too large becomes infinite, and is refused as that.
         with np.errstate(over="ignore"):
             return y.astype(np.float32)
+    if set(map(type, y.ravel().tolist())) <= {bool, int, float, type(None)}:
+        # An integer may be too large for a float, and is then named below.
+        with suppress(OverflowError):
+            return y.astype(np.float32)
     missing = np.asarray(pd.isna(y.astype(object)))
     matrix = np.full(y.shape, np.nan, dtype=np.float32)
     for i, j in zip(*np.nonzero(~missing), strict=True):
@@ -504,7 +530,9 @@ def _check_some_known(matrix: NDArray[np.float32], name: str) -> None:
 def _label_set_targets(
     rows: Sequence[Any], label_set: LabelSet | None, name: str, unseen: bool
 ) -> Targets:
-    scores = [_scores_of_row(row, f"{name}[{i}]") for i, row in enumerate(rows)]
+    # Most classes come again: what was found of one holds for the others.
+    checked: dict[tuple[type, Any], Any] = {}
+    scores = [_scores_of_row(row, f"{name}[{i}]", checked) for i, row in enumerate(rows)]
     # Not a set of them, since the order in which a set of strings comes changes.
     classes = list(dict.fromkeys(value for row in scores for value in row))
     if label_set is None:
@@ -529,16 +557,17 @@ def _label_set_of_sets(
         raise ValueError(
             f"{name} names no class: each of its {len(scores)} rows is empty. Give labels=[...]."
         )
-    values = [(f"a class of {name}[{i}]", v) for i, row in enumerate(scores) for v in row]
-    _check_one_kind(values, name)
-    _check_have_words(values)
+    values = [(i, value) for i, row in enumerate(scores) for value in row]
+    first = _first_of_types([value for _, value in values])
+    _check_one_kind([(f"a class of {name}[{values[k][0]}]", values[k][1]) for k in first], name)
+    _check_have_words([(f"a class of {name}", value) for value in classes])
     # Sorted, as by scikit-learn's MultiLabelBinarizer: label sets have no order to keep.
     label_set = LabelSet.from_target(as_class_array(classes))
     _warn_of_numbers(label_set.classes.tolist(), "The classes")
     return label_set
 
 
-def _scores_of_row(row: Any, where: str) -> dict[Any, float]:
+def _scores_of_row(row: Any, where: str, checked: dict[tuple[type, Any], Any]) -> dict[Any, float]:
     """Give how far the classes of a label set hold; those that it does not name have 0."""
     if isinstance(row, str | bytes) or not isinstance(row, Iterable):
         hint = "For one class a text use GLiClassClassifier."
@@ -549,11 +578,21 @@ def _scores_of_row(row: Any, where: str) -> dict[Any, float]:
             f"classes, [] where none holds. {hint}"
         )
     if isinstance(row, Mapping):
-        return {_member(v, where): _score(s, v, where) for v, s in row.items()}
-    return {_member(value, where): 1.0 for value in row}
+        return {_member(v, where, checked): _score(s, v, where) for v, s in row.items()}
+    return {_member(value, where, checked): 1.0 for value in row}
 
 
-def _member(value: Any, where: str) -> Any:
+def _member(value: Any, where: str, checked: dict[tuple[type, Any], Any]) -> Any:
+    """Give a class of a label set as a plain value."""
+    if not isinstance(value, Hashable):
+        return _checked_member(value, where)
+    key = type(value), value
+    if key not in checked:
+        checked[key] = _checked_member(value, where)
+    return checked[key]
+
+
+def _checked_member(value: Any, where: str) -> Any:
     value = plain_class(value, f"a class of {where}")
     value = value.item() if isinstance(value, np.generic) else value
     if not pd.api.types.is_scalar(value):
@@ -615,15 +654,13 @@ def as_object_array(values: Sequence[Any]) -> NDArray[Any]:
     return array
 
 
-def _positions(values: Iterable[Any], label_set: LabelSet, name: str) -> list[int]:
+def _positions(values: NDArray[Any], label_set: LabelSet, name: str) -> list[int]:
     index = {value: i for i, value in enumerate(label_set.classes.tolist())}
-    positions = []
-    for i, value in enumerate(values):
-        # As tolist gave the classes: a datetime64 is not found by the datetime that stands for it.
-        value = value.item() if isinstance(value, np.generic) else value
-        if value not in index:
-            raise ValueError(_unknown_class(f"{name}[{i}]", value, label_set))
-        positions.append(index[value])
+    # As tolist gave the classes: a datetime64 is not found by the datetime that stands for it.
+    positions = [index.get(value, -1) for value in values.tolist()]
+    if -1 in positions:
+        i = positions.index(-1)
+        raise ValueError(_unknown_class(f"{name}[{i}]", values[i : i + 1].tolist()[0], label_set))
     return positions
 
 

@@ -395,7 +395,7 @@ def test_columns_in_another_order_than_the_labels_are_refused(order, name):
         ([[""]], None, "nothing to read"),
         ([[b"a"]], None, "Decode"),
         ([[0, 5], [1, 2]], numbered(3), "unknown class 5"),
-        ([[0, 2], [1, 0]], labels("a", "b"), r"y\[0\] has 2 \(int\) for class 'b'"),
+        ([[0, 2], [1, 0]], labels("a", "b"), r"y\[0\] has 2.0 for class 'b'"),
         ([[0], [1, 0]], labels("a", "b"), "rows of 1 to 2 numbers"),
         ([[0.5], [0.1, 0.2]], None, "rows of 1 to 2 numbers"),
         ([["1", "0"]], labels("a", "b"), r"unknown class '1'.*astype\(float\)"),

@@ -155,9 +155,10 @@ def _columns(
         chosen = ["; ".join(map(str, classes[row >= thresholds])) for row in scores]
         result = pd.DataFrame({"labels": chosen})
     else:
-        result = pd.DataFrame(
-            {"label": classes[scores.argmax(axis=1)], "score": scores.max(axis=1).round(4)}
-        )
+        labels = classes[scores.argmax(axis=1)].astype(object)
+        if classifier.other is not None:
+            labels[scores.max(axis=1) < classifier.min_probability_] = classifier.other
+        result = pd.DataFrame({"label": labels, "score": scores.max(axis=1).round(4)})
     if with_scores:
         columns = pd.DataFrame(scores.round(4), columns=[f"score: {name}" for name in classes])
         result = pd.concat([result, columns], axis=1)

@@ -17,6 +17,8 @@ from sklearn.metrics import (
 
 from ..datasets.examples import Example
 
+_NO_LABEL = "(none)"
+
 
 class Judgement:
     """The metrics of one evaluation.
@@ -83,5 +85,7 @@ class Judgement:
     def _as_targets(self) -> tuple[NDArray[Any], NDArray[Any]]:
         if self.multi_label:
             return self.truth.astype(int), self.predicted.astype(int)
-        labels = np.asarray(self.labels)
-        return labels[self.truth.argmax(axis=1)], labels[self.predicted.argmax(axis=1)]
+        # A classifier that abstains predicts none of the labels.
+        labels = np.asarray([*self.labels, _NO_LABEL])
+        predicted = np.where(self.predicted.any(axis=1), self.predicted.argmax(axis=1), -1)
+        return labels[self.truth.argmax(axis=1)], labels[predicted]

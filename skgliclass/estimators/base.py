@@ -181,6 +181,10 @@ class BaseGLiClass(BaseEstimator):
         """Give the probabilities from which on classes are chosen, where there are any."""
         return None
 
+    def _other(self) -> Any:
+        """Give the value that stands for none of the classes, where there is one."""
+        return None
+
     def _among(self, snapshot: Snapshot, *, chooses: bool = False) -> Alternatives:
         """Give the classes of a snapshot and, where one is to be chosen, by what."""
         return Alternatives(
@@ -188,7 +192,7 @@ class BaseGLiClass(BaseEstimator):
             self._multi_label,
             snapshot.temperature,
             self._cutoff(snapshot) if chooses else None,
-            vars(self).get("other"),
+            self._other(),
         )
 
     def _scores(

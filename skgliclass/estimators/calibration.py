@@ -132,3 +132,40 @@ def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> fl
     f1 = 2 * hits / (len(scores) - first + n_true)
     best = candidates[f1 == f1.max()]
     return float(best[np.abs(best - 0.5).argmin()])
+
+
+def best_min_probability(
+    logits: NDArray[np.float32], matrix: NDArray[np.float32], others: NDArray[np.float32]
+) -> float:
+    """Find the probability below which no class is to be predicted.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_samples, n_classes)
+        On validation data, divided by the temperature.
+    matrix : ndarray of shape (n_samples, n_classes)
+        The targets.
+    others : ndarray of shape (n_others, n_classes)
+        The logits of texts of none of the classes, divided alike.
+
+    Returns
+    -------
+    float
+        For the largest sum of two shares: of the texts of the classes those that are predicted and
+        right, and of the others those that are not predicted; both count alike, however many there
+        are. Midway between neighbouring probabilities; the one nearest to one half where several
+        are as good.
+    """
+    # In double precision: probabilities near one, equal in float32, still have an order.
+    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
+    of_others = np.sort(softmax(others.astype(np.float64), axis=1).max(axis=1))
+    is_right = probabilities.argmax(axis=1) == matrix.argmax(axis=1)
+    of_right = np.sort(probabilities.max(axis=1)[is_right])
+    values = np.unique(np.concatenate([[0.0], of_right, of_others, [1.0]]))
+    candidates = np.concatenate([(values[1:] + values[:-1]) / 2, [0.5]])
+    n_kept = len(of_right) - np.searchsorted(of_right, candidates)
+    n_left = np.searchsorted(of_others, candidates)
+    # Of counts, so that equally good ones are equal.
+    quality = n_kept * len(of_others) + n_left * len(logits)
+    best = candidates[quality == quality.max()]
+    return float(best[np.abs(best - 0.5).argmin()])

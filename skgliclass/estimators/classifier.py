@@ -27,6 +27,7 @@ from .problem import (
     check_same_length,
     checked_weights,
     example_weights,
+    leave_out,
     split_off_validation,
 )
 from .rows import (
@@ -77,6 +78,13 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     def _wants_thresholds(self) -> bool:
         return False
+
+    def _wants_min_probability(self) -> bool:
+        return False
+
+    def _is_other(self, targets: Targets) -> NDArray[np.bool_]:
+        """Tell which texts are of none of the classes, and not to be learnt from."""
+        return np.zeros(len(targets.matrix), dtype=np.bool_)
 
     # Predicting.
 
@@ -499,12 +507,23 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         texts = self._texts(X, reset=is_first)
         targets = self._targets(y, label_set)
         check_same_length(texts, targets, "X", "y")
+        texts, targets, sample_weight, others = leave_out(
+            self._is_other(targets), texts, targets, sample_weight, "y"
+        )
         weights, label_weights = example_weights(
             targets, sample_weight, self.class_weight, self._multi_label
         )
         training = SharedExamples(texts, targets.matrix, weights)
-        validation = self._held_out(*held_out, targets.label_set)
-        if validation is None and may_split and self._needs_held_out():
+        validation, held_out_others = self._held_out(*held_out, targets.label_set)
+        # Nothing is learnt from them, so that all of them serve as held-out texts.
+        others = [*others, *held_out_others]
+        if others and not may_split:
+            raise ValueError(
+                f"y is other={self._other()!r} for {len(others)} texts, which tune "
+                "min_probability beside held-out texts of the classes; partial_fit holds none out. "
+                "Leave these texts out, or call fit."
+            )
+        if validation is None and may_split and self._needs_held_out(others):
             training, validation = split_off_validation(
                 training,
                 self.validation_fraction,
@@ -512,21 +531,26 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                 check_random_state(self.random_state),
             )
         n_set_aside = len(texts) - len(training)
-        return Problem(targets.label_set, training, validation, label_weights, n_set_aside)
+        return Problem(targets.label_set, training, validation, label_weights, n_set_aside, others)
 
-    def _held_out(self, X_val: Any, y_val: Any, label_set: LabelSet) -> SharedExamples | None:
+    def _held_out(
+        self, X_val: Any, y_val: Any, label_set: LabelSet
+    ) -> tuple[SharedExamples | None, list[str]]:
         if (X_val is None) != (y_val is None):
             missing = "y_val" if y_val is None else "X_val"
             raise ValueError(f"{missing} is missing: X_val and y_val have to be given together.")
         if X_val is None:
-            return None
+            return None, []
         texts = self._texts(X_val, name="X_val")
         targets = self._targets(y_val, label_set, "y_val")
         check_same_length(texts, targets, "X_val", "y_val")
-        return SharedExamples(texts, targets.matrix)
+        is_other = self._is_other(targets)
+        texts, targets, _, others = leave_out(is_other, texts, targets, None, "y_val")
+        return SharedExamples(texts, targets.matrix), others
 
-    def _needs_held_out(self) -> bool:
-        return self.early_stopping or self.calibrate or self._wants_thresholds()
+    def _needs_held_out(self, others: Sequence[str]) -> bool:
+        tunes = bool(others) and self._wants_min_probability()
+        return self.early_stopping or self.calibrate or self._wants_thresholds() or tunes
 
     def _job(
         self,
@@ -567,6 +591,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             retrieval_backend=self.retrieval_backend,
             tunes_temperature=self.calibrate,
             tunes_thresholds=self._wants_thresholds(),
+            tunes_min_probability=self._wants_min_probability(),
             has_all_texts=not one_epoch,
         )
 
@@ -616,6 +641,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             snapshot.temperature,
             snapshot.thresholds,
             snapshot.store_for(self.n_retrieved),
+            snapshot.min_probability,
         )
         write_classifier(folder, engine.loaded, saved)
 
@@ -654,6 +680,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                 temperature=saved.temperature,
                 thresholds=saved.thresholds,
                 store=saved.store,
+                min_probability=saved.min_probability,
             )
         return classifier
 

@@ -11,10 +11,10 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ..exceptions import TruncationWarning, warn
-from .calibration import best_temperature, best_thresholds
+from .calibration import best_min_probability, best_temperature, best_thresholds
 from .callbacks import FitCallbacks
 from .parameters import fill
-from .problem import Problem
+from .problem import Problem, SharedExamples
 from .scoring import ScoringPlan
 from .state import FitState
 
@@ -49,7 +49,7 @@ class FitJob:
         What a fit that learns nothing would leave.
     retrieval_backend : str
         What finds the nearest labelled texts.
-    tunes_temperature, tunes_thresholds : bool
+    tunes_temperature, tunes_thresholds, tunes_min_probability : bool
         What is tuned on the validation data, where there are any.
     has_all_texts : bool
         Whether no later call will bring more labelled texts.
@@ -64,6 +64,7 @@ class FitJob:
     retrieval_backend: str
     tunes_temperature: bool
     tunes_thresholds: bool
+    tunes_min_probability: bool
     has_all_texts: bool
 
 
@@ -314,20 +315,33 @@ def _state_with(
 
 
 def _tuned_after(job: FitJob, engine: Engine, state: FitState) -> FitState:
-    """Tune temperature and thresholds on the validation data, where they are wanted."""
+    """Tune what comes after the logits on the validation data, where it is wanted."""
     validation = job.problem.validation
     if validation is None or validation.matrix is None:
         # Rows with labels of their own have no classes that a threshold could be of.
         return state
-    if not (job.tunes_temperature or job.tunes_thresholds):
+    others = job.problem.others if job.tunes_min_probability else ()
+    if not (job.tunes_temperature or job.tunes_thresholds or others):
         return state
     # Not those of the training prompts: the tuned model may find other neighbours.
     examples = validation.prompt_examples(engine, job.plan, state.store)
     logits = np.asarray(validation.logits(engine, job.plan, examples))
-    temperature, thresholds = 1.0, None
+    temperature, thresholds, min_probability = 1.0, None, None
     if job.tunes_temperature:
         temperature = best_temperature(logits, validation.matrix, job.plan.multi_label)
     if job.tunes_thresholds:
         # As in predict, which compares calibrated probabilities with them.
         thresholds = best_thresholds(logits / temperature, validation.matrix)
-    return replace(state, temperature=temperature, thresholds=thresholds)
+    if others:
+        of_none = SharedExamples(others, np.zeros((len(others), logits.shape[1]), np.float32))
+        shown = of_none.prompt_examples(engine, job.plan, state.store)
+        others_logits = of_none.logits(engine, job.plan, shown)
+        min_probability = best_min_probability(
+            logits / temperature, validation.matrix, others_logits / temperature
+        )
+    return replace(
+        state,
+        temperature=temperature,
+        thresholds=thresholds,
+        min_probability=min_probability,
+    )

@@ -203,6 +203,22 @@ PARAMETERS: dict[str, Parameter] = {
         "without fitting it is one half.",
         [_Numbers(Real, 0, 1, closed="both"), StrOptions({"auto"}), "array-like", dict],
     ),
+    "min_probability": Parameter(
+        'float or "auto"',
+        "With `other`, the probability that the most probable class needs to be predicted, after "
+        '`calibrate`. ``"auto"`` tunes it in ``fit``, where `y` has texts of no class: for the '
+        "largest mean of two shares, of the held-out texts (``X_val``, or `validation_fraction`) "
+        "those that are predicted and right, and of the texts of no class those that are not "
+        "predicted. Without such texts it is one half.",
+        [_Numbers(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+    ),
+    "other": Parameter(
+        "str, int or other single value",
+        "What ``predict`` returns where no class reaches `min_probability`; it is none of the "
+        "classes, and has no column in any score. Texts whose `y` it is are not learnt from: they "
+        "tune `min_probability`. None turns it off, so that every text gets a class.",
+        [object],
+    ),
     "output": Parameter(
         '{"probabilities", "logits", "embeddings"}',
         "What the features are: the probability or the logit of each label, or the vector by "

@@ -46,6 +46,8 @@ class SavedClassifier:
         The same.
     store : ExampleStore or None
         The labelled texts that it retrieves from.
+    min_probability : float or None
+        What is tuned for these classes, too.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class SavedClassifier:
     temperature: float = 1.0
     thresholds: NDArray[np.float32] | None = None
     store: ExampleStore | None = None
+    min_probability: float | None = None
 
 
 def write_classifier(folder: str | Path, loaded: LoadedModel, saved: SavedClassifier) -> None:
@@ -108,6 +111,7 @@ def _content(saved: SavedClassifier) -> dict[str, Any]:
         "label_texts": list(label_set.texts) if label_set else None,
         "temperature": saved.temperature,
         "thresholds": None if saved.thresholds is None else saved.thresholds.tolist(),
+        "min_probability": saved.min_probability,
         # Dotted names do not give the tree back: a name may hold a dot itself.
         "hierarchy": _plain_tree(saved.labels) if is_nested(saved.labels) else None,
         "keeps_examples": saved.store is not None,
@@ -177,12 +181,13 @@ def read_classifier(
     return SavedClassifier(
         kind,
         parameters,
-        # Files of the first versions have no such entry, nor "keeps_examples".
+        # Files of earlier versions lack this entry, "keeps_examples" and "min_probability".
         content.get("hierarchy") or label_set.as_labels(),
         label_set,
         float(content["temperature"]),
         None if thresholds is None else np.asarray(thresholds, dtype=np.float32),
         store,
+        content.get("min_probability"),
     )
 
 

@@ -41,6 +41,8 @@ class Problem:
         How much each class's text-label pairs weigh.
     n_set_aside : int
         How many of the texts to learn from became validation data.
+    others : sequence of str
+        Texts of none of the classes, which nothing is learnt from.
     """
 
     label_set: LabelSet
@@ -48,6 +50,7 @@ class Problem:
     validation: Examples | None
     label_weights: NDArray[np.float32] | None = None
     n_set_aside: int = 0
+    others: Sequence[str] = ()
 
 
 class Examples(ABC):
@@ -194,6 +197,31 @@ def check_same_length(texts: Sequence[str], targets: Targets, X: str, y: str) ->
             f"{X} and {y} have inconsistent numbers of samples: {len(texts)} texts, but "
             f"{len(targets.matrix)} labels."
         )
+
+
+def leave_out(
+    is_other: NDArray[np.bool_],
+    texts: list[str],
+    targets: Targets,
+    sample_weight: Any,
+    name: str,
+) -> tuple[list[str], Targets, Any, list[str]]:
+    """Take away the texts of none of the classes, and give them, too.
+
+    Raises
+    ------
+    ValueError
+        If no other text is left.
+    """
+    if not is_other.any():
+        return texts, targets, sample_weight, []
+    if is_other.all():
+        raise ValueError(f"{name} is other=... for all texts; give texts of the classes, too.")
+    if sample_weight is not None:
+        sample_weight = checked_weights(sample_weight, targets)[~is_other]
+    of_classes = [text for text, is_out in zip(texts, is_other, strict=True) if not is_out]
+    others = [text for text, is_out in zip(texts, is_other, strict=True) if is_out]
+    return of_classes, Targets(targets.label_set, targets.matrix[~is_other]), sample_weight, others
 
 
 def example_weights(

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .classifier import BaseGLiClassClassifier
-from .labels import LabelSet
+from .labels import LabelSet, plain_class
 from .parameters import store_parameters, with_parameters
-from .targets import Targets, single_label_targets
+from .state import Snapshot
+from .targets import Targets, check_other, single_label_targets
 
 
 @with_parameters
@@ -37,6 +38,9 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     temperature_ : float
         What logits are divided by before they become probabilities: 1, unless `calibrate` fitted
         another to these classes.
+    min_probability_ : float
+        With `other`, the probability below which no class is predicted; one half with
+        ``min_probability="auto"`` for classes that no ``fit`` tuned it for.
 
     See Also
     --------
@@ -55,11 +59,16 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     array(['sport'], dtype='<U7')
     """
 
+    min_probability: Any
+    other: Any
+
     def __init__(
         self,
         model: str = "mini",
         labels: Any = None,
         *,
+        min_probability: Any = "auto",
+        other: Any = None,
         architecture: str = "auto",
         revision: str | None = None,
         task_description: str | None = None,
@@ -111,7 +120,45 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     def _targets(
         self, y: Any, label_set: LabelSet | None, name: str = "y", *, unseen: bool = False
     ) -> Targets:
-        return single_label_targets(y, label_set, name=name, unseen=unseen)
+        other = self._other()
+        targets = single_label_targets(y, label_set, name=name, unseen=unseen, other=other)
+        if other is not None:
+            check_other(other, targets.label_set)
+        return targets
+
+    def _other(self) -> Any:
+        """Give the value that stands for none of the classes; None where there is none."""
+        if self.other is None and self.min_probability != "auto":
+            raise ValueError(
+                f"min_probability={self.min_probability} needs other=..., the value that predict "
+                'returns where no class is as probable, such as other="other".'
+            )
+        return plain_class(self.other, "other")
+
+    def _is_other(self, targets: Targets) -> NDArray[np.bool_]:
+        return ~np.asarray(targets.matrix.any(axis=1))
+
+    def _wants_min_probability(self) -> bool:
+        return self.other is not None and isinstance(self.min_probability, str)
+
+    def _cutoff(self, snapshot: Snapshot) -> NDArray[np.float32] | None:
+        other = self._other()
+        if other is None:
+            return None
+        check_other(other, snapshot.label_set)
+        if not self._wants_min_probability():
+            return np.asarray(self.min_probability, dtype=np.float32)
+        tuned = snapshot.min_probability
+        return np.asarray(0.5 if tuned is None else tuned, dtype=np.float32)
+
+    @property
+    def min_probability_(self) -> float:
+        """The probability below which no class is predicted."""
+        self._validate_params()
+        cutoff = self._cutoff(self._snapshot_for_attribute("min_probability_"))
+        if cutoff is None:
+            raise AttributeError("There is no min_probability_ without other=.")
+        return float(cutoff)
 
     def _agrees(
         self, predictions: NDArray[Any], targets: Targets, label_set: LabelSet
@@ -119,7 +166,8 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         # By their places: integers in y may stand for the classes that are predicted.
         column = {value: j for j, value in enumerate(label_set.classes.tolist())}
         predicted = [column.get(value, -1) for value in predictions.tolist()]
-        right = targets.matrix.argmax(axis=1) == predicted
+        true = np.where(self._is_other(targets), -1, targets.matrix.argmax(axis=1))
+        right = true == predicted
         return right, np.ones(len(right), dtype=np.bool_)
 
     @overload
@@ -174,6 +222,7 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         Returns
         -------
         ndarray of shape (n_samples,)
-            The classes.
+            The classes; `other`, where that is given, for a text whose most probable class has a
+            probability below `min_probability`.
         """
         return self._scores(X, labels, chooses=True).one_class()

@@ -36,6 +36,8 @@ class FitState:
         Those of these classes that were tuned on validation data.
     store : ExampleStore or None
         The labelled texts to retrieve from, where they are wanted.
+    min_probability : float or None
+        Below which none of these classes is predicted, where it was tuned on validation data.
     """
 
     label_set: LabelSet
@@ -44,6 +46,7 @@ class FitState:
     temperature: float = 1.0
     thresholds: NDArray[np.float32] | None = None
     store: ExampleStore | None = None
+    min_probability: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,8 @@ class Snapshot:
         The labelled texts that fit kept.
     store_is_stale : bool
         Whether the labels of those texts are others than those in use.
+    min_probability : float or None
+        Below which none of the classes in use is predicted, where it was tuned on them.
     """
 
     label_set: LabelSet
@@ -78,6 +83,7 @@ class Snapshot:
     thresholds: NDArray[np.float32] | None = None
     store: ExampleStore | None = None
     store_is_stale: bool = False
+    min_probability: float | None = None
 
     @classmethod
     def of(cls, state: FitState | None, labels_parameter: LabelSet | None, labels: Any) -> Snapshot:
@@ -98,6 +104,7 @@ class Snapshot:
                 state.temperature,
                 state.thresholds,
                 state.store,
+                min_probability=state.min_probability,
             )
         return cls(
             labels_parameter,

@@ -46,7 +46,12 @@ class Targets:
 
 
 def single_label_targets(
-    y: Any, label_set: LabelSet | None, *, name: str = "y", unseen: bool = False
+    y: Any,
+    label_set: LabelSet | None,
+    *,
+    name: str = "y",
+    unseen: bool = False,
+    other: Any = None,
 ) -> Targets:
     """Read a vector with one class a text.
 
@@ -60,11 +65,13 @@ def single_label_targets(
         What to call `y` in an error.
     unseen : bool, default=False
         Whether `y` may hold classes that the label set lacks, which come after its own.
+    other : Any, default=None
+        What stands in `y` for none of the classes.
 
     Returns
     -------
     Targets
-        One 1 a row.
+        One 1 a row, none where `y` is `other`.
 
     Raises
     ------
@@ -76,11 +83,59 @@ def single_label_targets(
     vector = _class_vector(_as_column(y, name), name)
     _check_scikit_learn_knows(vector, name)
     _warn_of_collapsing_members(y, vector, name)
-    label_set = _single_label_set(vector, label_set, name, unseen)
-    positions = _positions(vector, label_set, name)
+    has_class = np.ones(len(vector), dtype=np.bool_)
+    if other is not None:
+        _check_not_encoded(vector, label_set, other, name)
+        has_class = np.asarray([value != other for value in vector.tolist()])
+        if label_set is None and not has_class.any():
+            raise ValueError(f"{name} is other={other!r} for all texts, so that it has no classes.")
+    label_set = _single_label_set(vector[has_class], label_set, name, unseen)
+    positions = _positions(vector[has_class], label_set, name)
     matrix = np.zeros((len(vector), len(label_set)), dtype=np.float32)
-    matrix[np.arange(len(vector)), positions] = 1
+    matrix[np.flatnonzero(has_class), positions] = 1
     return Targets(label_set, matrix)
+
+
+def check_other(other: Any, label_set: LabelSet) -> None:
+    """Refuse what cannot stand for none of the classes.
+
+    Raises
+    ------
+    ValueError
+        If it is one of the classes, or missing.
+    TypeError
+        If it is of another type than these.
+    """
+    classes = label_set.classes.tolist()
+    if other in classes:
+        raise ValueError(
+            f"other={other!r} is one of the classes; it stands for none of them. Give another "
+            "value, or leave it out of labels and y."
+        )
+    if not isinstance(other, str) and pd.isna(other):
+        raise ValueError(f"other={other!r} is a missing value; give one that y can hold.")
+    if kind_of_class(other) is not kind_of_class(classes[0]):
+        raise TypeError(
+            f"other={other!r} is {in_short(other)}, but the classes are of another type, such as "
+            f"{in_short(classes[0])}; scikit-learn cannot sort predictions of both."
+        )
+
+
+def _check_not_encoded(y: NDArray[Any], label_set: LabelSet | None, other: Any, name: str) -> None:
+    """Refuse integers that a meta-estimator put in place of classes, `other` among them."""
+    if y.dtype.kind not in "iu":
+        return
+    if label_set is None:
+        is_known = is_number(other)
+    else:
+        is_known = {*label_set.classes.tolist(), other}.issuperset(y.tolist())
+    if not is_known:
+        raise ValueError(
+            f"{name} holds integers in place of classes, as scikit-learn's meta-estimators hand "
+            f"them on, and other={other!r} cannot be told among them. Set other=None in the "
+            "classifier that the meta-estimator is given, and leave texts of no class out of its "
+            f"{name}; or fit the classifier by itself."
+        )
 
 
 def _as_column(y: Any, name: str) -> NDArray[Any] | list[Any]:

@@ -131,3 +131,20 @@ def test_examples_of_a_row_come_before_those_of_the_classifier(uni):
     both = [("a café", "m"), ("the dog", "s")]
     expected = clf.set_params(examples=both).predict_frame(["the fox"])[["s", "m"]]
     np.testing.assert_allclose(scores, expected.to_numpy()[0], atol=1e-6)
+
+
+def test_a_classifier_that_abstains_is_judged_and_run_as_it_predicts(bi, tmp_path, capsys):
+    texts, y = toy(9)
+    sure = GLiClassClassifier(bi, LABELS).predict_proba(texts).max(axis=1)
+    clf = GLiClassClassifier(bi, LABELS, other="other", min_probability=float(np.median(sure)))
+    predicted = clf.predict(texts)
+    assert 0 < (predicted == "other").sum() < 9
+    clf.save_pretrained(tmp_path / "saved")
+    pd.DataFrame({"text": texts, "label": y}).to_csv(tmp_path / "data.csv", index=False)
+    model = ["--model", str(tmp_path / "saved"), "--text-column", "text"]
+    result = evaluate(capsys, tmp_path / "data.csv", *model)
+    assert result["accuracy"] == pytest.approx(accuracy_score(y, predicted))
+    pd.DataFrame({"text": texts}).to_csv(tmp_path / "texts.csv", index=False)
+    output = tmp_path / "out.csv"
+    assert main(["classify", str(tmp_path / "texts.csv"), *model, "--output", str(output)]) == 0
+    assert pd.read_csv(output)["label"].tolist() == predicted.tolist()

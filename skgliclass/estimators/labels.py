@@ -143,7 +143,7 @@ def flatten_hierarchy(tree: Mapping[str, Any], prefix: str = "") -> dict[str, st
 def as_class_array(values: Sequence[Any]) -> NDArray[Any]:
     """Put class values in an array without changing them, as mixing types in one would."""
     # One value of each type tells, and there are few types.
-    kinds = {_kind(value) for value in {type(value): value for value in values}.values()}
+    kinds = {kind_of_class(value) for value in {type(value): value for value in values}.values()}
     array = np.asarray(values) if len(kinds) == 1 else None
     # numpy drops a NUL at the end of a string and rounds integers beside floats.
     if array is None or array.ndim != 1 or (kinds <= {str, float} and array.tolist() != [*values]):
@@ -181,11 +181,6 @@ def plain_class(value: Any, where: str) -> Any:
     if isinstance(value, bytes):
         raise TypeError(f"{where} is {value!r} (bytes), not a string. Decode it first.")
     return value
-
-
-def kind_of_class(value: Any) -> type:
-    """Group the types whose values may stand beside each other as classes."""
-    return _kind(value)
 
 
 def _class_text_pairs(labels: Any) -> list[tuple[Any, str]]:
@@ -315,7 +310,7 @@ def sorted_order(classes: NDArray[Any]) -> NDArray[np.intp]:
         ) from error
 
 
-def _kind(value: Any) -> type:
+def kind_of_class(value: Any) -> type:
     """Group the types that numpy may put in one array without changing a value's meaning."""
     if isinstance(value, str):
         return str

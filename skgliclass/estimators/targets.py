@@ -24,6 +24,9 @@ from ..prompts.checks import in_short, listed
 from .containers import Frame, open_container
 from .labels import LabelSet, as_class_array, kind_of_class, plain_class
 
+# What numbers may mean, in the example of a warning.
+_MEANINGS = ("world news", "sport")
+
 
 @dataclass(frozen=True, eq=False)
 class Targets:
@@ -314,9 +317,6 @@ def _warn_of_numbers(classes: Sequence[Any], which: str) -> None:
             f"{which} are {kind}, so the model reads label texts such as {shown}, which say "
             f"nothing about the texts. Give their meaning with labels={example!r}."
         )
-
-
-_MEANINGS = ("world news", "sport")
 
 
 def _read_as_positions(y: NDArray[Any], label_set: LabelSet, name: str) -> LabelSet:

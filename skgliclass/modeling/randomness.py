@@ -128,6 +128,11 @@ class _Redirect(TorchDispatchMode):
         self._generator = generator
 
     @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Or torch imports its compiler with the first draw, which takes longer than a prediction.
+        return False
+
+    @classmethod
     def is_active(cls) -> bool:
         """Tell whether the calling thread is within one."""
         return any(isinstance(mode, cls) for mode in _get_current_dispatch_mode_stack())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
-from threading import Event
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -112,8 +115,7 @@ def n_threads() -> int:
     return torch.get_num_threads()
 
 
-@contextmanager
-def worker_pool(n_workers: int) -> Iterator[RunAll]:
+def worker_pool(n_workers: int) -> RunAll:
     """Give a function that runs jobs on some workers, which share torch's threads.
 
     Workers with a thread each waste less than one pass at a time on all threads: nothing waits
@@ -124,56 +126,121 @@ def worker_pool(n_workers: int) -> Iterator[RunAll]:
     n_workers : int
         How many jobs run at a time. A single job is run on all threads.
 
-    Yields
-    ------
+    Returns
+    -------
     callable
         Takes a function and jobs to call it with, like :func:`map`, and gives the results as they
-        come, in the calling thread. The thread counts that the caller sees do not change.
+        come, in the calling thread. No thread count changes but those of the workers.
     """
+    if _is_forked and n_threads() > 1:
+        # What computed with several threads before the fork waits for threads that are gone.
+        return partial(_run_at_once, _workers_with(n_threads()), n_workers, fewest=1)
     if n_workers == 1:
-        yield map
+        return map
+    return partial(_run_at_once, _workers_with(max(1, n_threads() // n_workers)), n_workers)
+
+
+_MOST_THREADS = 256
+
+_workers: dict[int, ThreadPoolExecutor] = {}
+"""The worker threads by their share of torch's threads; they are kept from call to call."""
+
+_starting = Lock()
+_is_forked = False
+
+
+@contextmanager
+def computing_here() -> Iterator[None]:
+    """Let the calling thread compute by itself, which it could not in a forked process.
+
+    There it would wait for the threads that it computed with before the fork; with one thread it
+    needs none.
+    """
+    count = n_threads()
+    if not _is_forked or count == 1:
+        yield
         return
-    n_threads = torch.get_num_threads()
-    # Torch keeps the count for each thread, and a common one for threads that are still to start.
-    share = max(1, n_threads // n_workers)
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(
-            n_workers, initializer=torch.set_num_threads, initargs=(share,)
-        ) as pool:
-            yield partial(_run_at_once, pool)
+        yield
     finally:
-        # The workers' counts have become the common one, too.
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(count)
+
+
+def _workers_with(share: int) -> ThreadPoolExecutor:
+    with _starting:
+        if share not in _workers:
+            _workers[share] = ThreadPoolExecutor(
+                _MOST_THREADS, "skgliclass", initializer=_take_share, initargs=(share,)
+            )
+        return _workers[share]
+
+
+def _take_share(share: int) -> None:
+    """Set how many threads a worker computes with, when it starts."""
+    with _starting:
+        # Torch keeps the count for each thread, and a common one for threads that are still to
+        # start, which this thread has just been given. To set the one sets the other, too.
+        common = n_threads()
+        if common == share:
+            return
+        torch.set_num_threads(share)
+        # Not in the calling thread, whose own count may be another.
+        repair = Thread(target=torch.set_num_threads, args=(common,))
+        repair.start()
+        repair.join()
+
+
+def _forget_workers() -> None:
+    """Begin anew in a forked process, where the threads of the old one do not run."""
+    global _starting, _is_forked
+    _workers.clear()
+    _starting, _is_forked = Lock(), True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 def _run_at_once(
-    pool: ThreadPoolExecutor, run: Callable[[Any], T], jobs: Iterable[Any]
+    pool: ThreadPoolExecutor,
+    n_workers: int,
+    run: Callable[[Any], T],
+    jobs: Iterable[Any],
+    *,
+    fewest: int = 2,
 ) -> Iterator[T]:
-    waiting = list(jobs)
-    if len(waiting) < 2:
+    waiting = deque(jobs)
+    n_jobs = len(waiting)
+    if n_jobs < fewest:
         yield from map(run, waiting)
         return
-    stopped = Event()
+    results: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
 
-    def run_unless_stopped(job: Any) -> tuple[T] | None:
-        if stopped.is_set():
-            return None
-        try:
-            # In a tuple, to tell a result of None from a job that was not run.
-            return (run(job),)
-        except BaseException:
-            stopped.set()
-            raise
+    def work() -> None:
+        # Workers take the jobs themselves: none waits until the calling thread has time for it.
+        while True:
+            try:
+                job = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                results.put((run(job), None))
+            except BaseException as error:
+                results.put((None, error))
 
-    pending = [pool.submit(run_unless_stopped, job) for job in waiting]
+    running: list[Future[None]] = []
     try:
-        for future in as_completed(pending):
-            result = future.result()
-            if result is not None:
-                yield result[0]
+        running.extend(pool.submit(work) for _ in range(min(n_workers, n_jobs)))
+        for _ in range(n_jobs):
+            result, error = results.get()
+            if error is not None:
+                raise error
+            yield cast("T", result)
     finally:
         # After an error or an interruption, no more than what has begun is finished.
-        stopped.set()
+        waiting.clear()
+        wait(running)
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

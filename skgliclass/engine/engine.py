@@ -90,6 +90,8 @@ class Engine:
     n_jobs : int, optional
         How many micro-batches run at a time, each on its share of torch's threads. None means as
         many as there are threads, up to 8, which is fastest, but one on another device than a CPU.
+    warns : bool, default=True
+        Whether to warn of texts and examples that were cut.
 
     Attributes
     ----------
@@ -106,22 +108,33 @@ class Engine:
         max_length: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
         n_jobs: int | None = None,
+        warns: bool = True,
     ) -> None:
         self.loaded = loaded
         self.max_length = _checked_length(max_length, loaded)
         self.batch_tokens = batch_tokens
         self.n_jobs = n_jobs
+        self.warns = warns
         self.border = Border(loaded)
         self.composer = _composer_of(loaded, self.max_length)
 
-    def around(self, loaded: LoadedModel) -> Engine:
+    def around(self, loaded: LoadedModel, *, warns: bool | None = None) -> Engine:
         """Give an engine of another model that works as this one does."""
         return Engine(
             loaded,
             max_length=self.max_length,
             batch_tokens=self.batch_tokens,
             n_jobs=self.n_jobs,
+            warns=self.warns if warns is None else warns,
         )
+
+    def without_warnings(self) -> Engine:
+        """Give an engine that does not say again what was said before.
+
+        Python's filters of warnings belong to all threads, so that one cannot change them for a
+        while.
+        """
+        return self.around(self.loaded, warns=False)
 
     @property
     def n_workers(self) -> int:
@@ -176,19 +189,19 @@ class Engine:
             request = narrow(request, columns)
         scores = np.full((len(texts), request.n_columns), -np.inf, dtype=np.float32)
         n_cut = n_dropped = 0
-        with worker_pool(self.n_workers) as run_all:
-            for window in self._windows(request, options):
-                work = window.work
-                run = partial(self.border.logits, work, self._label_vectors(work.plan, request))
-                by_cell = work.empty_scores()
-                for items, logits in run_all(run, work.batches(self.batch_tokens)):
-                    work.put(by_cell, items, logits)
-                    advance(float(work.shares[items].sum()))
-                by_row = work.combine(by_cell)
-                scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
-                n_cut += int(work.cut[window.inverse].sum())
-                n_dropped += int(work.texts.examples_dropped[window.inverse].sum())
-                advance(len(window.inverse) - len(by_row))
+        run_all = worker_pool(self.n_workers)
+        for window in self._windows(request, options):
+            work = window.work
+            run = partial(self.border.logits, work, self._label_vectors(work.plan, request))
+            by_cell = work.empty_scores()
+            for items, logits in run_all(run, work.batches(self.batch_tokens)):
+                work.put(by_cell, items, logits)
+                advance(float(work.shares[items].sum()))
+            by_row = work.combine(by_cell)
+            scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
+            n_cut += int(work.cut[window.inverse].sum())
+            n_dropped += int(work.texts.examples_dropped[window.inverse].sum())
+            advance(len(window.inverse) - len(by_row))
         self._warn(n_cut, n_dropped, len(texts))
         return scores if columns is None else spread(scores, columns, n_labels)
 
@@ -226,19 +239,17 @@ class Engine:
         width = self.loaded.network.config.encoder_config.hidden_size
         vectors = np.empty((len(texts), width), dtype=np.float32)
         n_cut = 0
-        with worker_pool(self.n_workers) as run_all:
-            for window in self._windows(request, options):
-                work = window.work
-                run = partial(
-                    self.border.text_vectors, work, self._label_vectors(work.plan, request)
-                )
-                by_item = np.empty((len(work.cell), width), dtype=np.float32)
-                for items, batch in run_all(run, work.batches(self.batch_tokens)):
-                    by_item[items] = batch
-                # Every text has as many items as its labels fill prompts.
-                by_row = by_item.reshape(len(work.cells), -1, width).mean(axis=1)
-                vectors[window.rows] = by_row[window.inverse]
-                n_cut += int(work.cut[window.inverse].sum())
+        run_all = worker_pool(self.n_workers)
+        for window in self._windows(request, options):
+            work = window.work
+            run = partial(self.border.text_vectors, work, self._label_vectors(work.plan, request))
+            by_item = np.empty((len(work.cell), width), dtype=np.float32)
+            for items, batch in run_all(run, work.batches(self.batch_tokens)):
+                by_item[items] = batch
+            # Every text has as many items as its labels fill prompts.
+            by_row = by_item.reshape(len(work.cells), -1, width).mean(axis=1)
+            vectors[window.rows] = by_row[window.inverse]
+            n_cut += int(work.cut[window.inverse].sum())
         if warn_truncated:
             self._warn(n_cut, 0, len(texts))
         return vectors
@@ -370,8 +381,8 @@ class Engine:
             return self.border.empty_vectors()
         sequences = self.label_sequences(labels)
         batches = plan_batches(count_tokens(sequences), self.batch_tokens)
-        with worker_pool(self.n_workers) as run_all:
-            encoded = list(run_all(partial(self.border.encode_labels, sequences), batches))
+        run_all = worker_pool(self.n_workers)
+        encoded = list(run_all(partial(self.border.encode_labels, sequences), batches))
         vectors = self.border.in_order(encoded)
         if plan.is_shared:
             # Label sets of single rows are many, and seldom come again.
@@ -393,6 +404,8 @@ class Engine:
         return self.border.rows_of(vectors, np.asarray([position[label] for label in labels]))
 
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
+        if not self.warns:
+            return
         if n_cut:
             warn(
                 f"{n_cut} of {n_texts} texts did not fit beside the labels in "

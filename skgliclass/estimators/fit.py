@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -277,10 +276,8 @@ def _validator(job: FitJob, store: ExampleStore | None) -> Callable[[Engine], Va
     examples = validation.prompt_examples(job.engine, job.plan, store)
 
     def validate(engine: Engine) -> Validation:
-        with warnings.catch_warnings():
-            # That texts were cut is not to be said anew after every epoch.
-            warnings.simplefilter("ignore")
-            logits = validation.logits(engine, job.plan, examples)
+        # That texts were cut is not to be said anew after every epoch.
+        logits = validation.logits(engine.without_warnings(), job.plan, examples)
         return Validation(*validation.judge(logits, job.plan.multi_label))
 
     return validate

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ from .graphs import Graph, make_graphs
 FILE = "prompt.json"
 _FORMAT = 1
 _OPSET = 18  # the exporter's own; any other it would have to convert to
+
+
+_EXPORTING = Lock()
 
 
 def export_onnx(
@@ -166,16 +170,19 @@ def _forget_origin(model: Any) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep from the user's screen what the exporter says about itself."""
-    # It speaks through warnings, too, which have a filter of their own.
     exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        exporter.setLevel(level)
+    # Level and filters belong to all threads: of two at once, the one that begins in the other
+    # would leave them as it found them, which is silent.
+    with _EXPORTING:
+        level = exporter.level
+        exporter.setLevel(logging.ERROR)
+        try:
+            # It speaks through warnings, too.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            exporter.setLevel(level)
 
 
 # How to build the inputs.

@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
+
+_lock = Lock()
+_n_inside = 0
+_restore: Callable[[], None] | None = None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the progress bars and loading reports of transformers from the user's screen."""
+    """Keep the progress bars and loading reports of transformers from the user's screen.
+
+    They are switched off for all threads, since transformers knows no other way. Where several
+    threads are inside, the last one that leaves switches them on again.
+    """
+    global _n_inside, _restore
+    with _lock:
+        _n_inside += 1
+        if _n_inside == 1:
+            _restore = _silence()
+    try:
+        yield
+    finally:
+        with _lock:
+            _n_inside -= 1
+            if _n_inside == 0 and _restore is not None:
+                _restore()
+                _restore = None
+
+
+def _silence() -> Callable[[], None]:
+    """Switch them off, and give what switches on again what was on."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
     had_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         logging.set_verbosity(verbosity)
         if had_bars:
             logging.enable_progress_bar()
+
+    return restore

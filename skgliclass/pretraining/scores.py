@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,6 @@ from sklearn.metrics import f1_score
 
 from ..datasets.examples import Example
 from ..engine.engine import Engine
-from ..exceptions import TruncationWarning
 from .mixture import LabelledSet
 
 
@@ -45,9 +43,7 @@ def sample_rows(source: LabelledSet, n: int, seed: int) -> LabelledSet:
 def _score(engine: Engine, source: LabelledSet) -> float:
     # Labels in one order for all rows, so that rows with the same ones go together.
     label_sets = [sorted(row.all_labels) for row in source.rows]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncationWarning)
-        logits = engine.logits([row.text for row in source.rows], label_sets)
+    logits = engine.without_warnings().logits([row.text for row in source.rows], label_sets)
     truth = [_truth(row, labels) for row, labels in zip(source.rows, label_sets, strict=True)]
     if not source.single_label:
         # The engine fills up smaller label sets.

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..engine.batching import computing_here
 from ..engine.engine import Engine
 from ..modeling.randomness import own_randomness, recomputation
 from .apart import ApartSteps
@@ -83,6 +84,7 @@ class NonFiniteLossError(FloatingPointError, ValueError):
     """The loss or the weights became infinite or not a number."""
 
 
+@computing_here()
 def train(
     engine: Engine,
     data: TrainingSet,

@@ -1,0 +1,116 @@
+"""Workers have their share of torch's threads, and nobody else's count changes."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread, active_count
+
+import pytest
+import torch
+
+from skgliclass.engine.batching import worker_pool
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def count_of_new_thread():
+    counts = []
+    thread = Thread(target=lambda: counts.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return counts[0]
+
+
+def counts_of_workers(n_workers):
+    return list(worker_pool(n_workers)(lambda _: torch.get_num_threads(), range(20)))
+
+
+@pytest.mark.parametrize(("n_workers", "share"), [(2, 2), (4, 1), (9, 1)])
+def test_workers_share_the_threads(four_threads, n_workers, share):
+    assert counts_of_workers(n_workers) == [share] * 20
+    assert torch.get_num_threads() == 4
+    assert count_of_new_thread() == 4
+
+
+def test_overlapping_calls_change_no_count(four_threads):
+    def call(n_workers):
+        before = torch.get_num_threads()
+        shares = set(counts_of_workers(n_workers))
+        return before, shares, torch.get_num_threads()
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(call, [2, 4, 2, 3, 4, 2] * 10))
+    for n_workers, result in zip([2, 4, 2, 3, 4, 2] * 10, results, strict=True):
+        assert result == (4, {4 // n_workers}, 4)
+    assert torch.get_num_threads() == 4
+    assert count_of_new_thread() == 4
+
+
+def test_workers_are_kept_and_do_not_pile_up():
+    for _ in range(3):
+        counts_of_workers(4)
+    n_threads = active_count()
+    for _ in range(30):
+        counts_of_workers(4)
+    assert active_count() <= n_threads
+
+
+def test_an_error_of_a_job_is_raised_and_ends_the_others():
+    done = []
+
+    def fail_at_three(i):
+        done.append(i)
+        if i == 3:
+            raise ValueError("three")
+        return i
+
+    with pytest.raises(ValueError, match="three"):
+        list(worker_pool(2)(fail_at_three, range(100_000)))
+    n_done = len(done)
+    assert n_done < 100_000
+    # Nothing goes on behind the caller's back.
+    assert list(worker_pool(2)(lambda i: i, range(2))) in ([0, 1], [1, 0])
+    assert len(done) == n_done
+
+
+def test_a_caller_may_leave_early():
+    results = iter(worker_pool(2)(lambda i: i, range(1000)))
+    next(results)
+    results.close()
+    assert sorted(worker_pool(2)(lambda i: i, range(9))) == list(range(9))
+
+
+_FORKED = """
+import multiprocessing, sys
+import numpy as np
+from skgliclass import GLiClassClassifier
+
+clf = GLiClassClassifier(labels=["sport", "travel"], device="cpu", max_epochs=1, random_state=0)
+few, many = ["a goal in the last minute " * 20], ["a goal", "a trip to the sea"] * 40
+expected = clf.predict_proba(few), clf.predict_proba(many)
+
+def child():
+    for texts, scores in zip((few, many), expected):
+        np.testing.assert_allclose(clf.predict_proba(texts), scores, atol=1e-5)
+    clf.fit(many[:2], ["sport", "travel"])
+
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join(60)
+sys.exit("it hangs" if process.exitcode is None and not process.kill() else process.exitcode)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_forked_process_predicts_and_fits(n_threads):
+    environment = {**os.environ, "OMP_NUM_THREADS": str(n_threads)}
+    subprocess.run([sys.executable, "-c", _FORKED], env=environment, check=True, timeout=120)

@@ -105,8 +105,11 @@ def test_a_fit_reads_the_labels_once(model, parses, labels):
         (GLiClassClassifier, "predict"),
         (GLiClassClassifier, "predict_proba"),
         (GLiClassClassifier, "predict_frame"),
+        (GLiClassClassifier, "decision_function"),
+        (GLiClassClassifier, "score"),
         (GLiClassMultiLabelClassifier, "predict"),
         (GLiClassMultiLabelClassifier, "predict_labels"),
+        (GLiClassMultiLabelClassifier, "score"),
     ],
 )
 @pytest.mark.parametrize("with_labels", [False, True])
@@ -114,7 +117,8 @@ def test_a_refit_during_a_call_does_not_mix_into_it(model, monkeypatch, cls, met
     many = cls is GLiClassMultiLabelClassifier
     X = MANY_TEXTS if many else TEXTS
     clf = calibrated(cls, model, labels=LABELS if with_labels else None)
-    expected = getattr(clf, method)(X)
+    arguments = (X, (MATRIX if many else Y)) if method == "score" else (X,)
+    expected = getattr(clf, method)(*arguments)
     other = cls(model, ["anger", "joy"], max_epochs=0)
     other.fit(["joy", "anger"], [["joy"], ["anger"]] if many else ["joy", "anger"])
     score = Engine.logits
@@ -125,9 +129,27 @@ def test_a_refit_during_a_call_does_not_mix_into_it(model, monkeypatch, cls, met
         return score(engine, *args, **options)
 
     monkeypatch.setattr(Engine, "logits", refit_meanwhile)
-    result = getattr(clf, method)(X)
+    result = getattr(clf, method)(*arguments)
     np.testing.assert_array_equal(np.asarray(result, object), np.asarray(expected, object))
     assert clf.classes_.tolist() == ["anger", "joy"]
+
+
+@pytest.mark.parametrize("method", ["predict_nested", "predict_branches"])
+def test_another_hierarchy_during_a_call_does_not_mix_into_it(model, monkeypatch, method):
+    clf = GLiClassClassifier(model, TREE)
+    expected = getattr(clf, method)(TEXTS)
+    score = Engine.logits
+
+    def change_meanwhile(engine, *args, **options):
+        clf.labels = {"mood": ["anger", "joy"]}
+        return score(engine, *args, **options)
+
+    monkeypatch.setattr(Engine, "logits", change_meanwhile)
+    result = getattr(clf, method)(TEXTS)
+    if method == "predict_branches":
+        pd.testing.assert_frame_equal(result, expected)
+    else:
+        assert result == expected
 
 
 # What belongs to the labels that it was tuned on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..prompts.composer import Prompt
 from ..prompts.label_plan import LabelPart
 from ..prompts.tokens import TokenIds
+from .memory import Memory, in_halves
 from .work import Work
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Border:
     def __init__(self, loaded: LoadedModel) -> None:
         self.network: Any = loaded.network
         self._config = loaded.network.config
+        self.memory = Memory()
 
     # To tensors.
 
@@ -90,11 +92,17 @@ class Border:
         logits : ndarray of shape (n_items, n_columns), float32
             A column for each label of an item's part; more columns mean nothing.
         """
-        parts = work.parts(items)
-        with torch.inference_mode():
-            inputs = self.inputs(work.prompts(items))
-            scores = self.network(**inputs, **self._labels(parts, label_vectors))
-            return items, to_numpy(scores.logits)
+        if self.memory.allows(work.lengths[items]):
+            try:
+                with torch.inference_mode():
+                    inputs = self.inputs(work.prompts(items))
+                    labels = self._labels(work.parts(items), label_vectors)
+                    return items, to_numpy(self.network(**inputs, **labels).logits)
+            except (RuntimeError, MemoryError) as error:
+                self.memory.note(error, work.lengths[items])
+        # Here, where the error is gone, and with it what the failed pass held.
+        halves = [self.logits(work, label_vectors, half)[1] for half in in_halves(items)]
+        return items, stack_columns(halves)
 
     def text_vectors(
         self, work: Work, label_vectors: torch.Tensor | None, items: NDArray[np.intp]
@@ -108,27 +116,44 @@ class Border:
             Where the scorer attends to all tokens, so that the model has no one vector for the
             text, the mean of the tokens' projected vectors.
         """
-        parts = work.parts(items)
-        with torch.inference_mode():
-            inputs = self.inputs(work.prompts(items))
-            if self.network.encodes_labels_apart:
-                return items, to_numpy(self.network.encode_texts(**inputs))
-            scores = self.network(**inputs, **self._labels(parts, label_vectors))
-            vectors = scores.text_embeddings
-            if vectors.dim() == 2:
-                return items, to_numpy(vectors)
-            mask = inputs["attention_mask"] if scores.text_mask is None else scores.text_mask
-            weights = mask.to(vectors.dtype)[..., None]
-            mean = (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
-            return items, to_numpy(mean)
+        if self.memory.allows(work.lengths[items]):
+            try:
+                with torch.inference_mode():
+                    return items, to_numpy(self._text_vectors(work, label_vectors, items))
+            except (RuntimeError, MemoryError) as error:
+                self.memory.note(error, work.lengths[items])
+        halves = [self.text_vectors(work, label_vectors, half)[1] for half in in_halves(items)]
+        return items, np.concatenate(halves)
+
+    def _text_vectors(
+        self, work: Work, label_vectors: torch.Tensor | None, rows: NDArray[np.intp]
+    ) -> torch.Tensor:
+        inputs = self.inputs(work.prompts(rows))
+        if self.network.encodes_labels_apart:
+            return cast("torch.Tensor", self.network.encode_texts(**inputs))
+        scores = self.network(**inputs, **self._labels(work.parts(rows), label_vectors))
+        vectors: torch.Tensor = scores.text_embeddings
+        if vectors.dim() == 2:
+            return vectors
+        mask = inputs["attention_mask"] if scores.text_mask is None else scores.text_mask
+        weights = mask.to(vectors.dtype)[..., None]
+        return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
 
     def encode_labels(
         self, sequences: Sequence[TokenIds], rows: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], torch.Tensor]:
         """Encode some labels; the vectors stay where the network compares them."""
+        lengths = np.asarray([len(sequences[i]) for i in rows.tolist()])
+        if self.memory.allows(lengths):
+            try:
+                with torch.inference_mode():
+                    inputs = self.label_inputs([sequences[i] for i in rows.tolist()])
+                    return rows, self.network.encode_labels(*inputs)
+            except (RuntimeError, MemoryError) as error:
+                self.memory.note(error, lengths)
+        halves = [self.encode_labels(sequences, half)[1] for half in in_halves(rows)]
         with torch.inference_mode():
-            inputs = self.label_inputs([sequences[i] for i in rows.tolist()])
-            return rows, self.network.encode_labels(*inputs)
+            return rows, torch.cat(halves)
 
     def empty_vectors(self) -> torch.Tensor:
         """Give the vectors of no label at all."""
@@ -172,6 +197,16 @@ class Border:
 def _pad_id(backbone: Any) -> int:
     # Padding is masked, so that any id does where a backbone names none.
     return int(getattr(backbone, "pad_token_id", None) or 0)
+
+
+def stack_columns(batches: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Put batches below each other; the columns that one has not mean nothing."""
+    if len(batches) == 1:
+        return batches[0]
+    n_columns = max(batch.shape[1] for batch in batches)
+    return np.concatenate(
+        [np.pad(batch, ((0, 0), (0, n_columns - batch.shape[1]))) for batch in batches]
+    )
 
 
 def to_numpy(tensor: torch.Tensor) -> NDArray[np.float32]:

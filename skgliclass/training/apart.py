@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..engine.batching import plan_batches
 from ..modeling.features import Scores
 from ..prompts.composer import Prompt
 from .steps import MicroBatch, SharedVectors, Steps, prompt_lengths
@@ -127,5 +126,4 @@ class ApartSteps(Steps):
     def _encode(
         self, lengths: NDArray[np.int64], encode: Callable[[NDArray[np.intp]], Tensor]
     ) -> Tensor:
-        batches: Sequence[NDArray[np.intp]] = list(plan_batches(lengths, self.engine.batch_tokens))
-        return self.engine.border.in_order([(rows, encode(rows)) for rows in batches])
+        return self.engine.border.in_order(list(self.in_batches(encode, lengths)))

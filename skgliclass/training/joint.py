@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..engine.batching import plan_batches
 from ..modeling.features import Scores
 from ..prompts.composer import Prompt
 from .data import choose_labels
@@ -113,12 +113,17 @@ class JointSteps(Steps):
             rows = np.arange(start, min(start + _WINDOW, len(self.data)))
             labels, _ = self._choose(rows)
             prompts = self._prompts(rows, labels)
-            for part in plan_batches(prompt_lengths(prompts), self.engine.batch_tokens):
-                of_part = [labels[i] for i in part]
-                inputs = self._inputs([prompts[i] for i in part], of_part)
-                n_columns = max(map(len, of_part))
-                with torch.no_grad():
-                    yield rows[part], self.network.features(**inputs, max_num_classes=n_columns)
+            run = partial(self._features_of, prompts, labels)
+            for part, features in self.in_batches(run, prompt_lengths(prompts)):
+                yield rows[part], features
+
+    @torch.no_grad()
+    def _features_of(
+        self, prompts: Sequence[Prompt], labels: Sequence[Labels], part: NDArray[np.intp]
+    ) -> Any:
+        of_part = [labels[i] for i in part]
+        inputs = self._inputs([prompts[i] for i in part], of_part)
+        return self.network.features(**inputs, max_num_classes=max(map(len, of_part)))
 
 
 class FusedSteps(JointSteps):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..engine.batching import computing_here
 from ..engine.engine import Engine
+from ..engine.memory import is_out_of_memory
 from ..modeling.randomness import own_randomness, recomputation
 from .apart import ApartSteps
 from .data import TrainingSet, batches
@@ -22,7 +23,7 @@ from .joint import FusedSteps, JointSteps
 from .optimizer import RowwiseAdamW, clip_gradients
 from .options import TrainingOptions
 from .processes import Workers
-from .steps import MicroBatch, Steps
+from .steps import Steps
 from .trainable import Trainable, training_copy
 from .tuned_weights import TunedWeights
 
@@ -217,25 +218,50 @@ class Run:
             group["lr"] = rate * self._rate(step)
 
     def step(self, rows: NDArray[np.intp]) -> float:
-        """Make one optimizer step from a batch, in as many micro-batches as its length needs."""
-        self.steps.rng = self._rng(_STEPPING, self.n_done)
+        """Make one optimizer step from a batch, in as many micro-batches as its length needs.
+
+        Raises
+        ------
+        MemoryError
+            If memory does not suffice for one row at a time.
+        """
         self.trainable.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        with own_randomness(self._seed(_STEPPING, self.n_done), self.model.device):
-            with self.autocast():
-                micro_batches = [part for part in self.steps.prepare(rows) if part.has_weight()]
-            self.n_tokens += sum(map(self.steps.n_tokens, micro_batches))
-            loss = self._back_propagate(micro_batches) if micro_batches else 0.0
-        if micro_batches:
-            clip_gradients(self.trainable.parameters(), self.options.max_grad_norm)
-            self.optimizer.step()
+        loss = self._try_batch(rows)
+        while loss is None:
+            loss = self._try_batch(rows)
+        clip_gradients(self.trainable.parameters(), self.options.max_grad_norm)
+        self.optimizer.step()
         self.scheduler.step()
         self.n_done += 1
         self._last_rows = rows
         return loss
 
-    def _back_propagate(self, micro_batches: Sequence[MicroBatch]) -> float:
+    def _try_batch(self, rows: NDArray[np.intp]) -> float | None:
+        """Back-propagate a batch; None where memory asks for smaller micro-batches first."""
+        self.optimizer.zero_grad(set_to_none=True)
+        # The same numbers each time, so that the labels of the rows are the same.
+        self.steps.begin(self._rng(_STEPPING, self.n_done))
+        total = None
+        try:
+            with own_randomness(self._seed(_STEPPING, self.n_done), self.model.device):
+                total = self._add_gradients(rows)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.steps.check_divisible(error)
+        # All processes divide a batch alike, whichever of them is short of memory.
+        if self.workers.any(total is None):
+            self.steps.halve_micro_batches()
+            return None
+        self.workers.sum_gradients(self.trainable.parameters())
+        return self.workers.sum(cast("Tensor", total)).item()
+
+    def _add_gradients(self, rows: NDArray[np.intp]) -> Tensor:
         """Leave the gradient of the batch's loss in the parameters, and give the loss."""
+        with self.autocast():
+            micro_batches = [part for part in self.steps.prepare(rows) if part.has_weight()]
+        if not micro_batches:
+            return torch.zeros((), device=self.model.device)
         # Over the micro-batches of all processes: each divides its part of the loss by the whole,
         # so that gradients need only be added up.
         normalizer = torch.stack([part.total_weight() for part in micro_batches]).sum()
@@ -255,8 +281,8 @@ class Run:
             if parameter.grad is not None and parameter.grad.is_sparse:
                 sparse = parameter.grad
                 parameter.grad = sparse.coalesce() if keep_sparse else sparse.to_dense()
-        self.workers.sum_gradients(self.trainable.parameters())
-        return self.workers.sum(total).item()
+        self.n_tokens += sum(map(self.steps.n_tokens, micro_batches))
+        return total
 
     def check_weights(self) -> None:
         """Refuse weights that are infinite or no numbers."""

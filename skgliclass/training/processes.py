@@ -74,6 +74,13 @@ class Workers:
         for parameter, part in zip(used, flat.split([p.numel() for p in used]), strict=True):
             parameter.grad = part.view_as(parameter)
 
+    def any(self, condition: bool) -> bool:
+        """Tell whether a condition holds in one of the processes."""
+        if self.size == 1:
+            return condition
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        return bool(self.sum(torch.tensor(float(condition), device=device)).item())
+
     def sum(self, value: Tensor) -> Tensor:
         """Give the sum over all processes."""
         if self.size > 1:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..engine.batching import group_by_length
+from ..engine.batching import group_by_length, plan_batches
 from ..engine.engine import Engine
+from ..engine.memory import in_halves
 from ..modeling.features import Scores
 from ..modeling.losses import loss_weight, total_loss
 from ..prompts.composer import Prompt
@@ -22,6 +24,8 @@ from ..prompts.packing import PackedTexts, pack_texts
 from ..prompts.tokens import TokenIds, count_tokens
 from .data import TrainingSet
 from .options import TrainingOptions
+
+T = TypeVar("T")
 
 # What a pass costs besides its tokens, counted in tokens: little on a CPU, where a token is slow.
 _FIXED_COST = {"cpu": 64}
@@ -99,6 +103,36 @@ class Steps(ABC):
         self.frozen = options.trainable == "head"
         # The vectors of a batch's labels, where they are encoded once for all its micro-batches.
         self._shared: SharedVectors | None = None
+        self._max_tokens = options.max_batch_tokens
+        self._most_tokens = 0
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Begin a step, or begin it anew."""
+        self.rng = rng
+        self._shared = None
+        self._most_tokens = 0
+
+    def check_divisible(self, error: BaseException) -> None:
+        """Tell that memory does not suffice, unless the last batch can be divided further.
+
+        Raises
+        ------
+        MemoryError
+            If it had a row in every micro-batch, or had to stay whole.
+        """
+        if not self._most_tokens:
+            raise MemoryError(
+                f"Memory does not suffice for training with one text at a time ({error}). Set "
+                "max_length or batch_size, whose labels are kept together, to less, or save "
+                'memory by gradient_checkpointing=True, trainable="lora" or trainable="head".'
+            ) from error
+
+    def halve_micro_batches(self) -> None:
+        """Divide this batch and all later ones into smaller micro-batches."""
+        # From what the last batch took, as the limit may have been much more.
+        self._max_tokens = self._most_tokens // 2
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     @abstractmethod
     def prepare(self, rows: NDArray[np.intp]) -> Iterator[MicroBatch]:
@@ -182,7 +216,28 @@ class Steps(ABC):
     def groups(self, lengths: NDArray[np.int64]) -> list[NDArray[np.intp]]:
         """Divide sequences over passes so that padding and the passes cost least together."""
         fixed_cost = _FIXED_COST.get(self.device.type, _FIXED_COST_ELSEWHERE)
-        return group_by_length(lengths, self.options.max_batch_tokens, fixed_cost)
+        groups = group_by_length(lengths, self._max_tokens, fixed_cost)
+        padded = [len(rows) * int(lengths[rows].max()) for rows in groups if len(rows) > 1]
+        self._most_tokens = max(self._most_tokens, *padded, 0)
+        return groups
+
+    def in_batches(
+        self, run: Callable[[NDArray[np.intp]], T], lengths: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.intp], T]]:
+        """Run a frozen backbone over rows of such lengths, in batches that memory suffices for."""
+        memory = self.engine.border.memory
+        waiting = deque(plan_batches(lengths, self.engine.batch_tokens))
+        while waiting:
+            rows = waiting.popleft()
+            if memory.allows(lengths[rows]):
+                try:
+                    result = run(rows)
+                except (RuntimeError, MemoryError) as error:
+                    memory.note(error, lengths[rows])
+                else:
+                    yield rows, result
+                    continue
+            waiting.extendleft(reversed(in_halves(rows)))
 
     def label_inputs(self, labels: NDArray[np.integer[Any]]) -> tuple[Tensor, Tensor]:
         """Give the label encoder's arguments for some labels."""

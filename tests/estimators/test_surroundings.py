@@ -141,7 +141,7 @@ def test_a_fit_on_the_cpu_does_not_touch_other_generators(folders, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("seeded another generator than its own")
 
-    for place, name in (
+    generators = (
         (torch, "manual_seed"),
         (torch, "seed"),
         (torch, "set_rng_state"),
@@ -150,11 +150,13 @@ def test_a_fit_on_the_cpu_does_not_touch_other_generators(folders, monkeypatch):
         (torch.cuda, "set_rng_state"),
         (random, "seed"),
         (np.random, "seed"),
-    ):
-        monkeypatch.setattr(place, name, refuse)
-    for options in ({}, {"trainable": "lora"}, {"gradient_checkpointing": True}):
-        clf = GLiClassClassifier(folders["uni"], LABELS, **QUICK, device="cpu", **options)
-        clf.fit(TEXTS, Y).partial_fit(TEXTS, Y)
+    )
+    with monkeypatch.context() as patch:
+        for place, name in generators:
+            patch.setattr(place, name, refuse)
+        for options in ({}, {"trainable": "lora"}, {"gradient_checkpointing": True}):
+            clf = GLiClassClassifier(folders["uni"], LABELS, **QUICK, device="cpu", **options)
+            clf.fit(TEXTS, Y).partial_fit(TEXTS, Y)
 
 
 # Predictions while another thread fits.

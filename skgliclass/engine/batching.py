@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -179,16 +180,30 @@ def _workers_with(share: int) -> ThreadPoolExecutor:
 def _take_share(share: int) -> None:
     """Set how many threads a worker computes with, when it starts."""
     with _starting:
-        # Torch keeps the count for each thread, and a common one for threads that are still to
-        # start, which this thread has just been given. To set the one sets the other, too.
+        # This thread is given the common count when it first asks for it, which has to be before.
         common = n_threads()
         if common == share:
             return
+        _set_own_threads(share)
+        if n_threads() == share:
+            return
+        # Torch sets the common count, too, for threads that are still to start.
         torch.set_num_threads(share)
         # Not in the calling thread, whose own count may be another.
         repair = Thread(target=torch.set_num_threads, args=(common,))
         repair.start()
         repair.join()
+
+
+def _set_own_threads(n: int) -> None:
+    """Set the count of the calling thread alone, where the libraries that compute are found."""
+    # For OpenMP and MKL the count is one of the calling thread. Torch's own function has no way to
+    # leave the common one alone, and a thread that starts meanwhile would keep it for good.
+    library = ctypes.CDLL(torch._C.__file__)
+    for name in ("omp_set_num_threads", "MKL_Set_Num_Threads_Local"):
+        function = getattr(library, name, None)
+        if function is not None:
+            function(ctypes.c_int(n))
 
 
 def _forget_workers() -> None:

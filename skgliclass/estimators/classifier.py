@@ -42,7 +42,7 @@ from .rows import (
 from .scores import Alternatives, RowScores, Scores
 from .scoring import ScoringPlan
 from .state import NO_LABELS, FitState, Snapshot
-from .targets import Targets, check_classes, read_classes
+from .targets import Targets, check_classes, read_classes, with_new_classes
 from .texts import row_index
 
 
@@ -451,8 +451,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         y : array-like
             The labels, as in :meth:`fit`.
         classes : array-like, default=None
-            All classes that any call will bring. Needed in the first call unless ``labels=`` was
-            given, which has to name all of them; may be left out afterwards.
+            All classes that are known by now. Needed in the first call unless ``labels=`` was
+            given, which has to name all of them; may be left out afterwards. A later call that
+            names more adds these: the model reads classes as texts, so that what it learnt serves
+            new ones, too. With ``labels=`` they are added by ``set_params(labels=...)``. What was
+            tuned for the old classes, such as a temperature, does not outlast them; the texts that
+            `n_retrieved` shows do.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
 
@@ -471,7 +475,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         label_set = Snapshot.of(state, labels_parameter, self.labels).label_set
         classes = None if classes is None else read_classes(classes)
         if classes is not None and label_set and labels_parameter is None:
-            _check_unchanged(classes, label_set)
+            label_set = with_new_classes(classes, label_set, multi_label=self._multi_label)
         if not label_set:
             if classes is None:
                 raise ValueError(
@@ -568,6 +572,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if one_epoch and problem.label_set.texts == last.label_set.texts:
             # More texts for the same labels: what was tuned for these stays in use.
             start = replace(last, label_set=problem.label_set, labels_parameter=labels_parameter)
+        elif one_epoch and set(last.label_set.texts) <= set(problem.label_set.texts):
+            # With new classes the labels of the texts that were kept are labels still.
+            start = replace(start, store=last.store)
         options = training_options(
             vars(self),
             len(problem.training),
@@ -706,11 +713,3 @@ def _branches_of(snapshot: Snapshot) -> Hierarchy:
             'dicts, such as labels={"topic": ["sport", "travel"]}, or use predict_frame.'
         )
     return tree
-
-
-def _check_unchanged(classes: NDArray[Any], label_set: LabelSet) -> None:
-    if set(classes.tolist()) != set(label_set.classes.tolist()):
-        raise ValueError(
-            f"classes={classes.tolist()!r} is not the same as on the last call to partial_fit: "
-            f"{label_set.classes.tolist()!r}."
-        )

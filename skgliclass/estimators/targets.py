@@ -697,6 +697,37 @@ def check_classes(classes: Sequence[Any], label_set: LabelSet, *, multi_label: b
     _positions(vector, label_set, "classes")
 
 
+def with_new_classes(classes: NDArray[Any], label_set: LabelSet, *, multi_label: bool) -> LabelSet:
+    """Add classes that a call of ``partial_fit`` names and those before it did not.
+
+    Parameters
+    ----------
+    classes : ndarray
+        What it was given, as :func:`read_classes` gives it.
+    label_set : LabelSet
+        The classes of the calls before.
+    multi_label : bool
+        Whether classes stay in the order given, which the columns of `y` follow, or are sorted.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a class of the calls before is missing, or a new one is of another type.
+    """
+    named = classes.tolist()
+    missing = [value for value in label_set.classes.tolist() if value not in named]
+    if missing:
+        raise ValueError(
+            f"classes={named!r} is not the same as on the last call to partial_fit: "
+            f"{listed(missing)} is missing. Name all classes again; those that are new are added."
+        )
+    texts = _with_unseen(label_set, named, "classes").as_labels()
+    if len(texts) == len(label_set):
+        return label_set
+    in_order = {value: texts[value] for value in named}
+    return LabelSet.from_labels(in_order, sort=not multi_label, name="classes")
+
+
 def read_classes(classes: Any) -> NDArray[Any]:
     """Read the `classes` of ``partial_fit``, in the order given."""
     return _class_vector(_as_column(classes, "classes"), "classes")
@@ -726,6 +757,8 @@ def _unknown_class(where: str, value: Any, label_set: LabelSet) -> str:
         hint = " Name truth values with a dict: labels={False: 'anything else', True: 'sport'}."
     if value in ("0", "1", "0.0", "1.0"):
         hint = " If this is a number, convert it first: np.asarray(y).astype(float)."
+    if not hint:
+        hint = " A new class has to be named in labels=, or in classes= of partial_fit."
     return f"{where} has the unknown class {value!r}; the labels are {labels}.{hint}"
 
 

@@ -379,7 +379,7 @@ def test_encoded_classes_without_labels_warn_once(model):
 def test_the_guide_runs():
     guide = Path(__file__).parents[2] / "docs" / "scikit_learn.md"
     blocks = re.findall(r"^```python\n(.*?)^```", guide.read_text("utf-8"), re.S | re.M)
-    assert len(blocks) == 5
+    assert len(blocks) == 11
     for code in blocks:
         exec(code, {})
 

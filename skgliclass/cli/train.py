@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -21,6 +22,9 @@ from ..estimators.single_label import GLiClassClassifier
 from ..prompts.architectures import SUPPORTED_ARCHITECTURES
 from .data import add_data_options, chosen_kind, chosen_parameters, read_data, told_kind
 from .errors import CommandError
+
+if TYPE_CHECKING:
+    from ..training.processes import Workers
 
 # Options that are parameters of the classifiers, besides those that the table of parameters says
 # are options; where one is not given, its default holds.
@@ -80,6 +84,11 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
             text = parameter.text.replace("`", "").replace("%", "%%")
             option = f"--{name.replace('_', '-')}"
             options.add_argument(option, help=text, **_how_to_read(parameter))
+    options.add_argument(
+        "--join-processes",
+        action="store_true",
+        help="share the work among the processes that torchrun or accelerate launch started",
+    )
     options.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
 
 
@@ -112,12 +121,23 @@ def run(args: argparse.Namespace) -> None:
     training, validation = _held_out(examples, args, multi_label)
     _check_rows(training, args.data)
     classifier = _make_classifier(args, examples, multi_label, validation is not None)
-    try:
-        outcome = classifier._fit_rows(training, validation)
-    except RowError as error:
-        raise CommandError(f"{args.data}: {error}") from error
-    classifier.save_pretrained(args.output)
-    _print_summary(outcome, args.output)
+    with _processes(args) as processes:
+        # One bar for all of them.
+        classifier.set_params(verbose=int(processes.is_first))
+        try:
+            outcome = classifier._fit_rows(training, validation)
+        except RowError as error:
+            raise CommandError(f"{args.data}: {error}") from error
+    if processes.is_first:
+        classifier.save_pretrained(args.output)
+        _print_summary(outcome, args.output)
+    outcome.check_not_interrupted()
+
+
+def _processes(args: argparse.Namespace) -> AbstractContextManager[Workers]:
+    from ..training.processes import Workers, joined_processes
+
+    return joined_processes() if args.join_processes else nullcontext(Workers())
 
 
 def check_folder(name: str) -> None:
@@ -176,8 +196,6 @@ def _make_classifier(
         # The best epoch on held-out data is kept in any case.
         early_stopping=is_validated and args.n_iter_no_change is not None,
         random_state=args.seed,
-        # Training takes long enough for a bar.
-        verbose=1,
     )
 
 

@@ -164,7 +164,7 @@ class Run:
 
     def __init__(self, engine: Engine, data: TrainingSet, options: TrainingOptions) -> None:
         self.n_tokens = self.n_done = 0
-        self.workers = Workers.of_this_launch()
+        self.workers = Workers.joined()
         self.options = options
         network = engine.loaded.network
         # The factors of low-rank updates begin at random.

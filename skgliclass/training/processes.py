@@ -1,9 +1,11 @@
-"""Share a training among processes that ``accelerate launch`` or ``torchrun`` started."""
+"""Share a training among the processes that a launcher started."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -31,26 +33,14 @@ class Workers:
         self.size = size
 
     @classmethod
-    def of_this_launch(cls) -> Workers:
-        """Join the processes that were launched together; alone if there are none.
+    def joined(cls) -> Workers:
+        """Give those of the innermost :func:`joined_processes`; this process alone elsewhere."""
+        return _joined.get() or cls()
 
-        Raises
-        ------
-        ImportError
-            If there are several, but accelerate is not installed.
-        """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return cls()
-        if not dist.is_initialized():
-            try:
-                from accelerate import PartialState
-            except ImportError as error:
-                raise ImportError(
-                    "Training in several processes needs accelerate. Install it with: "
-                    'pip install "skgliclass[distributed]"'
-                ) from error
-            PartialState(cpu=not torch.cuda.is_available())
-        return cls(dist.get_rank(), dist.get_world_size())
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and prints for all of them."""
+        return self.rank == 0
 
     def share(self, items: Sequence[_Item]) -> Sequence[_Item]:
         """Give this process's part."""
@@ -86,3 +76,64 @@ class Workers:
         if self.size > 1:
             dist.all_reduce(value)
         return value
+
+
+_joined: ContextVar[Workers | None] = ContextVar("joined processes", default=None)
+
+
+@contextmanager
+def joined_processes() -> Iterator[Workers]:
+    """Let the fits of this block share their work with the processes launched beside this one.
+
+    A launcher such as ``torchrun`` or ``accelerate launch`` starts the same program several times.
+    Each process has to call the same fits in the same order, with the same data and an integer as
+    ``random_state``; all of them end with the same weights, which are those that one process gives.
+    Started without a launcher, a program does everything by itself. Outside of this block, and in
+    other threads, a fit never waits for other processes.
+
+    Yields
+    ------
+    Workers
+        Its `is_first` is true in one process, which may write and print for all; `rank` and `size`
+        tell which process this is, and of how many.
+
+    Examples
+    --------
+    >>> from skgliclass import GLiClassClassifier
+    >>> from skgliclass.training.processes import joined_processes
+    >>> clf = GLiClassClassifier(labels=["sport", "travel"], max_epochs=0, random_state=0)
+    >>> with joined_processes() as processes:
+    ...     _ = clf.fit(["a goal", "a trip"], ["sport", "travel"])
+    ...     if processes.is_first:
+    ...         print(clf.classes_)
+    ['sport' 'travel']
+    """
+    if dist.is_initialized():
+        with _joining(Workers(dist.get_rank(), dist.get_world_size())) as workers:
+            yield workers
+    elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Workers()
+    else:
+        with _process_group(), _joining(Workers(dist.get_rank(), dist.get_world_size())) as workers:
+            yield workers
+
+
+@contextmanager
+def _joining(workers: Workers) -> Iterator[Workers]:
+    token = _joined.set(workers)
+    try:
+        yield workers
+    finally:
+        _joined.reset(token)
+
+
+@contextmanager
+def _process_group() -> Iterator[None]:
+    """Connect with the other processes, as the launcher says in the environment."""
+    has_gpu = torch.cuda.is_available()
+    with torch.cuda.device(int(os.environ.get("LOCAL_RANK", "0"))) if has_gpu else nullcontext():
+        dist.init_process_group("nccl" if has_gpu else "gloo")
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()

@@ -1,6 +1,9 @@
 """How batches are divided, and that every architecture learns from them."""
 
 import itertools
+import json
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -17,6 +20,7 @@ from skgliclass.modeling.uni_encoder import UniEncoder
 from skgliclass.prompts.examples import PromptExample
 from skgliclass.training.data import LabelledRows, make_training_set
 from skgliclass.training.loop import Run, make_steps, train
+from skgliclass.training.processes import joined_processes
 
 ARCHITECTURES = {
     "bi-encoder-fused": ("bert", {"pooling_strategy": "avg"}),
@@ -156,8 +160,15 @@ def _one_of_two(rank, folder, path, port):
         MASTER_PORT=str(port),
     )
     torch.set_num_threads(1)
-    torch.save(_trained(folder), f"{path}.{rank}")
-    torch.distributed.destroy_process_group()
+    # By itself, whatever the environment says: unrelated trainings would be averaged.
+    alone = _trained(folder)
+    assert not torch.distributed.is_initialized()
+    with joined_processes() as processes:
+        assert (processes.rank, processes.size) == (rank, 2)
+        assert processes.is_first == (rank == 0)
+        together = _trained(folder)
+    assert not torch.distributed.is_initialized()
+    torch.save({"alone": alone, "together": together}, f"{path}.{rank}")
 
 
 def _trained(folder):
@@ -184,9 +195,50 @@ def test_two_processes_give_what_one_gives(tmp_path):
     mp.spawn(_one_of_two, args=(folder, tmp_path / "of", port), nprocs=2)
     alone = _trained(folder)
     for rank in range(2):
-        together = torch.load(tmp_path / f"of.{rank}")
+        of_rank = torch.load(tmp_path / f"of.{rank}")
+        assert of_rank["alone"]["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+        together = of_rank["together"]
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
         torch.testing.assert_close(together["logits"], alone["logits"], rtol=1e-2, atol=1e-2)
+
+
+def test_a_fit_does_not_read_what_a_launcher_says(uni, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    train(uni, data_for(uni), options(max_epochs=1))
+    assert not torch.distributed.is_initialized()
+
+
+def test_without_a_launcher_a_process_is_alone(uni, monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined_processes() as processes:
+        assert processes.is_first
+        assert processes.size == 1
+        train(uni, data_for(uni), options(max_epochs=1))
+
+
+@pytest.mark.slow
+def test_the_command_joins_what_a_launcher_started(tmp_path):
+    folder = encoder_checkpoint(tmp_path / "model")
+    rows = [
+        {"text": text, "all_labels": LABELS, "true_labels": [LABELS[i % 3]]}
+        for i, text in enumerate(toy(12)[0])
+    ]
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps(rows))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = ["-m", "skgliclass", "train", str(data), "--model", str(folder), "--output"]
+    options = ["--max-epochs", "2", "--device", "cpu", "--join-processes"]
+    run = subprocess.run(
+        [*torchrun, *command, str(tmp_path / "tuned"), *options],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert run.stdout.count("written to") == 1
+    assert (tmp_path / "tuned" / "model.safetensors").is_file()
 
 
 def test_a_training_set_holds_little_but_its_tokens(uni):

@@ -346,10 +346,13 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     ) -> Alternatives:
         """Give what a row is classified among, made once for all rows with the same labels."""
         label_set, columns = label_set_of(row), columns_of(row, plan)
-        key = columns is None, tuple(label_set.classes.tolist())
-        if key not in known and columns is None:
+        # With their types, as 1 and "1" have one name.
+        key = columns is None, tuple((type(value), value) for value in label_set.classes.tolist())
+        if key in known:
+            return known[key]
+        if columns is None:
             known[key] = self._among(Snapshot(label_set, None, None), chooses=chooses)
-        elif key not in known:
+        else:
             among = self._among(snapshot, chooses=chooses)
             cutoff = among.cutoff
             if cutoff is not None and cutoff.ndim:

@@ -62,25 +62,23 @@ class LabelledText:
         What is classified.
     label_set : LabelSet
         The classes, in the order in which they were passed.
+    all_labels : sequence of str
+        Their names.
     has_texts : bool
         Whether label texts were passed, too; otherwise a class of the estimator has its own.
-    order : sequence of int
+    order : tuple of int
         That in which the model reads them.
     """
 
     text: str
     label_set: LabelSet
+    all_labels: Sequence[str]
     has_texts: bool
-    order: Sequence[int]
+    order: tuple[int, ...]
     targets: Sequence[float] = ()
     prompt: str | None = None
     examples: Sequence[PromptExample] = ()
     weight: float = 1.0
-
-    @property
-    def all_labels(self) -> Sequence[str]:
-        """The classes by name."""
-        return [str(value) for value in self.label_set.classes.tolist()]
 
 
 def rows_in(X: Any) -> Sequence[Row] | None:
@@ -149,10 +147,13 @@ def _labelled(
         return known[key]
     try:
         label_set = LabelSet.from_labels(labels, sort=False)
-        order = range(len(label_set)) if multi_label else sorted_order(label_set.classes).tolist()
+        order = np.arange(len(label_set)) if multi_label else sorted_order(label_set.classes)
     except (TypeError, ValueError) as error:
         raise type(error)(f"In labels[{i}], those of X[{i}]: {error}") from error
-    labelled = LabelledText("", label_set, isinstance(labels, Mapping), order)
+    names = tuple(map(str, label_set.classes.tolist()))
+    labelled = LabelledText(
+        "", label_set, names, isinstance(labels, Mapping), tuple(order.tolist())
+    )
     if key is not None:
         known[key] = labelled
     return labelled
@@ -172,11 +173,17 @@ def _key_of(labels: Any) -> Hashable:
 
 def columns_of(row: Row, plan: ScoringPlan) -> list[int] | None:
     """Give the columns of a row's labels; None where these are not the classes as they are read."""
-    columns = plan.columns_of(row.all_labels)
-    if columns is None or not isinstance(row, LabelledText):
-        return columns
-    read = [plan.class_texts[j] for j in columns]
-    return columns if _label_texts(row, plan) == read else None
+    own_texts = _own_texts(row)
+    # Asked for again and again, mostly of rows with the same labels.
+    key = "columns", tuple(row.all_labels), own_texts
+    if key not in plan.known_of_rows:
+        columns = plan.columns_of(row.all_labels)
+        if columns is not None and own_texts is not None:
+            read = [plan.label_set.texts[j] for j in columns]
+            columns = columns if list(own_texts) == read else None
+        plan.known_of_rows[key] = columns
+    found: list[int] | None = plan.known_of_rows[key]
+    return found
 
 
 def label_set_of(row: Row) -> LabelSet:
@@ -187,11 +194,9 @@ def label_set_of(row: Row) -> LabelSet:
     return LabelSet(np.asarray(row.all_labels, dtype=object), tuple(row.all_labels))
 
 
-def _label_texts(row: Row, plan: ScoringPlan) -> list[str]:
-    """Give what the model reads for the labels of a row."""
-    if isinstance(row, LabelledText) and row.has_texts:
-        return [plan.worded(text) for text in row.label_set.texts]
-    return [plan.text_of(name) for name in row.all_labels]
+def _own_texts(row: Row) -> tuple[str, ...] | None:
+    """Give the label texts that were passed with a row."""
+    return row.label_set.texts if isinstance(row, LabelledText) and row.has_texts else None
 
 
 def _order(row: Row) -> Sequence[int]:
@@ -203,9 +208,20 @@ def _order(row: Row) -> Sequence[int]:
     return sorted(range(len(names)), key=names.__getitem__)
 
 
-def _texts_in_order(row: Row, plan: ScoringPlan) -> list[str]:
-    texts = _label_texts(row, plan)
-    return [texts[j] for j in _order(row)]
+def _texts_in_order(row: Row, plan: ScoringPlan) -> tuple[str, ...]:
+    """Give what the model reads for the labels of a row, in its order."""
+    own_texts = _own_texts(row)
+    # Numbers are in another order than their names.
+    order = row.order if isinstance(row, LabelledText) else None
+    key = "texts", tuple(row.all_labels), own_texts, order
+    if key not in plan.known_of_rows:
+        if own_texts is None:
+            texts = [plan.text_of(name) for name in row.all_labels]
+        else:
+            texts = [plan.worded(text) for text in own_texts]
+        plan.known_of_rows[key] = tuple(texts[j] for j in _order(row))
+    found: tuple[str, ...] = plan.known_of_rows[key]
+    return found
 
 
 class RowError(ValueError):
@@ -362,7 +378,7 @@ class RowExamples(Examples):
             has_classes = columns_of(row, plan) is not None
             # A shortlist chooses from one label set for all texts of a call.
             alone = plan.options.shortlist is not None and not has_classes
-            labels = tuple(_texts_in_order(row, plan)) if alone else None
+            labels = _texts_in_order(row, plan) if alone else None
             groups.setdefault((has_classes, row.prompt, labels), []).append(i)
         return list(groups.values())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -216,6 +216,11 @@ class ScoringPlan:
     @cached_property
     def _columns(self) -> dict[str, int]:
         return {str(value): j for j, value in enumerate(self.label_set.classes.tolist())}
+
+    @cached_property
+    def known_of_rows(self) -> dict[Hashable, Any]:
+        """What was found out about label sets of rows, to be asked for once."""
+        return {}
 
     def columns_of(self, names: Sequence[str]) -> list[int] | None:
         """Give the columns of a row's labels; None where these are not all of the classes."""

@@ -69,6 +69,13 @@ def test_one_class_a_text(model):
     assert [len(row) for row in logits] == [3, 2, 3, 2]
     numbers = clf.predict(TEXTS[:2], labels=[[10, 2], np.array([2, 3])])
     assert numbers.dtype.kind == "i"
+    # Of one name, but of another order and type.
+    own = [[10, 2], ["10", "2"]]
+    same = clf.predict_frame([TEXTS[0]] * 2, labels=own)
+    for i, labels in enumerate(own):
+        expected = GLiClassClassifier(model, labels).predict_frame(TEXTS[:1])
+        found = same.iloc[[i]][labels].to_numpy()
+        np.testing.assert_allclose(found, expected[labels].to_numpy(), atol=1e-6)
 
 
 def test_any_number_of_classes(model):

@@ -15,4 +15,4 @@ def test_block_runs(code):
 
 
 def test_what_blocks_show_is_shown():
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8

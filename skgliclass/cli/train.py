@@ -85,6 +85,15 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
             option = f"--{name.replace('_', '-')}"
             options.add_argument(option, help=text, **_how_to_read(parameter))
     options.add_argument(
+        "--checkpoint-folder",
+        metavar="FOLDER",
+        help="write a checkpoint after every epoch and every ten minutes; it is removed when the "
+        "result is written",
+    )
+    options.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint of the same command"
+    )
+    options.add_argument(
         "--join-processes",
         action="store_true",
         help="share the work among the processes that torchrun or accelerate launch started",
@@ -115,6 +124,7 @@ def _how_to_read(parameter: Parameter) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say, and write the result."""
     check_folder(args.output)
+    _check_checkpoint(args)
     asked = chosen_kind(args)
     examples = read_data(args.data, args, multi_label=asked)
     multi_label = told_kind(examples, asked, args.data)
@@ -132,6 +142,25 @@ def run(args: argparse.Namespace) -> None:
         classifier.save_pretrained(args.output)
         _print_summary(outcome, args.output)
     outcome.check_not_interrupted()
+    # Only now: until the folder is written, a later run could still go on.
+    outcome.remove_checkpoint()
+
+
+def _check_checkpoint(args: argparse.Namespace) -> None:
+    """Refuse to go on from what is not there, and to go on where that was not asked for."""
+    folder = args.checkpoint_folder
+    if folder is None:
+        if args.resume:
+            raise CommandError("--resume needs --checkpoint-folder")
+        return
+    exists = (Path(folder) / "checkpoint.safetensors").is_file()
+    if args.resume and not exists:
+        raise CommandError(f"--resume: there is no checkpoint in {folder}")
+    if exists and not args.resume:
+        raise CommandError(
+            f"--checkpoint-folder {folder}: it holds a checkpoint; go on from it with --resume, or "
+            "give another folder"
+        )
 
 
 def _processes(args: argparse.Namespace) -> AbstractContextManager[Workers]:
@@ -184,7 +213,7 @@ def _make_classifier(
     args: argparse.Namespace, examples: Sequence[Example], multi_label: bool, is_validated: bool
 ) -> BaseGLiClassClassifier:
     options = [name for name, parameter in PARAMETERS.items() if parameter.is_option]
-    parameters = chosen_parameters(args, (*_PARAMETERS, *options))
+    parameters = chosen_parameters(args, (*_PARAMETERS, "checkpoint_folder", *options))
     prompts = {row.prompt for row in examples}
     if len(prompts) == 1 and prompts != {None}:
         # What all rows have is a part of the classifier, and saved with it.

@@ -58,6 +58,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     validation_fraction: float
     calibrate: bool
     warm_start: bool
+    checkpoint_folder: str | None
     random_state: Any
 
     # What the kinds of classifiers do differently.
@@ -439,6 +440,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         outcome = run(self._job(problem, labels_parameter, self._fit_state))
         self._store(outcome)
         outcome.check_not_interrupted()
+        outcome.remove_checkpoint()
         return self
 
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -603,7 +605,17 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             tunes_thresholds=self._wants_thresholds(),
             tunes_min_probability=self._wants_min_probability(),
             has_all_texts=not one_epoch,
+            checkpoint_folder=None if one_epoch else self._checked_checkpoint_folder(),
         )
+
+    def _checked_checkpoint_folder(self) -> str | None:
+        if self.checkpoint_folder is not None and not isinstance(self.random_state, Integral):
+            raise ValueError(
+                f"checkpoint_folder={self.checkpoint_folder!r} needs an int as random_state, which "
+                f"is {self.random_state!r}: another process could not go on with the same random "
+                "numbers."
+            )
+        return self.checkpoint_folder
 
     def _callback_context(self, max_epochs: int) -> Any:
         # set_callbacks makes the attribute; scikit-learn before 1.9 has neither it nor contexts.

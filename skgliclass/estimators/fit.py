@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
+    from ..training.checkpoint import FitCheckpoint
     from ..training.data import TrainingSet
     from ..training.loop import TrainingResult, Validation
     from ..training.options import TrainingOptions
@@ -52,6 +53,8 @@ class FitJob:
         What is tuned on the validation data, where there are any.
     has_all_texts : bool
         Whether no later call will bring more labelled texts.
+    checkpoint_folder : str or None
+        Where a checkpoint is kept, and gone on from.
     """
 
     engine: Engine
@@ -65,13 +68,15 @@ class FitJob:
     tunes_thresholds: bool
     tunes_min_probability: bool
     has_all_texts: bool
+    checkpoint_folder: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class FitOutcome:
     """What a fit gives, by the names of the classifiers' attributes.
 
-    `interrupted` tells that the user stopped it, so that `state` holds the best weights so far.
+    `interrupted` tells that the user stopped it, so that `state` holds the best weights so far;
+    `checkpoint` is what was kept meanwhile, to go on from.
     """
 
     state: FitState
@@ -80,6 +85,12 @@ class FitOutcome:
     validation_scores: list[float] | None = None
     best_iter: int = 0
     interrupted: bool = False
+    checkpoint: FitCheckpoint | None = None
+
+    def remove_checkpoint(self) -> None:
+        """Remove the checkpoint of a fit whose result is safe."""
+        if self.checkpoint is not None:
+            self.checkpoint.remove()
 
     def check_not_interrupted(self) -> None:
         """Stop whoever called for the fit, now that what it leaves is stored.
@@ -117,6 +128,7 @@ def run(job: FitJob) -> FitOutcome:
 
     data = _training_set(job, store)
     validate = _validator(job, store)
+    checkpoint = _checkpoint(job, data)
     # The calls of the loop stand here, one below `fit`: a traceback out of training stays short.
     with job.callbacks as callbacks:
         result = train(
@@ -128,6 +140,7 @@ def run(job: FitJob) -> FitOutcome:
                 progress, lambda: _state_with(job, progress.weights(), store)[1]
             ),
             on_step=callbacks.on_step,
+            keeper=checkpoint,
         )
     try:
         state = _finished(job, result, store)
@@ -144,6 +157,7 @@ def run(job: FitJob) -> FitOutcome:
         None if validate is None else result.validation_scores,
         result.best_iter,
         result.interrupted,
+        checkpoint,
     )
 
 
@@ -281,6 +295,24 @@ def _validator(job: FitJob, store: ExampleStore | None) -> Callable[[Engine], Va
         return Validation(*validation.judge(logits, job.plan.multi_label))
 
     return validate
+
+
+def _checkpoint(job: FitJob, data: TrainingSet) -> FitCheckpoint | None:
+    """Give where the training is kept, with all that it depends on."""
+    if job.checkpoint_folder is None:
+        return None
+    from ..training.checkpoint import FitCheckpoint, fingerprint
+
+    validation = job.problem.validation
+    identity = {
+        "model": fingerprint(job.engine.loaded.network.state_dict()),
+        "max_length": str(job.engine.max_length),
+        "the texts or labels": fingerprint(data),
+        "the validation data": fingerprint(None if validation is None else vars(validation)),
+        "how texts are scored": fingerprint(job.plan.options),
+        **{f.name: repr(getattr(job.options, f.name)) for f in fields(job.options)},
+    }
+    return FitCheckpoint(job.checkpoint_folder, identity)
 
 
 def _what_changed(result: TrainingResult, job: FitJob) -> TunedWeights | None:

@@ -102,6 +102,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         calibrate: bool = False,
         gradient_checkpointing: bool = False,
         warm_start: bool = False,
+        checkpoint_folder: str | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:

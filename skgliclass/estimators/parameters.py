@@ -340,6 +340,14 @@ PARAMETERS: dict[str, Parameter] = {
         "Whether ``fit`` goes on from the weights of the last one.",
         ["boolean"],
     ),
+    "checkpoint_folder": Parameter(
+        "str",
+        "Where ``fit`` writes a checkpoint, after every epoch and every ten minutes, so that a fit "
+        "with the same data and parameters goes on from it in a new process, to the same weights. "
+        "It is removed when ``fit`` ends, but not when it is interrupted. One fit at a time may "
+        "use a folder, and `random_state` has to be an int. None writes nothing.",
+        [str, None],
+    ),
     "random_state": Parameter(
         "int, RandomState or None",
         "Determines the order of texts and labels, dropout and the validation split. An int makes "

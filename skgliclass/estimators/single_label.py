@@ -108,6 +108,7 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         calibrate: bool = False,
         gradient_checkpointing: bool = False,
         warm_start: bool = False,
+        checkpoint_folder: str | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:

@@ -17,10 +17,11 @@ from ..loading.checkpoints import save_checkpoint
 from ..loading.loaded import LoadedModel
 from ..loading.loader import load_model
 from ..modeling.losses import LossOptions
+from ..training.checkpoint import NAME
 from ..training.data import LabelledRows, make_training_set
 from ..training.loop import Run
 from ..training.options import TrainingOptions
-from .checkpoint import NAME, Checkpoint, read_checkpoint, write_checkpoint
+from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from .chunks import Chunks, needs_teacher
 from .config import PretrainingConfig
 from .initial import initial_model, is_gliclass

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from itertools import islice
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -81,6 +82,38 @@ class TrainingResult:
     interrupted: bool = False
 
 
+@dataclass
+class Place:
+    """Where in its epochs a training is.
+
+    `epoch` counts from 1, `n_batches` are those of it that were made, and `loss` is the sum of
+    their rows' losses.
+    """
+
+    epoch: int = 1
+    n_batches: int = 0
+    loss: float = 0.0
+
+    def note(self, loss: float, n_rows: int) -> None:
+        """Note a step."""
+        self.n_batches += 1
+        self.loss += loss * n_rows
+
+    def go_on(self) -> None:
+        """Begin the next epoch."""
+        self.epoch, self.n_batches, self.loss = self.epoch + 1, 0, 0.0
+
+
+class Keeper(Protocol):
+    """Keeps what a training needs to go on after its process has ended."""
+
+    def restore(self, run: Run, best: BestWeights, place: Place) -> bool:
+        """Go on from what was kept; False where there is nothing."""
+
+    def keep(self, run: Run, best: BestWeights, place: Place, *, now: bool = True) -> None:
+        """Keep it: now, or if it is long ago."""
+
+
 class NonFiniteLossError(FloatingPointError, ValueError):
     """The loss or the weights became infinite or not a number."""
 
@@ -94,6 +127,7 @@ def train(
     validate: Callable[[Engine], Validation] | None = None,
     on_epoch: Callable[[Progress], bool | None] | None = None,
     on_step: Callable[[float], object] | None = None,
+    keeper: Keeper | None = None,
 ) -> TrainingResult:
     """Train a model until the epochs are over, nothing gets better, or somebody stops it.
 
@@ -111,6 +145,8 @@ def train(
         Told after every epoch; training stops where it returns True.
     on_step : callable, optional
         Told the loss of every optimizer step.
+    keeper : Keeper, optional
+        Keeps checkpoints, and gives the one to go on from.
 
     Raises
     ------
@@ -120,22 +156,29 @@ def train(
         If the user stopped it before there was anything to keep.
     """
     run = Run(engine, data, options)
-    best = _Best(run, validate)
+    best, place = BestWeights(run, validate), Place()
     result = best.result
-    run.tell(on_epoch, 0, None, best.last)
+    if keeper is None or not keeper.restore(run, best, place):
+        best.begin()
+        run.tell(on_epoch, 0, None, best.last)
     try:
-        for epoch in range(1, options.max_epochs + 1):
-            losses = []
-            for rows in run.batches(epoch):
-                losses.append((run.step(rows), len(rows)))
+        while place.epoch <= options.max_epochs and not best.is_stale():
+            for rows in run.batches(place.epoch, place.n_batches):
+                loss = run.step(rows)
+                place.note(loss, len(rows))
                 if on_step is not None:
-                    on_step(losses[-1][0])
-            mean_loss = sum(loss * n for loss, n in losses) / len(data)
+                    on_step(loss)
+                if keeper is not None:
+                    keeper.keep(run, best, place, now=False)
+            mean_loss = place.loss / len(data)
             result.loss_curve.append(mean_loss)
-            result.n_iter = epoch
-            best.judge(epoch)
-            stop = run.tell(on_epoch, epoch, mean_loss, best.last)
-            if stop or best.is_stale():
+            result.n_iter = place.epoch
+            best.judge(place.epoch)
+            stop = run.tell(on_epoch, place.epoch, mean_loss, best.last)
+            place.go_on()
+            if keeper is not None:
+                keeper.keep(run, best, place)
+            if stop:
                 break
     except KeyboardInterrupt:
         return best.interrupted()
@@ -205,9 +248,10 @@ class Run:
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng(self._sequence(*place))
 
-    def batches(self, epoch: int) -> Iterator[NDArray[np.intp]]:
-        """Deal the rows of an epoch in random order."""
-        return batches(len(self.data), self.options.batch_size, self._rng(_DEALING, epoch))
+    def batches(self, epoch: int, n_done: int = 0) -> Iterator[NDArray[np.intp]]:
+        """Deal the rows of an epoch in random order, without the first batches."""
+        rng = self._rng(_DEALING, epoch)
+        return islice(batches(len(self.data), self.options.batch_size, rng), n_done, None)
 
     def go_to(self, step: int) -> None:
         """Continue the learning-rate schedule, and the random numbers, after so many steps."""
@@ -373,7 +417,7 @@ class Run:
         return max(0.0, (self.n_steps - step) / max(1, self.n_steps - warmup))
 
 
-class _Best:
+class BestWeights:
     """The best weights of a training so far, the ones before it included.
 
     Parameters
@@ -382,40 +426,54 @@ class _Best:
         The training.
     validate : callable or None
         Judges an engine; without it the last weights are taken for the best.
+
+    Attributes
+    ----------
+    result : TrainingResult
+        What the training gives, as far as it is.
+    best, last : Validation or None
+        Of the best weights, and of the last ones.
+    n_stale : int
+        For how many epochs nothing has got clearly better.
     """
 
     def __init__(self, run: Run, validate: Callable[[Engine], Validation] | None) -> None:
         self._run = run
         self._validate = validate
-        self._n_stale = 0
+        self.n_stale = 0
         self.result = TrainingResult(run.trainable.snapshot())
-        self.last = self._best = self._validation()
+        self.best: Validation | None = None
+        self.last: Validation | None = None
+
+    def begin(self) -> None:
+        """Judge the weights before training."""
+        self.last = self.best = self._validation()
 
     def judge(self, epoch: int) -> None:
         """Compare the current weights with the best ones, after an epoch."""
         self._run.check_weights()
         self.last = self._validation()
-        if self.last is None or self._best is None:
+        if self.last is None or self.best is None:
             self.result.best_iter = epoch
             return
-        if math.isfinite(self._best.loss) and not math.isfinite(self.last.loss):
+        if math.isfinite(self.best.loss) and not math.isfinite(self.last.loss):
             raise self._run.diverged(f"The validation loss became {self.last.loss}.")
         # What counts as getting better may ask for more than what is kept.
-        clearly = _is_better(self.last, self._best, self._run.options.tol)
-        self._n_stale = 0 if clearly else self._n_stale + 1
-        if _is_better(self.last, self._best):
+        clearly = _is_better(self.last, self.best, self._run.options.tol)
+        self.n_stale = 0 if clearly else self.n_stale + 1
+        if _is_better(self.last, self.best):
             # Copied first: an interruption may come between any two lines.
             weights = self._run.trainable.snapshot()
-            self.result.weights, self.result.best_iter, self._best = weights, epoch, self.last
+            self.result.weights, self.result.best_iter, self.best = weights, epoch, self.last
 
     def is_stale(self) -> bool:
         """Tell whether nothing has got better for as long as the options allow."""
         patience = self._run.options.n_iter_no_change
-        return patience is not None and self._n_stale >= patience
+        return patience is not None and self.n_stale >= patience
 
     def finished(self) -> TrainingResult:
         """Give the result of the training."""
-        if self._best is None:
+        if self.best is None:
             self._run.check_last_step()
             self.result.weights = self._run.trainable.snapshot()
         return self.result

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 from sklearn.metrics import (
     accuracy_score,
     classification_report,
@@ -19,6 +21,7 @@ from skgliclass.__main__ import main
 from skgliclass.datasets import Example, PromptExample, from_arrays, write_examples
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
+from skgliclass.estimators import callbacks
 from skgliclass.estimators.rows import RowExamples
 from skgliclass.estimators.scoring import ScoringPlan
 from skgliclass.estimators.state import NO_LABELS
@@ -577,3 +580,37 @@ def test_errors_are_one_line_and_exit_with_2(
     assert said.count("\n") == 1
     assert captured.out == ""
     assert not (tmp_path / "tuned").exists()
+
+
+# Going on.
+
+
+def test_a_stopped_training_goes_on(bi, tmp_path, data, capsys, monkeypatch):
+    options = ["--max-epochs", "3", "--checkpoint-folder", str(tmp_path / "checkpoint")]
+    assert train(data, bi, tmp_path / "whole", "--max-epochs", "3") == 0
+    on_epoch = callbacks.FitCallbacks.on_epoch
+
+    def stop(self, progress, make_state):
+        if progress.epoch == 2:
+            raise OSError("torn")
+        return on_epoch(self, progress, make_state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.FitCallbacks, "on_epoch", stop)
+        assert train(data, bi, tmp_path / "tuned", *options) == 2
+    assert not (tmp_path / "tuned").exists()
+    assert train(data, bi, tmp_path / "tuned", *options) == 2
+    assert "go on from it with --resume" in capsys.readouterr().err
+    assert train(data, bi, tmp_path / "tuned", *options, "--resume") == 0
+    whole, resumed = (load_file(tmp_path / f / "model.safetensors") for f in ("whole", "tuned"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert list((tmp_path / "checkpoint").iterdir()) == []
+
+
+def test_what_cannot_go_on_is_said_at_once(bi, tmp_path, data, capsys):
+    assert train(data, bi, tmp_path / "tuned", "--resume") == 2
+    assert "--resume needs --checkpoint-folder" in capsys.readouterr().err
+    nothing = ["--resume", "--checkpoint-folder", str(tmp_path)]
+    assert train(data, bi, tmp_path / "tuned", *nothing) == 2
+    assert "there is no checkpoint in" in capsys.readouterr().err

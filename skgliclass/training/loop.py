@@ -157,7 +157,6 @@ def train(
     """
     run = Run(engine, data, options)
     best, place = BestWeights(run, validate), Place()
-    result = best.result
     if keeper is None or not keeper.restore(run, best, place):
         best.begin()
         run.tell(on_epoch, 0, None, best.last)
@@ -170,11 +169,8 @@ def train(
                     on_step(loss)
                 if keeper is not None:
                     keeper.keep(run, best, place, now=False)
-            mean_loss = place.loss / len(data)
-            result.loss_curve.append(mean_loss)
-            result.n_iter = place.epoch
-            best.judge(place.epoch)
-            stop = run.tell(on_epoch, place.epoch, mean_loss, best.last)
+            best.judge(place.epoch, place.loss / len(data))
+            stop = run.tell(on_epoch, place.epoch, best.result.loss_curve[-1], best.last)
             place.go_on()
             if keeper is not None:
                 keeper.keep(run, best, place)
@@ -449,8 +445,10 @@ class BestWeights:
         """Judge the weights before training."""
         self.last = self.best = self._validation()
 
-    def judge(self, epoch: int) -> None:
-        """Compare the current weights with the best ones, after an epoch."""
+    def judge(self, epoch: int, loss: float) -> None:
+        """Compare the current weights with the best ones, after an epoch with such a mean loss."""
+        self.result.loss_curve.append(loss)
+        self.result.n_iter = epoch
         self._run.check_weights()
         self.last = self._validation()
         if self.last is None or self.best is None:

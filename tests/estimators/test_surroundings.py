@@ -110,11 +110,18 @@ def test_the_surroundings_are_as_before(folders, tmp_path, monkeypatch, n_thread
     assert {name: after[name] for name in before if after[name] != before[name]} == {}
 
 
-@pytest.mark.parametrize("kind", ["uni", "bi", "encoder-decoder", "fused"])
-@pytest.mark.parametrize("trainable", ["all", "lora"])
+@pytest.mark.parametrize(
+    ("kind", "trainable"),
+    [("uni", "all"), ("uni", "lora"), ("bi", "all"), ("encoder-decoder", "all"), ("fused", "lora")],
+)
 def test_fits_at_once_give_what_they_give_one_after_the_other(folders, tmp_path, kind, trainable):
     model = folders[kind]
-    settings = {**QUICK, "gradient_checkpointing": kind == "uni", "trainable": trainable}
+    settings = {
+        **QUICK,
+        "max_epochs": 1,
+        "gradient_checkpointing": kind == "uni",
+        "trainable": trainable,
+    }
 
     def fit(seed):
         clf = GLiClassClassifier(model, LABELS, **{**settings, "random_state": seed})
@@ -122,15 +129,15 @@ def test_fits_at_once_give_what_they_give_one_after_the_other(folders, tmp_path,
 
     def draw_and_load():
         """Do what others do in a process, to their generators and with models of their own."""
-        for i in range(10):
+        for i in range(3):
             reference_checkpoint(tmp_path / str(i), n_layers=1, seed=i)
             GLiClassClassifier(str(tmp_path / str(i)), LABELS).predict(TEXTS[:1])
             torch.rand(100)
 
-    one_by_one = [fit(seed) for seed in (0, 1, 0, 2)]
-    with torch.random.fork_rng(devices=[]), ThreadPoolExecutor(5) as pool:
+    one_by_one = [fit(seed) for seed in (0, 1, 2)]
+    with torch.random.fork_rng(devices=[]), ThreadPoolExecutor(4) as pool:
         besides = pool.submit(draw_and_load)
-        at_once = list(pool.map(fit, (0, 1, 0, 2)))
+        at_once = list(pool.map(fit, (0, 1, 2)))
         besides.result()
     assert np.abs(one_by_one[0] - one_by_one[1]).max() > 1e-6
     for alone, together in zip(one_by_one, at_once, strict=True):

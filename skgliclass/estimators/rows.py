@@ -13,6 +13,7 @@ from ..exceptions import warn
 from ..prompts.checks import in_short
 from ..prompts.examples import PromptExample, can_show_examples, check_labels_known
 from .calibration import negative_log_likelihood, score_of
+from .containers import Frame, open_container
 from .labels import LabelSet, sorted_order
 from .problem import Examples, SharedExamples
 from .scoring import ScoringPlan
@@ -120,7 +121,15 @@ def label_each(texts: Sequence[str], labels: Any, *, multi_label: bool) -> list[
             f"labels is {in_short(labels)}; it must be a list with a label set for each text. "
             + hint
         )
-    label_sets = list(labels)
+    rows = open_container(labels, "labels")
+    if isinstance(rows, Frame):
+        if len(rows.columns) != 1:
+            raise ValueError(
+                f"labels is a frame with {len(rows.columns)} columns; it must be one column with a "
+                f"label set for each text, such as labels[{rows.columns[0]!r}]."
+            )
+        rows = rows.cells[:, 0]
+    label_sets = list(rows)
     if len(label_sets) != len(texts):
         raise ValueError(
             f"labels has {len(label_sets)} label sets, but X has {len(texts)} texts; give one for "

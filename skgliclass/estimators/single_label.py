@@ -147,19 +147,21 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         if other is None:
             return None
         check_other(other, snapshot.label_set)
+        # As probabilities are: one of 0.7 in float32 lies below 0.7 in double precision.
+        return np.asarray(self._limit(snapshot), dtype=np.float32)
+
+    def _limit(self, snapshot: Snapshot) -> float:
         if not self._wants_min_probability():
-            return np.asarray(self.min_probability, dtype=np.float32)
-        tuned = snapshot.min_probability
-        return np.asarray(0.5 if tuned is None else tuned, dtype=np.float32)
+            return float(self.min_probability)
+        return 0.5 if snapshot.min_probability is None else snapshot.min_probability
 
     @property
     def min_probability_(self) -> float:
         """The probability below which no class is predicted."""
         self._validate_params()
-        cutoff = self._cutoff(self._snapshot_for_attribute("min_probability_"))
-        if cutoff is None:
+        if self._other() is None:
             raise AttributeError("There is no min_probability_ without other=.")
-        return float(cutoff)
+        return self._limit(self._snapshot_for_attribute("min_probability_"))
 
     def _agrees(
         self, predictions: NDArray[Any], targets: Targets, label_set: LabelSet

@@ -140,8 +140,22 @@ def test_examples_are_predicted_with_all_that_they_bring(model, cls):
 
 
 @pytest.mark.parametrize(
+    "container",
+    [tuple, pd.Series, lambda own: pd.DataFrame({"own": own}), lambda own: np.array(own)],
+    ids=["tuple", "Series", "frame", "array"],
+)
+def test_containers_of_label_sets(model, container):
+    own = [["fox", "dog"], ["day", "café"], ["b", "a"], ["music", "day"]]
+    clf = GLiClassClassifier(model, LABELS)
+    expected = clf.predict(TEXTS, labels=own).tolist()
+    assert clf.predict(TEXTS, labels=container(own)).tolist() == expected
+
+
+@pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
+        (iter([["a"]] * 4), TypeError, r"list\("),
+        (pd.DataFrame({"a": [1], "b": [2]}), ValueError, "frame with 2 columns"),
         ("abcd", TypeError, r"a list with a label set for each text.*set_params\(labels"),
         ({"a": "b"}, TypeError, "a list with a label set for each text"),
         (["a", "b", "c", "d"], TypeError, r"labels\[0\] is the string 'a'.*set_params\(labels"),

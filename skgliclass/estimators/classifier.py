@@ -398,13 +398,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
         y : array-like
-            Needed. One class a text (`other`, where that is given, for a text of none), or for the
-            multi-label classifier an indicator matrix, a sparse matrix, a frame whose columns are
-            the classes in their order, or a list of label sets. Numbers between 0 and 1 in a
-            matrix are soft targets, as are those of a dict of class to number in place of a label
-            set; NaN says that nobody annotated whether the class holds, and stays out of the loss
-            and of every score. Lists of numbers are label sets where `labels` are numbers, and
-            otherwise the rows of a matrix.
+            Needed. One class a text (`other` for a text of none), or for the multi-label classifier
+            an indicator matrix, a sparse matrix, a frame whose columns are the classes in their
+            order, or a list of label sets. Numbers between 0 and 1 in a matrix are soft targets, as
+            are those of a dict of class to number in place of a label set; NaN says that nobody
+            annotated whether the class holds, and stays out of the loss and of every score. Lists
+            of numbers are label sets where `labels` are numbers, else the rows of a matrix.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
         X_val, y_val : default=None

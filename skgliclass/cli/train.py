@@ -26,10 +26,6 @@ from .errors import CommandError
 if TYPE_CHECKING:
     from ..training.processes import Workers
 
-# Options that are parameters of the classifiers, besides those that the table of parameters says
-# are options; where one is not given, its default holds.
-_PARAMETERS = ("model", "revision", "architecture", "task_description", "max_length", "device")
-
 _EPILOG = """examples:
   skgliclass train data.json --output tuned
   skgliclass train train.jsonl --validation dev.jsonl --n-iter-no-change 3 --output tuned
@@ -50,13 +46,9 @@ def add_train(commands: Any) -> None:
     )
     parser.add_argument("data", metavar="FILE", help="what to learn from")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="a new or empty folder")
-    parser.add_argument("--model", default="mini", help="mini, a folder or a hub id")
-    parser.add_argument("--revision", help="of a hub repository")
-    parser.add_argument("--architecture", choices=["auto", *SUPPORTED_ARCHITECTURES])
-    parser.add_argument("--task-description", help="a sentence put before each text")
-    parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
-    parser.add_argument("--device")
     add_data_options(parser)
+    add_label_options(parser)
+    add_scoring_options(parser)
     _add_validation_options(parser)
     _add_training_options(parser)
     parser.set_defaults(run=run)
@@ -73,17 +65,7 @@ def _add_validation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    options = parser.add_argument_group(
-        "training",
-        "Parameters of the classifiers, whose defaults hold where an option is left out.\n"
-        "--n-iter-no-change turns early_stopping on, and needs held-out data.",
-    )
-    for name, parameter in PARAMETERS.items():
-        if parameter.is_option:
-            # argparse reads a percent sign as the beginning of a default's place.
-            text = parameter.text.replace("`", "").replace("%", "%%")
-            option = f"--{name.replace('_', '-')}"
-            options.add_argument(option, help=text, **_how_to_read(parameter))
+    options = add_training_options(parser)
     options.add_argument(
         "--checkpoint-folder",
         metavar="FOLDER",
@@ -99,26 +81,6 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         help="share the work among the processes that torchrun or accelerate launch started",
     )
     options.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
-
-
-def _how_to_read(parameter: Parameter) -> dict[str, Any]:
-    """Give what argparse needs to read a parameter, by the values that the parameter takes."""
-    constraints = parameter.constraints
-    words = {w for c in constraints if isinstance(c, StrOptions) for w in c.options}
-    types = [c.type for c in constraints if isinstance(c, Interval)]
-    if "boolean" in constraints:
-        return {"action": argparse.BooleanOptionalAction}
-    if not types:
-        return {"choices": sorted(words)}
-    # A whole number is a real one, too, so the wider type says nothing of an int.
-    number = int if types[0] is Integral else float
-
-    def read(value: str) -> str | float:
-        return value if value in words else number(value)
-
-    # argparse says what a value should have been by this name.
-    read.__name__ = number.__name__
-    return {"type": read, "metavar": parameter.kind.replace('"', "").replace(" or ", "|").upper()}
 
 
 def run(args: argparse.Namespace) -> None:

@@ -36,14 +36,15 @@ class Parameter:
         What it does.
     constraints : list
         The values it takes, in the terms of scikit-learn's parameter validation.
-    is_option : bool
-        Whether ``skgliclass train`` has an option of this name.
+    option : {"", "scoring", "training"}
+        Whether it is an option of the commands that classify, judge and train, of ``skgliclass
+        train`` alone, or of none.
     """
 
     kind: str
     text: str
     constraints: list[Any]
-    is_option: bool = False
+    option: str = ""
 
 
 class _Numbers(Interval):
@@ -82,13 +83,17 @@ PARAMETERS: dict[str, Parameter] = {
         "How a new GLiClass is built around a plain encoder, an encoder-decoder, a decoder or a "
         "sentence-transformers model. A checkpoint has its own.",
         [StrOptions({"auto", *SUPPORTED_ARCHITECTURES})],
+        option="training",
     ),
-    "revision": Parameter("str", "The branch, tag or commit of a hub repository.", [str, None]),
+    "revision": Parameter(
+        "str", "The branch, tag or commit of a hub repository.", [str, None], option="scoring"
+    ),
     "task_description": Parameter(
         "str",
         "A sentence put in the prompt before the text, such as "
         '``"Classify the sentiment of this review: "``.',
         [str, None],
+        option="scoring",
     ),
     "label_template": Parameter(
         "str",
@@ -96,6 +101,7 @@ PARAMETERS: dict[str, Parameter] = {
         'goes: ``"This text is about {}"``. Classes and predictions stay as they are. None means '
         "the label text alone.",
         [str, None],
+        option="scoring",
     ),
     "examples": Parameter(
         "list of (text, class), (text, list of classes) or dict",
@@ -111,6 +117,7 @@ PARAMETERS: dict[str, Parameter] = {
         "``<<TRUE_LABEL>>``. The latter is a part of the text, so it alone works with a bi-encoder "
         "that knows no markers.",
         [StrOptions({"marker", "tags"})],
+        option="scoring",
     ),
     "n_retrieved": Parameter(
         "int",
@@ -119,29 +126,34 @@ PARAMETERS: dict[str, Parameter] = {
         "none is shown with a text that is the same, so that one more is needed. Where "
         "``partial_fit`` has seen fewer, all of them are shown.",
         [_at_least(Integral, 0)],
+        option="scoring",
     ),
     "retrieval_backend": Parameter(
         '{"numpy", "faiss"}',
         "What finds the nearest texts. ``faiss`` is faster where there are many (needs the extra "
         "``faiss``); both compare with every text.",
         [StrOptions({"numpy", "faiss"})],
+        option="scoring",
     ),
     "long_texts": Parameter(
         '{"truncate", "chunk"}',
         "Whether the beginning of a text that does not fit is read, or all of it in chunks whose "
         "logits are pooled. Training reads the beginning.",
         [StrOptions({"truncate", "chunk"})],
+        option="scoring",
     ),
     "chunk_overlap": Parameter(
         "int",
         "The tokens that neighbouring chunks share, but never more than half of a chunk.",
         [_at_least(Integral, 0)],
+        option="scoring",
     ),
     "chunk_pooling": Parameter(
         '{"max", "mean"}',
         "Whether a label's logit is the largest of the chunks', or their mean, weighted by the "
         "tokens that each adds to those before it.",
         [StrOptions({"max", "mean"})],
+        option="scoring",
     ),
     "n_permutations": Parameter(
         "int",
@@ -149,18 +161,21 @@ PARAMETERS: dict[str, Parameter] = {
         "that are the same in every call. Without effect on a bi-encoder, whose scores do not "
         "depend on the order.",
         [_at_least(Integral, 1)],
+        option="scoring",
     ),
     "shortlist": Parameter(
         "int",
         "How many labels the model reads for each text: those nearest to it by the cosine of "
         "vectors. The others get a logit far below. None means all.",
         [_at_least(Integral, 1), None],
+        option="scoring",
     ),
     "shortlist_model": Parameter(
         "str",
         "What embeds texts and labels for the shortlist, named as `model` is, such as "
         '``"mini"``. None means the model itself.',
         [str, None],
+        option="scoring",
     ),
     "hierarchy": Parameter(
         '{"leaves", "path"}',
@@ -169,6 +184,7 @@ PARAMETERS: dict[str, Parameter] = {
         "the softmax over the children of its parent, or the sigmoid where a text may have any "
         "number of classes. ``fit`` trains the classes' scores.",
         [StrOptions({"leaves", "path"})],
+        option="scoring",
     ),
     "max_length": Parameter(
         "int",
@@ -176,16 +192,19 @@ PARAMETERS: dict[str, Parameter] = {
         "cut: those that do not fit beside the text are scored in several passes. A longer text "
         "is treated as `long_texts` says.",
         [_at_least(Integral, 8), None],
+        option="scoring",
     ),
     "device": Parameter(
         "str",
         '``"cpu"``, ``"cuda"`` and so on; ``"auto"`` takes a GPU where there is one.',
         [str],
+        option="scoring",
     ),
     "dtype": Parameter(
         '{"auto", "float32", "bfloat16", "float16"}',
         'The precision of the weights; ``"auto"`` is float32 on a CPU.',
         [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        option="scoring",
     ),
     "n_jobs": Parameter(
         "int",
@@ -193,6 +212,7 @@ PARAMETERS: dict[str, Parameter] = {
         "as there are threads, up to 8, which is fastest, but one on a GPU; -1 means one for each "
         "processor, -2 all but one, and so on.",
         [_at_least(Integral, 1), _Numbers(Integral, None, -1, closed="right"), None],
+        option="scoring",
     ),
     "verbose": Parameter("int", "Show a progress bar.", ["verbose"]),
     # What becomes of the scores.
@@ -202,6 +222,7 @@ PARAMETERS: dict[str, Parameter] = {
         '``"auto"`` tunes one for each class on validation data in ``fit``, for the highest F1; '
         "without fitting it is one half.",
         [_Numbers(Real, 0, 1, closed="both"), StrOptions({"auto"}), "array-like", dict],
+        option="scoring",
     ),
     "min_probability": Parameter(
         'float or "auto"',
@@ -211,6 +232,7 @@ PARAMETERS: dict[str, Parameter] = {
         "those that are predicted and right, and of the texts of no class those that are not "
         "predicted. Without such texts it is one half.",
         [_Numbers(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        option="scoring",
     ),
     "other": Parameter(
         "str, int or other single value",
@@ -218,6 +240,7 @@ PARAMETERS: dict[str, Parameter] = {
         "classes, and has no column in any score. Texts whose `y` it is are not learnt from: they "
         "tune `min_probability`. None turns it off, so that every text gets a class.",
         [object],
+        option="scoring",
     ),
     "output": Parameter(
         '{"probabilities", "logits", "embeddings"}',
@@ -237,61 +260,61 @@ PARAMETERS: dict[str, Parameter] = {
         "What ``fit`` changes: all weights; the heads alone, on representations that are computed "
         "once; or the heads and low-rank updates of the backbone (needs the extra ``lora``).",
         [StrOptions({"all", "head", "lora"})],
-        is_option=True,
+        option="training",
     ),
     "max_epochs": Parameter(
         'int or "auto"',
         "How often training goes through the texts; 0 records the classes and trains nothing. "
         '``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 10.',
         [_at_least(Integral, 0), StrOptions({"auto"})],
-        is_option=True,
+        option="training",
     ),
     "batch_size": Parameter(
-        "int", "Texts in an optimizer step.", [_at_least(Integral, 1)], is_option=True
+        "int", "Texts in an optimizer step.", [_at_least(Integral, 1)], option="training"
     ),
     "learning_rate": Parameter(
-        "float", "The highest learning rate of the backbone.", [_POSITIVE], is_option=True
+        "float", "The highest learning rate of the backbone.", [_POSITIVE], option="training"
     ),
     "head_learning_rate": Parameter(
         "float",
         "The highest learning rate of the heads; None means `learning_rate`.",
         [_POSITIVE, None],
-        is_option=True,
+        option="training",
     ),
     "weight_decay": Parameter(
         "float",
         "How much AdamW shrinks matrices other than embedding tables.",
         [_at_least(Real, 0)],
-        is_option=True,
+        option="training",
     ),
     "warmup_fraction": Parameter(
         "float",
         "The share of steps in which the learning rate rises; it falls in the rest.",
         [_Numbers(Real, 0, 1, closed="both")],
-        is_option=True,
+        option="training",
     ),
     "max_grad_norm": Parameter(
-        "float", "The norm to which larger gradients are clipped.", [_POSITIVE], is_option=True
+        "float", "The norm to which larger gradients are clipped.", [_POSITIVE], option="training"
     ),
     "focal_gamma": Parameter(
         "float",
         "How much less examples count in the focal loss that are already right; 0 is "
         "cross-entropy.",
         [_at_least(Real, 0)],
-        is_option=True,
+        option="training",
     ),
     "focal_alpha": Parameter(
         "float",
         "The weight of true text-label pairs, against one minus it of false ones, where a text "
         "may have any number of classes; unused where it has one.",
         [_Numbers(Real, 0, 1, closed="both"), None],
-        is_option=True,
+        option="training",
     ),
     "label_smoothing": Parameter(
         "float",
         "The share of a target that is spread over the other outcomes.",
         [_Numbers(Real, 0, 1, closed="left")],
-        is_option=True,
+        option="training",
     ),
     "class_weight": Parameter(
         'dict of class to float, "balanced" or None',
@@ -302,7 +325,7 @@ PARAMETERS: dict[str, Parameter] = {
         "int",
         'The rank of the updates with ``trainable="lora"``.',
         [_at_least(Integral, 1)],
-        is_option=True,
+        option="training",
     ),
     "early_stopping": Parameter(
         "bool",
@@ -319,21 +342,22 @@ PARAMETERS: dict[str, Parameter] = {
         "int",
         "How many epochs without a better score end the training with `early_stopping`.",
         [_at_least(Integral, 1)],
-        is_option=True,
+        option="training",
     ),
     "tol": Parameter(
         "float",
         "By how much a score has to be better to count for `n_iter_no_change`.",
         [_at_least(Real, 0)],
-        is_option=True,
+        option="training",
     ),
     "calibrate": Parameter(
         "bool",
         "Whether to fit a temperature on validation data, so that probabilities fit frequencies.",
         ["boolean"],
+        option="training",
     ),
     "gradient_checkpointing": Parameter(
-        "bool", "Trade time for memory in training.", ["boolean"], is_option=True
+        "bool", "Trade time for memory in training.", ["boolean"], option="training"
     ),
     "warm_start": Parameter(
         "bool",

@@ -1,0 +1,307 @@
+"""The options that the commands share, made of the table of the classifiers' parameters.
+
+A command that runs a classifier adds them to its parser, and builds it of what was chosen::
+
+    add_label_options(parser)       # --labels, --labels-file
+    add_scoring_options(parser)     # --model and every parameter with option="scoring"
+    ...
+    classifier = make_classifier(args, multi_label=..., labels=chosen_labels(args))
+    classifier.set_params(verbose=wants_bar(len(texts)))
+
+What is left out keeps what a saved classifier has, or the parameter's default. An option that the
+classifier would not use is refused, rather than accepted without effect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..estimators.multi_label import GLiClassMultiLabelClassifier
+from ..estimators.parameters import PARAMETERS, Parameter
+from ..estimators.single_label import GLiClassClassifier
+from ..exceptions import warn
+from .errors import CommandError
+
+Classifier = GLiClassClassifier | GLiClassMultiLabelClassifier
+
+_SHOW_PROGRESS_FROM = 500
+# What people put between names in one string.
+_SEPARATORS = re.compile(r"\s*[,;|]\s*")
+
+
+class _Need(NamedTuple):
+    """What an option needs to have an effect."""
+
+    parameter: str
+    holds: Callable[[Any], bool]
+    hint: str
+
+
+_CHUNKS = _Need("long_texts", lambda value: value == "chunk", "--long-texts chunk")
+_NEEDS = {
+    "chunk_overlap": _CHUNKS,
+    "chunk_pooling": _CHUNKS,
+    "retrieval_backend": _Need("n_retrieved", bool, "--n-retrieved"),
+    "shortlist_model": _Need("shortlist", bool, "--shortlist"),
+    "min_probability": _Need("other", lambda value: value is not None, "--other"),
+    "lora_rank": _Need("trainable", lambda value: value == "lora", "--trainable lora"),
+    "gradient_checkpointing": _Need(
+        "trainable", lambda value: value != "head", "another --trainable than head"
+    ),
+    "tol": _Need("early_stopping", bool, "--n-iter-no-change"),
+}
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which labels there are, and in which words the model reads them."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="LABEL",
+        help="what to choose from, each label an argument of its own",
+    )
+    group.add_argument(
+        "--labels-file",
+        metavar="FILE",
+        help='one label a line, or JSON: a list, {"label": "what the model reads"}, or nested '
+        "lists and objects for a hierarchy",
+    )
+
+
+def add_scoring_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which model scores texts, and how."""
+    options = parser.add_argument_group(
+        "model",
+        "Parameters of the classifiers. Where an option is left out, what a saved classifier\n"
+        "has holds, and otherwise the parameter's default.",
+    )
+    options.add_argument(
+        "--model",
+        default="mini",
+        metavar="NAME",
+        help="mini, a folder or a hub id (default: mini); the folder of a saved classifier has "
+        "its labels and parameters",
+    )
+    _add_parameters(options, "scoring")
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add what says how a classifier is trained; the group that is returned takes more."""
+    options = parser.add_argument_group(
+        "training",
+        "Parameters of the classifiers, as above. --n-iter-no-change turns early_stopping on,\n"
+        "and needs held-out data.",
+    )
+    _add_parameters(options, "training")
+    return options
+
+
+def chosen_labels(args: argparse.Namespace) -> Any:
+    """Give the labels that were asked for, as the `labels` parameter takes them; None for none.
+
+    Raises
+    ------
+    CommandError
+        If the file of labels cannot be read.
+    """
+    if args.labels_file is not None:
+        return read_labels(args.labels_file)
+    if args.labels is not None and len(args.labels) == 1:
+        names = _SEPARATORS.split(args.labels[0].strip())
+        if len(names) > 1 and all(names):
+            warn(
+                f"{args.labels[0]!r} is one label; for {len(names)} write --labels "
+                + shlex.join(names)
+            )
+    return args.labels
+
+
+def read_labels(name: str) -> Any:
+    """Read labels from a file: JSON, or one label a line.
+
+    Raises
+    ------
+    CommandError
+        If there is no such file, it is not in UTF-8 or not valid JSON, or holds no labels.
+    """
+    try:
+        # As other programs write it: with or without a byte order mark.
+        text = Path(name).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"--labels-file {name}: it is not in UTF-8: {error}") from error
+    except OSError as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise CommandError(f"--labels-file {name}: {reason}") from error
+    labels = _labels_in(name, text)
+    if not labels:
+        raise CommandError(f"--labels-file {name}: there are no labels in it")
+    return labels
+
+
+def _labels_in(name: str, text: str) -> list[Any] | dict[str, Any]:
+    is_json = name.lower().endswith(".json")
+    # Also where a name does not say so: '{"T": "travel",' is nobody's label.
+    if is_json or text.lstrip().startswith(("[", "{")):
+        try:
+            labels = json.loads(text, object_pairs_hook=_without_repetition)
+        except (ValueError, RecursionError) as error:
+            raise CommandError(f"--labels-file {name}: not valid JSON: {error}") from error
+        if not isinstance(labels, list | dict):
+            raise CommandError(f"--labels-file {name}: neither a list nor an object of labels")
+        return labels
+    # Not splitlines, which also splits at what may be a part of a label, such as U+2028.
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return table
+
+
+def make_classifier(
+    args: argparse.Namespace,
+    *,
+    multi_label: bool,
+    labels: Any = None,
+    has_examples: bool = False,
+    is_new: bool = False,
+    **others: Any,
+) -> Classifier:
+    """Build the classifier that the options describe.
+
+    Parameters
+    ----------
+    args : Namespace
+        With the options of :func:`add_scoring_options`, and maybe :func:`add_training_options`.
+    multi_label : bool
+        Whether a text may have any number of labels.
+    labels : list, dict or None
+        The `labels` parameter; None leaves it as a saved classifier has it.
+    has_examples : bool, default=False
+        Whether the data brings examples for the prompts.
+    is_new : bool, default=False
+        Whether a saved classifier is a model alone, whose parameters do not count.
+    **others
+        More parameters.
+
+    Returns
+    -------
+    classifier
+
+    Raises
+    ------
+    CommandError
+        If an option is for the other kind of classifier, or would have no effect.
+    ValueError
+        If a parameter has a wrong value, or the folder holds another kind of classifier.
+    """
+    kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
+    chosen = _chosen_parameters(args)
+    _check_kind(chosen, kind)
+    parameters = {**chosen, **others}
+    if labels is not None:
+        parameters["labels"] = labels
+    classifier: Classifier = (
+        kind(args.model, **parameters) if is_new else kind.from_pretrained(args.model, **parameters)
+    )
+    # Before any work, which would find it out at its end.
+    classifier._validate_params()
+    _check_effects(args, chosen, classifier, has_examples)
+    return classifier
+
+
+def wants_bar(n_texts: int = _SHOW_PROGRESS_FROM) -> int:
+    """Tell whether to show a progress bar: to a person, over what takes a while."""
+    return int(sys.stderr.isatty() and n_texts >= _SHOW_PROGRESS_FROM)
+
+
+def option_of(name: str) -> str:
+    """Give the option that is named after a parameter."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _add_parameters(group: argparse._ArgumentGroup, option: str) -> None:
+    for name, parameter in PARAMETERS.items():
+        if parameter.option == option:
+            # argparse reads a percent sign as the beginning of a default's place.
+            text = parameter.text.replace("`", "").replace("%", "%%")
+            group.add_argument(option_of(name), help=text, **_how_to_read(parameter))
+
+
+def _how_to_read(parameter: Parameter) -> dict[str, Any]:
+    """Give what argparse needs to read a parameter, by the values that the parameter takes."""
+    constraints = parameter.constraints
+    words = {w for c in constraints if isinstance(c, StrOptions) for w in c.options}
+    types = [c.type for c in constraints if isinstance(c, Interval)]
+    if "boolean" in constraints:
+        return {"action": argparse.BooleanOptionalAction}
+    if not types and words:
+        return {"choices": sorted(words)}
+    if not types:
+        return {"metavar": "TEXT"}
+    # A whole number is a real one, too, so the wider type says nothing of an int.
+    number = int if types[0] is Integral else float
+
+    def read(value: str) -> str | float:
+        return value if value in words else number(value)
+
+    # argparse says what a value should have been by this name.
+    read.__name__ = number.__name__
+    return {"type": read, "metavar": "|".join([number.__name__.upper(), *sorted(words)])}
+
+
+def _chosen_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Give the parameters whose options were not left out."""
+    values: Mapping[str, Any] = vars(args)
+    names = [name for name, parameter in PARAMETERS.items() if parameter.option]
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def _check_kind(chosen: Mapping[str, Any], kind: type[Classifier]) -> None:
+    """Refuse what only the other kind of classifier has."""
+    accepted = inspect.signature(kind).parameters
+    other = next((name for name in chosen if name not in accepted), None)
+    if other is not None or (chosen.get("focal_alpha") is not None and kind is GLiClassClassifier):
+        is_multi_label = kind is GLiClassMultiLabelClassifier
+        raise CommandError(
+            f"{option_of(other or 'focal_alpha')} is for "
+            + ("one label a text" if is_multi_label else "many labels a text (see --multi-label)")
+        )
+
+
+def _check_effects(
+    args: argparse.Namespace,
+    chosen: Mapping[str, Any],
+    classifier: Classifier,
+    has_examples: bool,
+) -> None:
+    """Refuse what would be accepted and do nothing."""
+    values = classifier.get_params(deep=False)
+    for name, need in _NEEDS.items():
+        if chosen.get(name, False) is not False and not need.holds(values[need.parameter]):
+            raise CommandError(f"{option_of(name)} has no effect without {need.hint}")
+    shows_examples = has_examples or values["n_retrieved"] or values["examples"] is not None
+    if "example_format" in chosen and not shows_examples:
+        raise CommandError("--example-format has no effect: no examples are shown")
+    if {"learning_rate", "head_learning_rate"} <= chosen.keys() and values["trainable"] == "head":
+        raise CommandError(
+            "--learning-rate has no effect beside --head-learning-rate with --trainable head"
+        )
+    if "revision" in chosen and (args.model == "mini" or Path(args.model).is_dir()):
+        raise CommandError(f"--revision is for a hub repository, which {args.model} is not")

@@ -1,0 +1,64 @@
+"""What labelled rows and the labels of a classifier have to do with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ..datasets.examples import Example
+from .errors import CommandError
+
+
+def names_in(examples: Iterable[Example]) -> set[str]:
+    """Give every label that some row offers."""
+    return {label for row in examples for label in row.all_labels}
+
+
+def offer(examples: Sequence[Example], labels: Sequence[str]) -> list[Example]:
+    """Give rows that offer these labels, among which theirs are."""
+    return [replace(row, all_labels=labels) for row in examples]
+
+
+def check_known(
+    examples: Sequence[Example], known: Sequence[str], *, name: str, whose: str
+) -> None:
+    """Refuse a table with labels that a classifier cannot give.
+
+    Raises
+    ------
+    CommandError
+        It names the first row with such a label.
+    """
+    for number, row in enumerate(examples, 1):
+        unknown = next((label for label in row.true_labels if label not in known), None)
+        if unknown is not None:
+            raise CommandError(
+                f"{name}: row {number} has the label {unknown!r}, which is none of {whose}: "
+                f"{', '.join(known)}. Rows with label sets of their own go into a file in the "
+                "GLiClass training format"
+            )
+
+
+def without_other(examples: Sequence[Example], other: str | None, *, name: str) -> list[Example]:
+    """Take what stands for no class from the labels of rows; it leaves a row without a true one.
+
+    Raises
+    ------
+    CommandError
+        If a row has nothing else to choose from.
+    """
+    if other is None or other not in names_in(examples):
+        return list(examples)
+    rows = []
+    for number, row in enumerate(examples, 1):
+        labels = [name for name in row.all_labels if name != other]
+        if not labels:
+            raise CommandError(f"{name}: row {number} has no label but {other!r}, which is no class")
+        is_soft = not isinstance(row.true_labels, tuple)
+        if is_soft and other in row.true_labels:
+            raise CommandError(
+                f"{name}: row {number} has a score for {other!r}, which is no class (see --other)"
+            )
+        true = row.true_labels if is_soft else [name for name in row.true_labels if name != other]
+        rows.append(replace(row, all_labels=labels, true_labels=true))
+    return rows

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .train import check_folder
+from .folders import check_new_folder
 
 _EPILOG = """examples:
   skgliclass export mini --output onnx
@@ -33,7 +33,7 @@ def add_export(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export as the arguments say."""
-    check_folder(args.output)
+    check_new_folder(args.output, reads=(args.model,))
     # torch is imported once the arguments are known to be right.
     from ..export.onnx import export_onnx
 

@@ -33,12 +33,12 @@ def check_new_folder(name: str, *, reads: tuple[str | None, ...] = (), n_bytes: 
     if not name.strip():
         raise CommandError("--output is empty; give the name of a folder")
     folder = Path(name)
-    for other in reads:
-        if other and Path(other).exists() and folder.exists() and folder.samefile(other):
-            raise CommandError(f"--output {name}: this is what is read; give a new folder")
     if os.path.lexists(folder) and not folder.is_dir():
         what = "a link to nothing" if folder.is_symlink() else "a file"
         raise CommandError(f"--output {name}: this is {what}; give a folder")
+    for other in reads:
+        if other and Path(other).exists() and folder.exists() and folder.samefile(other):
+            raise CommandError(f"--output {name}: this is what is read; give a new folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise CommandError(f"--output {name}: the folder is not empty; give a new one")
     # Results are made beside the folder and renamed.

@@ -50,7 +50,9 @@ class Judgement:
         for i, row in enumerate(examples):
             columns = [column[label] for label in row.all_labels]
             targets = np.asarray(row.targets)
-            true = targets > 0.5 if multi_label else np.arange(len(targets)) == targets.argmax()
+            is_highest = np.arange(len(targets)) == targets.argmax()
+            # The texts of none of the classes have no true one, whatever the kind.
+            true = targets > 0.5 if multi_label or not targets.any() else is_highest
             self.truth[i, columns] = true
         cells = ranking.index.to_numpy(), ranking["label"].map(column).to_numpy()
         self.predicted[cells] = ranking["predicted"]
@@ -59,13 +61,13 @@ class Judgement:
     def metrics(self) -> dict[str, float]:
         """Give the figures, as scikit-learn's functions of these names define them.
 
-        For any number of labels the accuracy is that of whole label sets, and ``lrap`` is the
-        label ranking average precision.
+        For any number of labels the accuracy is ``subset_accuracy``, that of whole label sets, and
+        ``lrap`` is the label ranking average precision.
         """
         truth, predicted = self._as_targets()
         # A label that is neither true nor predicted has no F1, of which scikit-learn would warn.
         values = {
-            "accuracy": accuracy_score(truth, predicted),
+            "subset_accuracy" if self.multi_label else "accuracy": accuracy_score(truth, predicted),
             "macro_f1": f1_score(truth, predicted, average="macro", zero_division=0),
             "micro_f1": f1_score(truth, predicted, average="micro", zero_division=0),
         }
@@ -85,7 +87,10 @@ class Judgement:
     def _as_targets(self) -> tuple[NDArray[Any], NDArray[Any]]:
         if self.multi_label:
             return self.truth.astype(int), self.predicted.astype(int)
-        # A classifier that abstains predicts none of the labels.
+        # A text of no class has no true one, and a classifier that abstains predicts none.
         labels = np.asarray([*self.labels, _NO_LABEL])
-        predicted = np.where(self.predicted.any(axis=1), self.predicted.argmax(axis=1), -1)
-        return labels[self.truth.argmax(axis=1)], labels[predicted]
+        true, predicted = (
+            labels[np.where(chosen.any(axis=1), chosen.argmax(axis=1), -1)]
+            for chosen in (self.truth, self.predicted)
+        )
+        return true, predicted

@@ -29,6 +29,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..estimators.multi_label import GLiClassMultiLabelClassifier
 from ..estimators.parameters import PARAMETERS, Parameter
+from ..estimators.persistence import read_content
 from ..estimators.single_label import GLiClassClassifier
 from ..exceptions import warn
 from .errors import CommandError
@@ -128,6 +129,11 @@ def chosen_labels(args: argparse.Namespace) -> Any:
     return args.labels
 
 
+def has_labels(args: argparse.Namespace) -> bool:
+    """Tell whether labels were asked for."""
+    return args.labels is not None or args.labels_file is not None
+
+
 def read_labels(name: str) -> Any:
     """Read labels from a file: JSON, or one label a line.
 
@@ -180,7 +186,7 @@ def make_classifier(
     multi_label: bool,
     labels: Any = None,
     has_examples: bool = False,
-    is_new: bool = False,
+    retrains: bool = False,
     **others: Any,
 ) -> Classifier:
     """Build the classifier that the options describe.
@@ -192,11 +198,12 @@ def make_classifier(
     multi_label : bool
         Whether a text may have any number of labels.
     labels : list, dict or None
-        The `labels` parameter; None leaves it as a saved classifier has it.
+        The `labels` parameter; None leaves it as a saved classifier has it. With others a saved
+        classifier may be of the other kind, and is a model alone then.
     has_examples : bool, default=False
         Whether the data brings examples for the prompts.
-    is_new : bool, default=False
-        Whether a saved classifier is a model alone, whose parameters do not count.
+    retrains : bool, default=False
+        Whether its labels and its kind do not matter, since others will be learnt.
     **others
         More parameters.
 
@@ -217,9 +224,14 @@ def make_classifier(
     parameters = {**chosen, **others}
     if labels is not None:
         parameters["labels"] = labels
-    classifier: Classifier = (
-        kind(args.model, **parameters) if is_new else kind.from_pretrained(args.model, **parameters)
-    )
+    saved = read_content(args.model, args.revision) or {}
+    is_other_kind = saved.get("estimator", kind.__name__) != kind.__name__
+    classifier: Classifier
+    if is_other_kind and (retrains or labels is not None):
+        # The other kind's parameters say nothing of this one.
+        classifier = kind(args.model, **parameters)
+    else:
+        classifier = kind.from_pretrained(args.model, **parameters)
     # Before any work, which would find it out at its end.
     classifier._validate_params()
     _check_effects(args, chosen, classifier, has_examples)

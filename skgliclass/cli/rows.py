@@ -51,14 +51,18 @@ def without_other(examples: Sequence[Example], other: str | None, *, name: str) 
         return list(examples)
     rows = []
     for number, row in enumerate(examples, 1):
-        labels = [name for name in row.all_labels if name != other]
+        labels = [label for label in row.all_labels if label != other]
         if not labels:
-            raise CommandError(f"{name}: row {number} has no label but {other!r}, which is no class")
+            raise CommandError(
+                f"{name}: row {number} has no label but {other!r}, which is no class"
+            )
         is_soft = not isinstance(row.true_labels, tuple)
         if is_soft and other in row.true_labels:
             raise CommandError(
                 f"{name}: row {number} has a score for {other!r}, which is no class (see --other)"
             )
-        true = row.true_labels if is_soft else [name for name in row.true_labels if name != other]
+        true = (
+            row.true_labels if is_soft else [label for label in row.true_labels if label != other]
+        )
         rows.append(replace(row, all_labels=labels, true_labels=true))
     return rows

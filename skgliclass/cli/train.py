@@ -5,23 +5,29 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..datasets.examples import Example
-from ..estimators.classifier import BaseGLiClassClassifier
 from ..estimators.fit import FitOutcome
-from ..estimators.multi_label import GLiClassMultiLabelClassifier
-from ..estimators.parameters import PARAMETERS, Parameter
 from ..estimators.rows import RowError
-from ..estimators.single_label import GLiClassClassifier
-from ..prompts.architectures import SUPPORTED_ARCHITECTURES
-from .data import add_data_options, chosen_kind, chosen_parameters, read_data, told_kind
+from .data import add_data_options, chosen_kind, is_labelled_table, read_data, told_kind
 from .errors import CommandError
+from .folders import check_new_folder, check_room
+from .options import (
+    Classifier,
+    add_label_options,
+    add_scoring_options,
+    add_training_options,
+    chosen_labels,
+    has_labels,
+    make_classifier,
+    option_of,
+    wants_bar,
+)
+from .rows import check_known, names_in, offer, without_other
 
 if TYPE_CHECKING:
     from ..training.processes import Workers
@@ -67,12 +73,6 @@ def _add_validation_options(parser: argparse.ArgumentParser) -> None:
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
     options = add_training_options(parser)
     options.add_argument(
-        "--checkpoint-folder",
-        metavar="FOLDER",
-        help="write a checkpoint after every epoch and every ten minutes; it is removed when the "
-        "result is written",
-    )
-    options.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint of the same command"
     )
     options.add_argument(
@@ -83,21 +83,29 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
 
 
+class _Rows(NamedTuple):
+    """What is learnt from, what it is judged by, and the texts of none of the classes."""
+
+    training: list[Example]
+    validation: list[Example] | None
+    others: list[str]
+
+
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say, and write the result."""
-    check_folder(args.output)
-    _check_checkpoint(args)
+    _check_options(args)
     asked = chosen_kind(args)
     examples = read_data(args.data, args, multi_label=asked)
     multi_label = told_kind(examples, asked, args.data)
     training, validation = _held_out(examples, args, multi_label)
     _check_rows(training, args.data)
-    classifier = _make_classifier(args, examples, multi_label, validation is not None)
+    classifier = _make_classifier(args, examples, multi_label)
+    rows = _rows_for(classifier, args, training, validation)
     with _processes(args) as processes:
         # One bar for all of them.
-        classifier.set_params(verbose=int(processes.is_first))
+        classifier.set_params(verbose=wants_bar() if processes.is_first else 0)
         try:
-            outcome = classifier._fit_rows(training, validation)
+            outcome = classifier._fit_rows(rows.training, rows.validation, rows.others)
         except RowError as error:
             raise CommandError(f"{args.data}: {error}") from error
     if processes.is_first:
@@ -108,6 +116,32 @@ def run(args: argparse.Namespace) -> None:
     outcome.remove_checkpoint()
 
 
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse, before anything is read, what could only fail later."""
+    if args.validation is None and args.validation_fraction is None:
+        needs = {
+            "n_iter_no_change": args.n_iter_no_change,
+            "calibrate": args.calibrate,
+            "threshold": args.threshold == "auto",
+        }
+        for name, is_asked_for in needs.items():
+            if is_asked_for:
+                value = " auto" if name == "threshold" else ""
+                raise CommandError(
+                    f"{option_of(name)}{value} needs --validation or --validation-fraction"
+                )
+    _check_checkpoint(args)
+    reads = args.data, args.validation, args.model, args.labels_file
+    check_new_folder(args.output, reads=reads, n_bytes=_size_of_weights(args))
+
+
+def _size_of_weights(args: argparse.Namespace) -> int:
+    """Tell how many bytes of weights will be written at least."""
+    # Not that of a model on the hub, which is not here yet.
+    folder = Path(args.model)
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def _check_checkpoint(args: argparse.Namespace) -> None:
     """Refuse to go on from what is not there, and to go on where that was not asked for."""
     folder = args.checkpoint_folder
@@ -115,7 +149,11 @@ def _check_checkpoint(args: argparse.Namespace) -> None:
         if args.resume:
             raise CommandError("--resume needs --checkpoint-folder")
         return
-    exists = (Path(folder) / "checkpoint.safetensors").is_file()
+    path = Path(folder)
+    if path.absolute() == Path(args.output).absolute():
+        raise CommandError(f"--checkpoint-folder {folder}: this is --output; give another folder")
+    check_room(_existing(path.absolute()), 0, f"--checkpoint-folder {folder}")
+    exists = (path / "checkpoint.safetensors").is_file()
     if args.resume and not exists:
         raise CommandError(f"--resume: there is no checkpoint in {folder}")
     if exists and not args.resume:
@@ -125,19 +163,14 @@ def _check_checkpoint(args: argparse.Namespace) -> None:
         )
 
 
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
 def _processes(args: argparse.Namespace) -> AbstractContextManager[Workers]:
     from ..training.processes import Workers, joined_processes
 
     return joined_processes() if args.join_processes else nullcontext(Workers())
-
-
-def check_folder(name: str) -> None:
-    """Refuse an output that could not or should not be written, before any work is done."""
-    folder = Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"--output {name}: this is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise CommandError(f"--output {name}: the folder is not empty; give a new one")
 
 
 def _check_rows(examples: Sequence[Example], name: str) -> None:
@@ -154,8 +187,6 @@ def _held_out(
         told_kind(held_out, multi_label, args.validation)
         return examples, held_out
     if args.validation_fraction is None:
-        if args.n_iter_no_change is not None:
-            raise CommandError("--n-iter-no-change needs --validation or --validation-fraction")
         return examples, None
     # Not by the classifier, which splits X and y, but not rows with label sets of their own.
     n_held_out = max(1, round(args.validation_fraction * len(examples)))
@@ -172,22 +203,68 @@ def _held_out(
 
 
 def _make_classifier(
-    args: argparse.Namespace, examples: Sequence[Example], multi_label: bool, is_validated: bool
-) -> BaseGLiClassClassifier:
-    options = [name for name, parameter in PARAMETERS.items() if parameter.is_option]
-    parameters = chosen_parameters(args, (*_PARAMETERS, "checkpoint_folder", *options))
+    args: argparse.Namespace, examples: Sequence[Example], multi_label: bool
+) -> Classifier:
+    parameters: dict[str, Any] = {}
     prompts = {row.prompt for row in examples}
     if len(prompts) == 1 and prompts != {None}:
         # What all rows have is a part of the classifier, and saved with it.
         parameters["task_description"] = prompts.pop()
-    kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
-    return kind(
+        if args.task_description not in (None, parameters["task_description"]):
+            raise CommandError(
+                f"--task-description has no effect: every row of {args.data} has a prompt of its "
+                f"own, {parameters['task_description']!r}"
+            )
+    return make_classifier(
+        args,
+        multi_label=multi_label,
+        labels=chosen_labels(args),
+        has_examples=any(row.examples for row in examples),
+        retrains=True,
         **parameters,
-        labels=_shared_labels(examples),
         # The best epoch on held-out data is kept in any case.
-        early_stopping=is_validated and args.n_iter_no_change is not None,
+        early_stopping=args.n_iter_no_change is not None,
         random_state=args.seed,
     )
+
+
+def _rows_for(
+    classifier: Classifier,
+    args: argparse.Namespace,
+    training: list[Example],
+    validation: list[Example] | None,
+) -> _Rows:
+    """Give the rows as the classifier is to see them, and set its labels by theirs."""
+    other = getattr(classifier, "other", None)
+    parts = [without_other(training, other, name=args.data)]
+    if validation is not None:
+        parts.append(without_other(validation, other, name=args.validation))
+    files = args.data, args.validation or args.data
+    known = [] if classifier.labels is None else [str(value) for value in classifier.classes_]
+    if not has_labels(args) and not set().union(*map(names_in, parts)) <= set(known):
+        # What a saved classifier was for is another task.
+        classifier.set_params(labels=_shared_labels(parts[0]))
+        return _without_others(parts, other)
+    for i, (rows, file) in enumerate(zip(parts, files, strict=False)):
+        # A file of examples says for each row what it offers; a table does not.
+        if is_labelled_table(file):
+            check_known(rows, known, name=file, whose="the labels")
+            parts[i] = offer(rows, known)
+    return _without_others(parts, other)
+
+
+def _without_others(parts: Sequence[list[Example]], other: str | None) -> _Rows:
+    """Set apart the texts of none of the classes, which nothing is learnt from."""
+    if other is None:
+        return _Rows(parts[0], parts[1] if parts[1:] else None, [])
+    others = [row.text for rows in parts for row in rows if not row.true_labels]
+    kept = [[row for row in rows if row.true_labels] for rows in parts]
+    if others and len(kept) == 1:
+        raise CommandError(
+            f"rows labelled {other!r} tune --min-probability on held-out data: give --validation "
+            "or --validation-fraction, or leave them out"
+        )
+    return _Rows(kept[0], kept[1] if kept[1:] else None, others)
 
 
 def _shared_labels(examples: Sequence[Example]) -> list[str] | None:

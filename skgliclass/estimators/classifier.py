@@ -22,6 +22,7 @@ from .hierarchy import Hierarchy, nest
 from .labels import LabelSet
 from .persistence import SavedClassifier, read_classifier, write_classifier
 from .problem import (
+    Examples,
     Problem,
     SharedExamples,
     check_same_length,
@@ -361,12 +362,18 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             known[key] = replace(among, classes=label_set.classes, cutoff=cutoff)
         return known[key]
 
-    def _fit_rows(self, rows: Sequence[Row], validation: Sequence[Row] | None) -> FitOutcome:
+    def _fit_rows(
+        self,
+        rows: Sequence[Row],
+        validation: Sequence[Row] | None,
+        others: Sequence[str] = (),
+    ) -> FitOutcome:
         """Learn from rows as :meth:`fit` does, and tell what it gave.
 
         Without `labels` there are no classes afterwards: what was learnt serves any labels. Rows
-        have weights of their own; `class_weight` does not count. Where the user stopped it, which
-        `interrupted` tells, the classifier has the best weights so far.
+        have weights of their own; `class_weight` does not count. The texts in `others` are of none
+        of the classes. Where the user stopped it, which `interrupted` tells, the classifier has the
+        best weights so far.
         """
         self._validate_params()
         labels_parameter = self._read_labels(self.labels)
@@ -374,10 +381,26 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         plan = self._plan(Snapshot(label_set, labels_parameter, self.labels))
         training = examples_of_rows(rows, plan)
         held_out = None if validation is None else examples_of_rows(validation, plan)
-        problem = Problem(label_set, training, held_out)
+        self._check_for_classes(training, held_out)
+        problem = Problem(label_set, training, held_out, others=others)
         outcome = run(self._job(problem, labels_parameter, self._fit_state))
         self._store(outcome)
         return outcome
+
+    def _check_for_classes(self, training: Examples, held_out: Examples | None) -> None:
+        """Refuse what is tuned or kept for classes where rows have labels of their own."""
+        wanted = {"calibrate": self.calibrate, 'threshold="auto"': self._wants_thresholds()}
+        name = next((name for name, is_wanted in wanted.items() if is_wanted), None)
+        if name is not None and held_out is not None and held_out.matrix is None:
+            raise ValueError(
+                f"{name} needs held-out rows that all have the same labels, and neither examples "
+                "nor a prompt of their own."
+            )
+        if self.n_retrieved and self.labels is None:
+            raise ValueError(
+                f"n_retrieved={self.n_retrieved} needs rows that all have the same labels, as "
+                "their texts are shown with these."
+            )
 
     # Fitting.
 

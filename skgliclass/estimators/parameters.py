@@ -371,6 +371,7 @@ PARAMETERS: dict[str, Parameter] = {
         "It is removed when ``fit`` ends, but not when it is interrupted. One fit at a time may "
         "use a folder, and `random_state` has to be an int. None writes nothing.",
         [str, None],
+        option="training",
     ),
     "random_state": Parameter(
         "int, RandomState or None",

@@ -71,7 +71,7 @@ def test_a_saved_classifier_is_judged_by_its_own_predictions(uni, tmp_path, caps
     result = evaluate(capsys, tmp_path / "data.json", "--model", tmp_path / "saved")
     chosen = clf.predict(TEXTS)
     expected = {
-        "accuracy": accuracy_score(MATRIX, chosen),
+        "subset_accuracy": accuracy_score(MATRIX, chosen),
         "macro_f1": f1_score(MATRIX, chosen, average="macro", zero_division=0),
         "micro_f1": f1_score(MATRIX, chosen, average="micro", zero_division=0),
         "lrap": label_ranking_average_precision_score(MATRIX, clf.predict_proba(TEXTS)),

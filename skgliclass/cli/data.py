@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from ..datasets.examples import Example
-from ..datasets.files import EXTENSIONS, is_single_label, read_examples
+from ..datasets.files import is_single_label, read_examples
 from ..estimators.classifier import BaseGLiClassClassifier
 from ..estimators.persistence import read_content
 from .errors import CommandError
-from .tables import read_table, text_column
+from .label_cells import labels_of_column, labels_of_columns
+from .tables import (
+    EXTENSIONS,
+    Table,
+    TableOptions,
+    add_table_options,
+    check_texts,
+    open_table,
+    table_kind,
+    table_options,
+    text_column,
+)
 
-_TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 _SHOW_PROGRESS_FROM = 500
 
 
@@ -27,9 +34,19 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--single-label", action="store_true", help="one label a text (default: told from the data)"
     )
     kind.add_argument("--multi-label", action="store_true", help="any number of labels a text")
-    parser.add_argument("--text-column", metavar="NAME", help="of a table (default: text)")
-    parser.add_argument(
-        "--label-column", metavar="NAME", help="of a table (default: label, or labels)"
+    add_table_options(parser)
+    columns = parser.add_mutually_exclusive_group()
+    columns.add_argument(
+        "--label-column",
+        metavar="NAME",
+        help="of a table (default: label, or labels); a cell holds one label, or a list of them",
+    )
+    columns.add_argument(
+        "--label-columns",
+        nargs="+",
+        metavar="NAME",
+        help="the columns of a table that each stand for the label of their name, and hold 1 where "
+        "it is true, 0 where not, and nothing where nobody knows",
     )
     parser.add_argument(
         "--label-separator",
@@ -107,24 +124,42 @@ def read_data(
     ValueError
         If a file of examples is not in the format.
     """
-    path = Path(name)
-    if not path.is_file():
-        raise CommandError(f"{name}: there is no such file")
-    if is_labelled_table(name):
+    if table_kind(name) in (None, ".txt"):
+        known = [extension for extension in EXTENSIONS if table_kind(extension) != ".txt"]
+        raise CommandError(f"{name}: unknown extension; use one of {', '.join(known)}")
+    if is_labelled_table(name, args):
         return _from_table(name, args, bool(multi_label), labels)
-    if not path.name.lower().endswith(EXTENSIONS):
-        known = ", ".join((*EXTENSIONS, *_TABLE_EXTENSIONS))
-        raise CommandError(f"{name}: unknown extension; use one of {known}")
-    examples = read_examples(path)
+    if args.encoding is not None:
+        examples = read_examples(name, encoding=args.encoding)
+    else:
+        examples = read_examples(name)
     if not examples:
         raise CommandError(f"{name}: there are no rows")
     return examples
 
 
-def is_labelled_table(name: str) -> bool:
-    """Tell by a file's name whether its rows share one label set."""
-    # .json and .jsonl are files of examples here, but tables of texts to `classify`.
-    return Path(name).suffix.lower() in _TABLE_EXTENSIONS
+def is_labelled_table(name: str, args: argparse.Namespace | None = None) -> bool:
+    """Tell a table, whose rows share one label set, from a file in the GLiClass training format.
+
+    Parameters
+    ----------
+    name : str
+        The file.
+    args : Namespace, optional
+        With the options of :func:`add_data_options`; naming columns of labels makes a table of
+        any file.
+
+    Raises
+    ------
+    CommandError
+        If the file cannot be read.
+    """
+    if table_kind(name) not in (".json", ".jsonl"):
+        return True
+    if args is not None and (args.label_column is not None or args.label_columns is not None):
+        return True
+    options = TableOptions() if args is None else TableOptions(encoding=args.encoding)
+    return not {"all_labels", "true_labels"} & set(open_table(name, options).columns)
 
 
 def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> bool:
@@ -151,38 +186,41 @@ def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> b
 def _from_table(
     name: str, args: argparse.Namespace, multi_label: bool, labels: Iterable[str]
 ) -> list[Example]:
-    table = read_table(name)
-    texts = text_column(table, args.text_column or _first_of(table, "text"), name)
-    cells = _label_cells(table, args.label_column, name, multi_label)
-    rows = [_split(cell, args.label_separator) if multi_label else [cell] for cell in cells]
+    table = open_table(name, table_options(args))
+    column = text_column(table, args.text_column)
+    # Before the texts, since whoever has no column of labels has no use for a blank text's row.
+    columns = [table.position(name) for name in args.label_columns or ()]
+    label_column = None if columns else _label_column(table, args.label_column)
+    check_texts(table, column)
+    texts = [text for window in table.windows() for text in window.texts(column)]
+    if label_column is None:
+        return _of_columns(table, texts, columns, args.label_columns)
+    rows = labels_of_column(
+        table, label_column, multi_label=multi_label, separator=args.label_separator
+    )
     choice = sorted({*labels, *(label for row in rows for label in row)})
     if not choice:
         raise CommandError(f"{name}: no row has a label")
     return [Example(text, choice, row) for text, row in zip(texts, rows, strict=True)]
 
 
-def _first_of(table: pd.DataFrame, *names: str) -> str | None:
-    return next((name for name in names if name in table.columns), None)
+def _of_columns(
+    table: Table, texts: Sequence[str], columns: Sequence[int], names: Sequence[str]
+) -> list[Example]:
+    rows = labels_of_columns(table, columns, names)
+    examples = []
+    for text, row in zip(texts, rows, strict=True):
+        true = {name: value for name, value in row.items() if value}
+        is_certain = all(value == 1 for value in true.values())
+        examples.append(Example(text, list(row), list(true) if is_certain else true))
+    return examples
 
 
-def _label_cells(
-    table: pd.DataFrame, column: str | None, name: str, multi_label: bool
-) -> list[str]:
-    column = column or _first_of(table, "label", "labels")
-    columns = ", ".join(map(str, table.columns))
+def _label_column(table: Table, column: str | None) -> int:
     if column is None:
-        raise CommandError(f"{name}: choose the labels with --label-column; columns: {columns}")
-    if column not in table.columns:
-        raise CommandError(f"{name}: there is no column {column!r}; columns: {columns}")
-    cells: list[Any] = ["" if pd.isna(cell) else str(cell).strip() for cell in table[column]]
-    empty = [number for number, cell in enumerate(cells, 1) if not cell]
-    # With any number of labels an empty cell is a text that has none.
-    if empty and not multi_label:
+        column = next((name for name in ("label", "labels") if name in table.columns), None)
+    if column is None:
         raise CommandError(
-            f"{name}: row {empty[0]} has no label in column {column!r} ({len(empty)} such rows)"
+            f"{table.name}: choose the labels with --label-column; {table.described()}"
         )
-    return cells
-
-
-def _split(cell: str, separator: str) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip()))
+    return table.position(column)

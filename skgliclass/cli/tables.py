@@ -1,130 +1,430 @@
-"""Read and write the tables that people keep texts in."""
+"""The one reader of tables: files of texts, read in windows, as they were written.
+
+A command adds the options with :func:`add_table_options`, then::
+
+    table = open_table(name, table_options(args))     # or texts_table(texts) of arguments
+    column = text_column(table, args.text_column)     # the position of the column of texts
+    n_rows = check_texts(table, column)               # every row has a text, or an error names one
+    for window in table.windows():                    # some thousand rows, as often as one likes
+        texts = window.texts(column)
+        cells = window.column(table.position("label"))   # str, or what JSON, Parquet, Excel hold
+
+Cells of CSV, TSV and text files are the text that was written: nothing is guessed. An empty cell
+and JSON's null are missing (:func:`~skgliclass.cli.values.is_missing`), a text ``null`` is a text.
+``as_text`` makes a text of any value.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import argparse
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from ..exceptions import warn
+from ..prompts.checks import check_unicode
+from .delimited import checked_separator, read_delimited, separator_hint
 from .errors import CommandError
+from .json_rows import read_json, read_json_lines
+from .sheets import read_sheet
+from .sources import Source, lines_of
+from .values import ABSENT, as_text, is_missing
 
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda path: pd.read_csv(path),
-    ".tsv": lambda path: pd.read_csv(path, sep="\t"),
-    ".jsonl": lambda path: pd.read_json(path, lines=True),
-    ".json": lambda path: pd.read_json(path),
-    ".parquet": lambda path: pd.read_parquet(path),
-}
+EXTENSIONS = (
+    ".json",
+    ".json.gz",
+    ".jsonl",
+    ".jsonl.gz",
+    ".csv",
+    ".csv.gz",
+    ".tsv",
+    ".tsv.gz",
+    ".parquet",
+    ".xlsx",
+    ".txt",
+    ".txt.gz",
+)
+"""The names that a table may end with."""
 
-WRITERS: dict[str, Callable[[pd.DataFrame, Any], None]] = {
-    ".csv": lambda table, path: table.to_csv(path, index=False),
-    ".tsv": lambda table, path: table.to_csv(path, index=False, sep="\t"),
-    ".jsonl": lambda table, path: table.to_json(
-        path, orient="records", lines=True, force_ascii=False
-    ),
-    ".json": lambda table, path: table.to_json(path, orient="records", indent=2, force_ascii=False),
-    ".parquet": lambda table, path: table.to_parquet(path, index=False),
-}
-
-
-def is_table(name: str) -> bool:
-    """Tell whether an argument names a table rather than being a text."""
-    return name == "-" or Path(name).suffix.lower() in READERS or _is_file(name)
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except OSError:  # a text too long for a file name
-        return False
+TEXT = "text"
+_ROWS_OF_WINDOW = 4096
+# Texts may be whole books.
+_CHARACTERS_OF_WINDOW = 1 << 24
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_WITH_HEADER = (".csv", ".tsv", ".xlsx")
+_WITHOUT_ENCODING = (".parquet", ".xlsx")
+# A sentence, rather than a name: names of columns are short and end in no full stop.
+_SENTENCE = re.compile(r"(?s)(\S+\s+){2,}\S*[.!?…]\W*|(\S+\s+){5,}\S+.*|.{60,}")
 
 
-def read_table(name: str) -> pd.DataFrame:
-    """Read a table by the extension of its name; ``-`` is one text a line from stdin.
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table is read, besides what its name says.
+
+    Attributes
+    ----------
+    encoding : str, optional
+        By default UTF-8, with or without a byte order mark.
+    separator : str, optional
+        Between the fields of a row; by default a comma in .csv and a tab in .tsv.
+    has_header : bool
+        Whether the first row of a CSV, TSV or Excel file names the columns; otherwise they are
+        called 1, 2 and so on.
+    """
+
+    encoding: str | None = None
+    separator: str | None = None
+    has_header: bool = True
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a table is read."""
+    parser.add_argument(
+        "--text-column",
+        metavar="NAME",
+        help="the column with the texts (default: text, or the only column)",
+    )
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of what is read (default: utf-8); utf-8 is written"
+    )
+    parser.add_argument(
+        "--separator",
+        metavar="CHARACTER",
+        help="between the fields of a CSV or TSV file that is read (default: a comma, or a tab)",
+    )
+    parser.add_argument(
+        "--no-header",
+        action="store_true",
+        help="the first row of a CSV, TSV or Excel file is a row; the columns are called 1, 2, ...",
+    )
+
+
+def table_options(args: argparse.Namespace) -> TableOptions:
+    """Give what the options of :func:`add_table_options` say."""
+    return TableOptions(args.encoding, args.separator, not args.no_header)
+
+
+class Window:
+    """Some rows of a table.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        The names of the columns.
+    rows : list of list
+        The cells; ``ABSENT`` where an object of JSON has not the key that others have.
+    """
+
+    def __init__(self, columns: tuple[str, ...], rows: list[list[Any]]) -> None:
+        self.columns = columns
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, j: int) -> list[Any]:
+        """Give the cells of a column."""
+        return [row[j] for row in self.rows]
+
+    def texts(self, j: int) -> list[str]:
+        """Give the cells of a column as texts; a missing one is empty."""
+        return ["" if is_missing(cell) else as_text(cell) for cell in self.column(j)]
+
+
+class ArrowWindow(Window):
+    """Some rows of a Parquet file, whose types a Parquet file that is written keeps.
+
+    Attributes
+    ----------
+    batch : pyarrow.RecordBatch
+    """
+
+    def __init__(self, columns: tuple[str, ...], batch: Any) -> None:
+        self.columns = columns
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    @property
+    def rows(self) -> list[list[Any]]:  # type: ignore[override]
+        """Give the cells as Python has them, which takes long."""
+        cells = [self.column(j) for j in range(len(self.columns))]
+        return [list(row) for row in zip(*cells, strict=True)]
+
+    def column(self, j: int) -> list[Any]:
+        """Give the cells of a column."""
+        values: list[Any] = self.batch.column(j).to_pylist()
+        return values
+
+
+class Table:
+    """A table that is read in windows, as often as one likes.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in an error.
+    columns : sequence of str
+        The names of the columns, of which some may be the same.
+    windows : callable
+        Begins to read it.
+    kind : str, default=""
+        The extension, without .gz.
+    hint : str, default=""
+        What to say where a column is not found.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        columns: Sequence[str],
+        windows: Callable[[], Iterator[Window]],
+        kind: str = "",
+        hint: str = "",
+    ) -> None:
+        self.name = name
+        self.columns = tuple(columns)
+        self.windows = windows
+        self.kind = kind
+        self.hint = hint
+
+    def position(self, column: str) -> int:
+        """Find a column by its name.
+
+        Raises
+        ------
+        CommandError
+            If there is none of this name, or more than one.
+        """
+        n_found = self.columns.count(column)
+        if n_found == 1:
+            return self.columns.index(column)
+        what = f"there are {n_found} columns" if n_found else "there is no column"
+        raise CommandError(f"{self.name}: {what} {column!r}; {self.described()}")
+
+    def described(self) -> str:
+        """Name the columns, for an error."""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"columns: {', '.join(self.columns)}{hint}"
+
+
+def table_kind(name: str) -> str | None:
+    """Give the extension that says how a file is read, without .gz; None for another."""
+    lower = name.lower()
+    return next((e.removesuffix(".gz") for e in EXTENSIONS if lower.endswith(e)), None)
+
+
+def open_table(name: str, options: TableOptions = TableOptions()) -> Table:
+    """Begin to read a table by the extension of its name; ``-`` is one text a line from stdin.
+
+    Parameters
+    ----------
+    name : str
+        Of a file, or ``-``.
+    options : TableOptions
+
+    Returns
+    -------
+    Table
 
     Raises
     ------
     CommandError
-        If there is no such file, it cannot be read, or its extension is unknown; or a line of
-        stdin is blank.
+        If there is no such file, its extension is unknown, or it cannot be read.
     """
-    if name == "-":
-        return pd.DataFrame({"text": _lines_of_stdin()})
-    path = Path(name)
-    if not path.is_file():
+    kind = ".txt" if name == "-" else table_kind(name)
+    if name != "-" and not Path(name).exists():
         raise CommandError(f"{name}: there is no such file")
-    if path.suffix.lower() not in READERS:
-        raise CommandError(f"{name}: unknown extension; use one of {', '.join(READERS)}, or -")
-    try:
-        return READERS[path.suffix.lower()](path)
-    except (ValueError, ImportError, OSError) as error:
-        needs = " (pip install 'skgliclass[parquet]')" if isinstance(error, ImportError) else ""
-        raise CommandError(f"{name}: cannot be read: {error}{needs}") from error
+    if name != "-" and Path(name).is_dir():
+        raise CommandError(f"{name}: this is a folder; give a file")
+    if kind is None:
+        raise CommandError(f"{name}: unknown extension; use one of {', '.join(EXTENSIONS)}, or -")
+    _check_options(name, kind, options)
+    if kind == ".parquet":
+        return _open_parquet(name)
+    source = Source(name, options.encoding)
+    if kind in (".json", ".jsonl"):
+        return _open_json(source, kind)
+    if kind == ".txt":
+        return _table_of(source.name, kind, lambda: _rows_of_lines(source))
+    if kind == ".xlsx":
+        return _table_of(source.name, kind, lambda: read_sheet(source, options.has_header))
+    separator = checked_separator(options.separator or _SEPARATORS[kind])
+    hint = "give --no-header if the first line names none" if options.has_header else ""
+    table = _table_of(
+        source.name, kind, lambda: read_delimited(source, separator, options.has_header), hint
+    )
+    table.hint = "; ".join(filter(None, [separator_hint(table.columns, separator), table.hint]))
+    return table
 
 
-def _lines_of_stdin() -> list[str]:
-    lines = [line.rstrip("\r\n") for line in sys.stdin]
-    blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
-    if blank:
-        # Leaving them out would put every later row of the output beside another line.
+def texts_table(texts: Sequence[str]) -> Table:
+    """Give a table of texts that are at hand."""
+    return _table_of("the arguments", "", lambda: iter([[TEXT], *([text] for text in texts)]))
+
+
+def text_column(table: Table, column: str | None) -> int:
+    """Choose the column with the texts: the one that is named, ``text``, or the only one.
+
+    Raises
+    ------
+    CommandError
+        If there is no such column, or several and none was named.
+    """
+    if column is not None:
+        return table.position(column)
+    if TEXT in table.columns:
+        return table.position(TEXT)
+    if len(table.columns) != 1:
         raise CommandError(
-            f"stdin: line {blank[0]} is blank ({len(blank)} such lines); remove them, for "
+            f"{table.name}: choose the texts with --text-column; {table.described()}"
+        )
+    if table.kind in _WITH_HEADER and _SENTENCE.fullmatch(table.columns[0]):
+        warn(
+            f"{table.name}: the first line, {table.columns[0][:60]!r}, is taken as the name of the "
+            "column; if it is a text, give --no-header"
+        )
+    return 0
+
+
+def check_texts(table: Table, column: int) -> int:
+    """Count the rows, all of which have to have a text.
+
+    Raises
+    ------
+    CommandError
+        If there are no rows, or the text of one is missing, blank, a list or no valid Unicode; the
+        message names the row.
+    """
+    n_rows, blank = 0, []
+    for window in table.windows():
+        for number, cell in enumerate(window.column(column), n_rows + 1):
+            if is_missing(cell):
+                blank.append(number)
+            elif not isinstance(cell, str) or not cell.isascii():
+                _check_text(table.name, number, cell)
+            if not is_missing(cell) and not as_text(cell).strip():
+                blank.append(number)
+        n_rows += len(window)
+    if not n_rows:
+        raise CommandError(f"{table.name}: there are no rows")
+    if blank:
+        raise _blank(table, column, blank)
+    return n_rows
+
+
+def _blank(table: Table, column: int, rows: Sequence[int]) -> CommandError:
+    # Leaving them out would put every later row of the output beside another one.
+    if table.kind == ".txt":
+        return CommandError(
+            f"{table.name}: line {rows[0]} is blank ({len(rows)} such lines); remove them, for "
             "instance with grep '[^[:space:]]'"
         )
-    return lines
+    if not table.kind:
+        return CommandError(f"text {rows[0]} is blank; there is nothing to classify")
+    return CommandError(
+        f"{table.name}: row {rows[0]} has no text in column {table.columns[column]!r} "
+        f"({len(rows)} such rows); fill or drop them"
+    )
 
 
-def check_output(name: str | None) -> None:
-    """Refuse an output that could not be written, before any work is done.
-
-    Raises
-    ------
-    CommandError
-        If the extension is unknown or the folder does not exist.
-    """
-    if name is None:
-        return
-    path = Path(name)
-    if path.suffix.lower() not in WRITERS:
-        raise CommandError(f"--output {name}: unknown extension; use one of {', '.join(WRITERS)}")
-    if not path.parent.is_dir():
-        raise CommandError(f"--output {name}: there is no folder {path.parent}")
+def _check_text(name: str, number: int, cell: Any) -> None:
+    if isinstance(cell, list | dict):
+        raise CommandError(f"{name}: row {number} has {cell!r:.60} where its text should be")
+    try:
+        check_unicode(as_text(cell), f"{name}: row {number}")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{name}: row {number} has bytes that are no text: {error}") from error
 
 
-def write_table(table: pd.DataFrame, name: str | None) -> None:
-    """Write a table by the extension of its name; None writes CSV to stdout."""
-    if name is None:
-        WRITERS[".csv"](table, sys.stdout)
-    else:
-        WRITERS[Path(name).suffix.lower()](table, name)
+def _check_options(name: str, kind: str, options: TableOptions) -> None:
+    for option, is_given, is_for in (
+        ("--separator", options.separator is not None, kind in _SEPARATORS),
+        ("--no-header", not options.has_header, kind in _WITH_HEADER),
+        ("--encoding", options.encoding is not None, kind not in _WITHOUT_ENCODING),
+    ):
+        if is_given and not is_for:
+            raise CommandError(f"{option} is not for {'stdin' if name == '-' else kind + ' files'}")
 
 
-def text_column(table: pd.DataFrame, column: str | None, name: str) -> pd.Series:
-    """Choose the column with the texts.
+# From rows to windows.
 
-    Raises
-    ------
-    CommandError
-        If there is no such column, or several and none was named, or a row has no text.
-    """
-    columns = ", ".join(map(str, table.columns))
-    if column is None:
-        if len(table.columns) != 1:
-            raise CommandError(f"{name}: choose the texts with --text-column; columns: {columns}")
-        column = table.columns[0]
-    if column not in table.columns:
-        raise CommandError(f"{name}: there is no column {column!r}; columns: {columns}")
-    texts = table[column]
-    if table.empty:
-        raise CommandError(f"{name}: there are no rows")
-    missing = texts.isna().to_numpy().nonzero()[0]
-    if len(missing):
+
+def _table_of(
+    name: str, kind: str, read: Callable[[], Iterator[list[Any]]], hint: str = ""
+) -> Table:
+    """Make a table of what gives its columns first and then its rows."""
+    columns = tuple(next(read()))
+
+    def windows() -> Iterator[Window]:
+        rows = read()
+        next(rows)
+        return _windows(columns, rows)
+
+    return Table(name, columns, windows, kind, hint)
+
+
+def _windows(columns: tuple[str, ...], rows: Iterable[list[Any]]) -> Iterator[Window]:
+    window: list[list[Any]] = []
+    n_characters = 0
+    for row in rows:
+        window.append(row)
+        n_characters += sum(len(cell) for cell in row if isinstance(cell, str))
+        if len(window) == _ROWS_OF_WINDOW or n_characters > _CHARACTERS_OF_WINDOW:
+            yield Window(columns, window)
+            window, n_characters = [], 0
+    if window:
+        yield Window(columns, window)
+
+
+def _rows_of_lines(source: Source) -> Iterator[list[str]]:
+    yield [TEXT]
+    n_empty = 0
+    for line in lines_of(source):
+        # Empty lines at the end are no rows, as in other tables of one column.
+        if not line:
+            n_empty += 1
+            continue
+        yield from ([""] for _ in range(n_empty))
+        n_empty = 0
+        yield [line]
+
+
+def _open_json(source: Source, kind: str) -> Table:
+    read = read_json if kind == ".json" else read_json_lines
+    # An object may have keys that those before it have not.
+    columns = tuple({key: None for row in read(source) for key in row})
+    if not columns:
+        raise CommandError(f"{source.name}: there are no rows")
+
+    def windows() -> Iterator[Window]:
+        rows = ([row.get(key, ABSENT) for key in columns] for row in read(source))
+        return _windows(columns, rows)
+
+    return Table(source.name, columns, windows, kind)
+
+
+def _open_parquet(name: str) -> Table:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
         raise CommandError(
-            f"{name}: row {missing[0] + 1} has no text in column {column!r} "
-            f"({len(missing)} such rows); fill or drop them"
-        )
-    # pandas reads what looks like a number as one.
-    return texts.astype(str)
+            ".parquet files need pyarrow, which the extra parquet brings (pip install pyarrow)"
+        ) from error
+
+    def windows() -> Iterator[Window]:
+        # A buffer reads pages one by one, and not the whole of what may be the only row group.
+        with ParquetFile(name, buffer_size=1 << 20, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=_ROWS_OF_WINDOW):
+                yield ArrowWindow(columns, batch)
+
+    try:
+        with ParquetFile(name) as file:
+            columns = tuple(file.schema_arrow.names)
+    except (ArrowException, OSError) as error:
+        raise CommandError(f"{name}: cannot be read: {error}") from error
+    return Table(name, columns, windows, ".parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ EXTENSIONS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 """The names that a file of examples may end with."""
 
 
-def read_examples(path: str | Path) -> list[Example]:
+def read_examples(path: str | Path, *, encoding: str = "utf-8") -> list[Example]:
     """Read examples in the training format of GLiClass.
 
     Parameters
@@ -35,6 +36,8 @@ def read_examples(path: str | Path) -> list[Example]:
         also with ``.gz``. The fields of an object are ``text``, ``all_labels``, ``true_labels``
         and optionally ``prompt``, ``examples`` and ``weight``; others are kept in
         :attr:`Example.extra`.
+    encoding : str, default="utf-8"
+        Of the file; a byte order mark is no part of the text.
 
     Returns
     -------
@@ -51,7 +54,7 @@ def read_examples(path: str | Path) -> list[Example]:
     path = Path(path)
     kind = _kind_of(path)
     examples = []
-    for place, row in _rows(path, kind):
+    for place, row in _rows(path, kind, encoding):
         # What is raised here does not pass through the generator, which names errors of its own.
         with _errors_named(f"{path}, {place}"):
             examples.append(_from_json(row))
@@ -280,9 +283,9 @@ def _kind_of(path: Path) -> str:
     return kind
 
 
-def _rows(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
+def _rows(path: Path, kind: str, encoding: str) -> Iterator[tuple[str, Any]]:
     """Give every row with its place in the file."""
-    with _opened_to_read(path) as file, _errors_named(str(path)):
+    with _opened_to_read(path, encoding) as file, _errors_named(str(path)):
         if kind == ".jsonl":
             for number, line in enumerate(file, 1):
                 if line.strip():
@@ -316,11 +319,12 @@ def _errors_named(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _opened_to_read(path: Path) -> TextIO:
+def _opened_to_read(path: Path, encoding: str) -> TextIO:
     # utf-8-sig: some editors put a byte order mark before the text.
+    encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+        return gzip.open(path, "rt", encoding=encoding)
+    return path.open(encoding=encoding)
 
 
 @contextmanager

@@ -1,0 +1,80 @@
+"""Rows of JSON and JSONL files, whose values keep their type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..prompts.checks import in_short
+from .errors import CommandError
+from .sources import Source, text_of
+from .values import parse_json
+
+
+def read_json_lines(source: Source) -> Iterator[dict[str, Any]]:
+    """Give the objects of a file with one a line; blank lines are none.
+
+    Raises
+    ------
+    CommandError
+        If a line is no object; the message names it.
+    """
+    # A carriage return within a line is white space to JSON, as is the one at its end.
+    with source.lines(newline="\n") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _row(_parsed(line, f"{source.name}, line {number}"), source, f"line {number}")
+
+
+def read_json(source: Source) -> Iterator[dict[str, Any]]:
+    """Give the objects of a file that holds a list of them, or a list of values a column.
+
+    Unlike the lines of JSONL, the file is read as a whole.
+
+    Raises
+    ------
+    CommandError
+        If it is not valid, or holds something else; the message names the row.
+    """
+    content = _parsed(
+        text_of(source), source.name, hint=" (one object a line is the .jsonl format)"
+    )
+    if isinstance(content, Mapping):
+        content = _rows_of_columns(content, source.name)
+    if not isinstance(content, list):
+        raise CommandError(
+            f"{source.name}: a .json file holds a list of rows, found {in_short(content)}"
+        )
+    for number, row in enumerate(content, 1):
+        yield _row(row, source, f"row {number}")
+
+
+def _parsed(text: str, place: str, hint: str = "") -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise CommandError(f"{place}: not valid JSON: {error}{hint}") from error
+
+
+def _row(value: Any, source: Source, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise CommandError(
+            f"{source.name}, {place}: a row is an object with a text, found {in_short(value)}"
+        )
+    return value
+
+
+def _rows_of_columns(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Read what pandas' ``to_json`` and ``to_dict`` write by default."""
+    columns = list(content.values())
+    if columns and all(isinstance(c, Mapping) and c.keys() == columns[0].keys() for c in columns):
+        columns = [list(c.values()) for c in columns]
+    if not columns or not all(
+        isinstance(c, Sequence) and not isinstance(c, str) and len(c) == len(columns[0])
+        for c in columns
+    ):
+        raise CommandError(
+            f"{name}: a .json file holds a list of rows, found an object with the keys "
+            f"{', '.join(content) or 'none'}"
+        )
+    return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -1,0 +1,400 @@
+"""Write tables window by window, with columns beside those that were read."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from io import StringIO, TextIOWrapper
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from ..loading.replacement import replacing
+from .errors import CommandError
+from .sheets import MAX_CHARACTERS, MAX_ROWS, import_openpyxl
+from .tables import ArrowWindow, Table, Window, table_kind
+from .values import ABSENT, WrittenNumber, as_json, as_text
+
+EXTENSIONS = (
+    ".csv",
+    ".csv.gz",
+    ".tsv",
+    ".tsv.gz",
+    ".jsonl",
+    ".jsonl.gz",
+    ".json",
+    ".json.gz",
+    ".parquet",
+    ".xlsx",
+)
+"""The names that an output may end with."""
+
+# What makes a spreadsheet compute a cell, rather than show it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_ROWS_OF_ROW_GROUP = 1 << 16
+
+
+class Writer(Protocol):
+    """What takes the rows of a table."""
+
+    def write(self, window: Window, results: Sequence[Sequence[Any]]) -> None:
+        """Write rows, each with the cells that come after its own."""
+
+    def finish(self) -> None:
+        """Write what comes after the last row."""
+
+
+def check_output(name: str | None) -> None:
+    """Refuse an output that could not be written, before any work is done.
+
+    Raises
+    ------
+    CommandError
+        If the extension is unknown or the folder does not exist.
+    """
+    if name is None:
+        return
+    path = Path(name)
+    if not name.lower().endswith(EXTENSIONS):
+        known = ", ".join(EXTENSIONS)
+        raise CommandError(f"--output {name}: unknown extension; use one of {known}")
+    if path.is_dir():
+        raise CommandError(f"--output {name}: this is a folder; give a file")
+    if not path.parent.is_dir():
+        raise CommandError(f"--output {name}: there is no folder {path.parent}")
+    if name.lower().endswith(".xlsx"):
+        import_openpyxl()
+
+
+@contextmanager
+def opened_writer(
+    name: str | None, table: Table, columns: Sequence[str], *, escape_formulas: bool = False
+) -> Iterator[Writer]:
+    """Open what writes a table; a file has its name once it is whole.
+
+    Parameters
+    ----------
+    name : str or None
+        Where to; the extension says how. None is CSV on stdout, as far as it is done.
+    table : Table
+        The table whose rows will be written.
+    columns : sequence of str
+        The names of the columns that come after its own.
+    escape_formulas : bool, default=False
+        Whether cells of CSV and TSV files that a spreadsheet would compute get an apostrophe.
+
+    Yields
+    ------
+    Writer
+
+    Raises
+    ------
+    CommandError
+        If a row cannot be written in this format.
+    OSError
+        If the file cannot be written.
+    """
+    names = [*table.columns, *columns]
+    if name is None:
+        writer: Writer = DelimitedWriter(_StandardOutput(), ",", names, escape_formulas)
+        yield writer
+        writer.finish()
+        return
+    kind = table_kind(name)
+    if kind in (".json", ".jsonl", ".parquet"):
+        _check_distinct(names, name)
+    with ExitStack() as stack:
+        path = stack.enter_context(replacing(name))
+        if kind == ".parquet":
+            writer = ParquetWriter(path, table, columns)
+        elif kind == ".xlsx":
+            writer = SheetWriter(path, names)
+        else:
+            file = stack.enter_context(_opened_text(path, name.lower().endswith(".gz")))
+            if kind in (".csv", ".tsv"):
+                separator = "," if kind == ".csv" else "\t"
+                writer = DelimitedWriter(file, separator, names, escape_formulas)
+            else:
+                writer = JsonWriter(file, names, is_list=kind == ".json")
+        yield writer
+        writer.finish()
+
+
+class DelimitedWriter:
+    """Write CSV or TSV.
+
+    Parameters
+    ----------
+    file : object with write
+        Where to.
+    separator : str
+        Between two fields.
+    columns : sequence of str
+        The names of all columns.
+    escape_formulas : bool
+        See :func:`opened_writer`.
+    """
+
+    def __init__(
+        self, file: Any, separator: str, columns: Sequence[str], escape_formulas: bool
+    ) -> None:
+        self._file = file
+        self._buffer = _Lines()
+        # Of line ends it quotes only the characters of its own, and a lone one ends a row, too.
+        self._writer = csv.writer(self._buffer, delimiter=separator, lineterminator="\r\n")
+        self._to_text: Callable[[Any], str] = _escaped if escape_formulas else as_text
+        self._n_rows = 0
+        self._write_rows([columns])
+
+    def write(self, window: Window, results: Sequence[Sequence[Any]]) -> None:
+        """Write rows, each with the cells that come after its own."""
+        self._write_rows(
+            [[*row, *result] for row, result in zip(window.rows, results, strict=True)]
+        )
+
+    def finish(self) -> None:
+        """Write what comes after the last row."""
+
+    def _write_rows(self, rows: Sequence[Sequence[Any]]) -> None:
+        for number, row in enumerate(rows, self._n_rows):
+            try:
+                self._writer.writerow(list(map(self._to_text, row)))
+            except UnicodeDecodeError as error:
+                raise CommandError(f"row {number} has bytes that are no text: {error}") from error
+        self._n_rows += len(rows)
+        self._file.write(self._buffer.taken())
+
+
+class JsonWriter:
+    """Write JSON or JSONL, whose values keep their type.
+
+    Parameters
+    ----------
+    file : text file
+        Where to.
+    columns : sequence of str
+        The names of all columns.
+    is_list : bool
+        Whether the objects are the items of a list.
+    """
+
+    def __init__(self, file: IO[str], columns: Sequence[str], *, is_list: bool) -> None:
+        self._file = file
+        self._columns = columns
+        self._is_list = is_list
+        self._n_rows = 0
+
+    def write(self, window: Window, results: Sequence[Sequence[Any]]) -> None:
+        """Write rows, each with the cells that come after its own."""
+        for row, result in zip(window.rows, results, strict=True):
+            cells = zip(self._columns, [*row, *result], strict=True)
+            line = as_json({name: cell for name, cell in cells if cell is not ABSENT})
+            if self._is_list:
+                self._file.write(",\n" if self._n_rows else "[\n")
+            self._file.write(line if self._is_list else line + "\n")
+            self._n_rows += 1
+
+    def finish(self) -> None:
+        """Write what comes after the last row."""
+        if self._is_list:
+            self._file.write("\n]\n" if self._n_rows else "[]\n")
+
+
+class ParquetWriter:
+    """Write Parquet, with the types of a Parquet file that was read.
+
+    Parameters
+    ----------
+    path : path
+        Where to.
+    table : Table
+        The table whose rows will be written.
+    columns : sequence of str
+        The names of the columns that come after its own.
+    """
+
+    def __init__(self, path: Path, table: Table, columns: Sequence[str]) -> None:
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise CommandError(
+                ".parquet files need pyarrow, which the extra parquet brings (pip install pyarrow)"
+            ) from error
+        self._pa, self._parquet = pyarrow, parquet
+        self._path = path
+        self._columns = columns
+        self._schema = None if table.kind == ".parquet" else self._inferred(table)
+        self._writer: Any = None
+        self._pending: list[Any] = []
+
+    def write(self, window: Window, results: Sequence[Sequence[Any]]) -> None:
+        """Write rows, each with the cells that come after its own."""
+        batch = self._as_table(window, self._schema)
+        for name, cells in zip(self._columns, zip(*results, strict=True), strict=True):
+            batch = batch.append_column(name, self._pa.array(cells))
+        self._pending.append(batch)
+        if sum(map(len, self._pending)) >= _ROWS_OF_ROW_GROUP:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write what comes after the last row."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        rows = self._pa.concat_tables(self._pending)
+        self._pending = []
+        if self._writer is None:
+            self._writer = self._parquet.ParquetWriter(self._path, rows.schema)
+        self._writer.write_table(rows)
+
+    def _inferred(self, table: Table) -> Any:
+        """Find the types of the columns, for which all rows have to be seen."""
+        schema: Any = None
+        try:
+            for window in table.windows():
+                found = self._as_table(window, None).schema
+                # Whole numbers and others in one column are numbers; nulls are of any type.
+                schemas = [found] if schema is None else [schema, found]
+                schema = self._pa.unify_schemas(schemas, promote_options="permissive")
+        except (self._pa.ArrowException, TypeError, OverflowError) as error:
+            raise CommandError(
+                f"{table.name}: cannot become a Parquet file, in which a column has one type: "
+                f"{error}; write .jsonl"
+            ) from error
+        return schema
+
+    def _as_table(self, window: Window, schema: Any) -> Any:
+        if isinstance(window, ArrowWindow):
+            return self._pa.Table.from_batches([window.batch])
+        cells = {
+            name: [_for_arrow(cell) for cell in window.column(j)]
+            for j, name in enumerate(window.columns)
+        }
+        return self._pa.table(cells, schema=schema)
+
+
+class SheetWriter:
+    """Write an Excel file, in which no text is a formula.
+
+    Parameters
+    ----------
+    path : path
+        Where to.
+    columns : sequence of str
+        The names of all columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        openpyxl = import_openpyxl()
+        self._path = path
+        self._book = openpyxl.Workbook(write_only=True)
+        self._sheet = self._book.create_sheet()
+        self._cell = openpyxl.cell.WriteOnlyCell
+        self._n_rows = 0
+        self._write_row(columns)
+
+    def write(self, window: Window, results: Sequence[Sequence[Any]]) -> None:
+        """Write rows, each with the cells that come after its own."""
+        for row, result in zip(window.rows, results, strict=True):
+            self._write_row([*row, *result])
+
+    def finish(self) -> None:
+        """Write what comes after the last row."""
+        self._book.save(self._path)
+
+    def _write_row(self, row: Sequence[Any]) -> None:
+        self._n_rows += 1
+        if self._n_rows > MAX_ROWS:
+            raise CommandError(f"an .xlsx file has at most {MAX_ROWS} rows; write .csv")
+        try:
+            self._sheet.append([self._as_cell(value) for value in row])
+        except ValueError as error:
+            raise CommandError(
+                f"row {self._n_rows - 1} cannot be written to an .xlsx file: "
+                f"{str(error) or type(error).__name__}; write .csv"
+            ) from error
+
+    def _as_cell(self, value: Any) -> Any:
+        if isinstance(value, WrittenNumber):
+            value = float(value)
+        if not isinstance(value, str | list | dict | bytes) and value is not ABSENT:
+            return value
+        text = as_text(value)
+        # openpyxl would cut it off, and read it as a formula or an error.
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"a cell of {len(text)} characters, of which it holds {MAX_CHARACTERS}")
+        cell = self._cell(self._sheet, text)
+        cell.data_type = "s"
+        return cell if text else None
+
+
+class _StandardOutput:
+    """Stdout in UTF-8, whatever the locale; what is written shows at once."""
+
+    def write(self, text: str) -> None:
+        buffer = getattr(sys.stdout, "buffer", None)
+        if buffer is None:
+            sys.stdout.write(text)
+        else:
+            sys.stdout.flush()
+            buffer.write(text.encode())
+        sys.stdout.flush()
+
+
+class _Lines(StringIO):
+    """The rows that ``csv`` has written, with LF alone at their ends."""
+
+    def __init__(self) -> None:
+        super().__init__(newline="")
+
+    def write(self, line: str) -> int:
+        return super().write(line[:-2] + "\n")
+
+    def taken(self) -> str:
+        text = self.getvalue()
+        self.seek(0)
+        self.truncate()
+        return text
+
+
+@contextmanager
+def _opened_text(path: Path, is_compressed: bool) -> Iterator[IO[str]]:
+    if not is_compressed:
+        # Windows would write another end of line.
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    # Without the name and the time of writing, the same rows give the same bytes.
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped,
+        TextIOWrapper(zipped, encoding="utf-8", newline="") as file,
+    ):
+        yield file
+
+
+def _check_distinct(names: Sequence[str], output: str) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise CommandError(
+            f"--output {output}: there are two columns {twice!r}, of which this format would keep "
+            "one; write .csv"
+        )
+
+
+def _escaped(value: Any) -> str:
+    text = as_text(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+
+
+def _for_arrow(value: Any) -> Any:
+    if value is ABSENT:
+        return None
+    return float(value) if isinstance(value, WrittenNumber) else value

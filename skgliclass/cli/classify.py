@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 import argparse
-import json
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ..estimators.multi_label import GLiClassMultiLabelClassifier
-from ..estimators.single_label import GLiClassClassifier
-from .data import chosen_parameters, read_saved, saved_kind, show_progress
+from ..exceptions import warn
+from .data import read_saved, saved_kind
 from .errors import CommandError
-from .tables import check_output, is_table, read_table, text_column, write_table
+from .options import (
+    Classifier,
+    add_label_options,
+    add_scoring_options,
+    chosen_labels,
+    make_classifier,
+    wants_bar,
+)
+from .tables import (
+    Table,
+    TableOptions,
+    add_table_options,
+    check_texts,
+    open_table,
+    table_kind,
+    table_options,
+    text_column,
+    texts_table,
+)
+from .writers import check_output, opened_writer
 
-_EPILOG = """examples:
+_EPILOG = """A table comes out as it came in, with the columns label and score (or labels) after
+its own; where it has a column of such a name, the new one is called label_2 and so on.
+An argument that ends in .csv, .json and so on is a file if there is such a file, and a text
+otherwise; but the only argument, if it has no spaces, is taken for a file that is missed.
+
+examples:
   skgliclass classify "One day I will see the world!" --labels travel dreams sport
   skgliclass classify reviews.csv --text-column review --labels good bad --output out.csv
   cat lines.txt | skgliclass classify - --labels travel dreams sport --multi-label
   skgliclass classify reviews.csv --text-column review --model tuned
 """
-
-# Options that are parameters of the classifiers; where one is not given, their default holds, or
-# what a saved classifier has.
-_PARAMETERS = ("revision", "threshold", "task_description", "max_length", "device", "dtype")
+_SEPARATOR = "; "
+_COUNTS = re.compile(r"(\d+) of (\d+) ")
 
 
 def add_classify(commands: Any) -> None:
@@ -33,84 +60,85 @@ def add_classify(commands: Any) -> None:
     parser = commands.add_parser(
         "classify",
         help="classify texts, or a column of a table",
-        description="Classify texts given as arguments, or a column of a CSV, TSV, JSON, JSONL or "
-        "Parquet file, or the lines of stdin (-), none of which may be blank. The model may be the "
-        "folder of a saved classifier, which has its own labels, kind and thresholds.",
+        description="Classify texts given as arguments, or a column of a CSV, TSV, JSON, JSONL, "
+        "Parquet or Excel file, or the lines of a .txt file or of stdin (-). No text may be blank. "
+        "CSV, TSV, JSON, JSONL and .txt may be compressed (.gz). The model may be the folder of a "
+        "saved classifier, which has its own labels, kind and thresholds.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="TEXT", help="texts, one file, or -")
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "--labels",
-        nargs="+",
-        metavar="LABEL",
-        help="what to choose from (default: the classes of a saved classifier)",
-    )
-    group.add_argument(
-        "--labels-file", metavar="FILE", help="one label a line, or JSON as in the labels parameter"
-    )
+    add_label_options(parser)
     parser.add_argument("--multi-label", action="store_true", help="any number of labels a text")
+    add_table_options(parser)
     parser.add_argument(
-        "--threshold",
-        type=float,
-        help="for --multi-label (default: 0.5, or those of a saved classifier)",
+        "--output", metavar="FILE", help="where to write a table (default: stdout, as CSV)"
     )
-    parser.add_argument("--text-column", metavar="NAME", help="the column with the texts")
-    parser.add_argument("--output", metavar="FILE", help="where to write (default: stdout)")
+    parser.add_argument(
+        "--label-column-out",
+        metavar="NAME",
+        help="the column that the labels are written to (default: label, or labels)",
+    )
     parser.add_argument("--scores", action="store_true", help="write a column for each label")
-    parser.add_argument("--model", default="mini", help="mini, a folder or a hub id")
-    parser.add_argument("--revision", help="of a hub repository")
-    parser.add_argument("--task-description", help="a sentence put before each text")
-    parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
-    parser.add_argument("--device", help="default: auto")
-    parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--escape-formulas",
+        action="store_true",
+        help="put an apostrophe before cells of CSV and TSV that begin with = + - or @, which a "
+        "spreadsheet would compute",
+    )
+    add_scoring_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Classify what the arguments say."""
     check_output(args.output)
-    classifier = make_classifier(args)
-    if is_table(args.inputs[0]):
-        if len(args.inputs) > 1:
-            raise CommandError("give one file, or texts, not several files")
-        table = read_table(args.inputs[0])
-        texts = text_column(table, args.text_column, args.inputs[0]).tolist()
-        show_progress(classifier, len(texts))
-        result = _columns(classifier, classifier.predict_proba(texts), args.scores)
-        # pandas would write two columns of one name.
-        taken = [name for name in result.columns if name in table.columns]
-        if taken:
-            raise CommandError(
-                f"{args.inputs[0]}: the result needs the column {taken[0]!r}, which the file has "
-                "already; rename it there"
-            )
-        # concat joins rows by the index, and a Parquet file may bring one of its own.
-        write_table(pd.concat([table.reset_index(drop=True), result], axis=1), args.output)
-    elif args.output is not None or args.scores:
-        result = _columns(classifier, classifier.predict_proba(args.inputs), args.scores)
-        result.insert(0, "text", args.inputs)
-        write_table(result, args.output)
+    labels = chosen_labels(args)
+    multi_label = _is_saved_multi_label(args) if labels is None else args.multi_label
+    is_file = _is_file(args)
+    table = _table(args, is_file)
+    column = text_column(table, args.text_column if is_file else None)
+    n_rows = check_texts(table, column)
+    classifier = make_classifier(args, multi_label=multi_label, labels=labels)
+    classifier.set_params(verbose=0)
+    if is_file or args.output is not None or args.scores or args.label_column_out is not None:
+        _write(classifier, table, column, n_rows, args)
     else:
         _print_texts(classifier, args.inputs, classifier.predict_proba(args.inputs))
 
 
-def make_classifier(
-    args: argparse.Namespace,
-) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
-    """Build the classifier that the options describe."""
-    labels = args.labels
-    if args.labels_file is not None:
-        labels = read_labels(args.labels_file)
-    multi_label = _is_saved_multi_label(args) if labels is None else args.multi_label
-    if args.threshold is not None and not multi_label:
-        raise CommandError("--threshold is for many labels a text (see --multi-label)")
-    parameters = chosen_parameters(args, _PARAMETERS)
-    kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
-    if labels is None:
-        return kind.from_pretrained(args.model, **parameters)
-    return kind(args.model, labels, **parameters)
+def _table(args: argparse.Namespace, is_file: bool) -> Table:
+    options = table_options(args)
+    if is_file:
+        return open_table(args.inputs[0], options)
+    if options != TableOptions():
+        raise CommandError("--encoding, --separator and --no-header are for files")
+    return texts_table(args.inputs)
+
+
+def _is_file(args: argparse.Namespace) -> bool:
+    """Tell whether the arguments are a file, rather than texts."""
+    first = args.inputs[0]
+    is_alone = len(args.inputs) == 1
+    is_file = first == "-" or _exists(first)
+    if not is_alone and any(name == "-" or _exists(name) for name in args.inputs):
+        raise CommandError("give one file, or texts, not several files")
+    if is_file or not is_alone:
+        return is_file
+    if args.text_column is not None or (table_kind(first) and not re.search(r"\s", first)):
+        raise CommandError(
+            f"{first}: there is no such file (a text of this kind may come from stdin, see -)"
+        )
+    if table_kind(first):
+        warn(f"there is no file {first!r}, so that it is classified as a text")
+    return False
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists() and not (Path(name).is_dir() and table_kind(name) is None)
+    except (OSError, ValueError):  # a text too long for a file name, or with NUL
+        return False
 
 
 def _is_saved_multi_label(args: argparse.Namespace) -> bool:
@@ -124,52 +152,101 @@ def _is_saved_multi_label(args: argparse.Namespace) -> bool:
     return bool(saved_kind(args.model, saved, args.multi_label or None))
 
 
-def read_labels(name: str) -> Any:
-    """Read labels from a file: JSON, or one label a line.
-
-    Raises
-    ------
-    CommandError
-        If there is no such file or it is not valid JSON.
-    """
-    path = Path(name)
-    if not path.is_file():
-        raise CommandError(f"--labels-file {name}: there is no such file")
-    text = path.read_text(encoding="utf-8")
-    if path.suffix.lower() != ".json":
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise CommandError(f"--labels-file {name}: not valid JSON: {error}") from error
-
-
-def _columns(
-    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
-    scores: np.ndarray,
-    with_scores: bool,
-) -> pd.DataFrame:
-    classes = classifier.classes_
-    if isinstance(classifier, GLiClassMultiLabelClassifier):
-        thresholds = classifier.thresholds_
-        chosen = ["; ".join(map(str, classes[row >= thresholds])) for row in scores]
-        result = pd.DataFrame({"labels": chosen})
-    else:
-        labels = classes[scores.argmax(axis=1)].astype(object)
-        if classifier.other is not None:
-            labels[scores.max(axis=1) < classifier.min_probability_] = classifier.other
-        result = pd.DataFrame({"label": labels, "score": scores.max(axis=1).round(4)})
-    if with_scores:
-        columns = pd.DataFrame(scores.round(4), columns=[f"score: {name}" for name in classes])
-        result = pd.concat([result, columns], axis=1)
-    return result
-
-
-def _print_texts(
-    classifier: GLiClassClassifier | GLiClassMultiLabelClassifier,
-    texts: list[str],
-    scores: np.ndarray,
+def _write(
+    classifier: Classifier, table: Table, column: int, n_rows: int, args: argparse.Namespace
 ) -> None:
+    """Classify the rows window by window, and write each when it is done."""
+    names = _names_of_results(classifier, table, args)
+    with (
+        opened_writer(args.output, table, names, escape_formulas=args.escape_formulas) as writer,
+        tqdm(total=n_rows, unit="text", disable=not wants_bar(n_rows)) as bar,
+        _counted_warnings() as collect,
+    ):
+        for window in table.windows():
+            with collect():
+                scores = classifier.predict_proba(window.texts(column))
+            writer.write(window, _results(classifier, scores, args.scores))
+            bar.update(len(window))
+
+
+def _names_of_results(classifier: Classifier, table: Table, args: argparse.Namespace) -> list[str]:
+    """Name the columns that come after those of the table, none of which they may replace."""
+    is_multi_label = isinstance(classifier, GLiClassMultiLabelClassifier)
+    names = ["labels"] if is_multi_label else ["label", "score"]
+    if args.label_column_out is not None:
+        if args.label_column_out in table.columns:
+            raise CommandError(
+                f"--label-column-out {args.label_column_out}: {table.name} has this column already"
+            )
+        names[0] = args.label_column_out
+    if args.scores:
+        names += [f"score: {name}" for name in classifier.classes_]
+    taken, free = set(table.columns), []
+    for name in names:
+        candidates = (name, *(f"{name}_{i}" for i in range(2, len(taken) + 3)))
+        free.append(next(candidate for candidate in candidates if candidate not in taken))
+        taken.add(free[-1])
+    renamed = ", ".join(repr(new) for name, new in zip(names, free, strict=True) if name != new)
+    if renamed:
+        print(
+            f"skgliclass: note: the result is in {renamed}, as {table.name} has the usual names",
+            file=sys.stderr,
+        )
+    return free
+
+
+def _results(classifier: Classifier, scores: NDArray[Any], with_scores: bool) -> list[list[Any]]:
+    """Give the cells that each row gets."""
+    rounded = scores.astype(float).round(4).tolist()
+    if isinstance(classifier, GLiClassMultiLabelClassifier):
+        results: list[list[Any]] = [[labels] for labels in _chosen_sets(classifier, scores)]
+    else:
+        best = scores.argmax(axis=1)
+        labels = classifier.classes_[best].tolist()
+        if classifier.other is not None:
+            is_sure = scores.max(axis=1) >= classifier.min_probability_
+            pairs = zip(labels, is_sure, strict=True)
+            labels = [label if sure else classifier.other for label, sure in pairs]
+        results = [
+            [label, row[j]] for label, row, j in zip(labels, rounded, best.tolist(), strict=True)
+        ]
+    if with_scores:
+        results = [[*result, *row] for result, row in zip(results, rounded, strict=True)]
+    return results
+
+
+def _chosen_sets(classifier: GLiClassMultiLabelClassifier, scores: NDArray[Any]) -> Iterator[str]:
+    """Write the labels of each text in one cell, so that ``train`` reads them back."""
+    names = np.asarray([str(value) for value in classifier.classes_], dtype=object)
+    thresholds = classifier.thresholds_
+    for row in scores:
+        yield _SEPARATOR.join(names[row >= thresholds])
+
+
+@contextmanager
+def _counted_warnings() -> Iterator[Any]:
+    """Say once, with the sum of the counts, what every window would warn of."""
+    totals: dict[tuple[type[Warning], str], list[int]] = {}
+
+    @contextmanager
+    def collect() -> Iterator[None]:
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+        for warning in caught:
+            text = str(warning.message)
+            counts = _COUNTS.match(text)
+            found = [int(number) for number in counts.groups()] if counts else []
+            key = warning.category, text[counts.end() :] if counts else text
+            totals[key] = [a + b for a, b in zip(totals.get(key, [0] * 2), found, strict=False)]
+
+    try:
+        yield collect
+    finally:
+        for (category, text), counts in totals.items():
+            warn(f"{counts[0]} of {counts[1]} {text}" if counts else text, category)
+
+
+def _print_texts(classifier: Classifier, texts: Sequence[str], scores: NDArray[Any]) -> None:
     classes = [str(value) for value in classifier.classes_]
     width = max(map(len, classes))
     for text, row in zip(texts, scores, strict=True):

@@ -8,7 +8,6 @@ from typing import Any
 
 from ..datasets.examples import Example
 from ..datasets.files import is_single_label, read_examples
-from ..estimators.classifier import BaseGLiClassClassifier
 from ..estimators.persistence import read_content
 from .errors import CommandError
 from .label_cells import labels_of_column, labels_of_columns
@@ -23,8 +22,6 @@ from .tables import (
     table_options,
     text_column,
 )
-
-_SHOW_PROGRESS_FROM = 500
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -54,16 +51,6 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="between the labels of a row of a table, with --multi-label (default: ;)",
     )
-
-
-def chosen_parameters(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """Give the options of these names; where one is left out, a parameter's default holds."""
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-
-
-def show_progress(classifier: BaseGLiClassClassifier, n_texts: int) -> None:
-    """Let a classifier show a bar, unless so few texts are over before it would help."""
-    classifier.set_params(verbose=int(n_texts >= _SHOW_PROGRESS_FROM))
 
 
 def chosen_kind(args: argparse.Namespace) -> bool | None:

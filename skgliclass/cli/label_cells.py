@@ -148,10 +148,10 @@ def _checked_lists(cells: Sequence[Any], lists: Sequence[Any], where: str) -> li
         if isinstance(found, Mapping):
             labels.append(_checked_scores(found, where, number))
         else:
-            names = [] if found is None else [None if _blank(x) else as_text(x) for x in found]
-            if any(name is None for name in names):
+            names = [] if found is None else list(found)
+            if any(map(_blank, names)):
                 raise CommandError(where.format(number, "an empty label"))
-            labels.append(_distinct(names))
+            labels.append(_distinct(map(as_text, names)))
     return labels
 
 

@@ -27,7 +27,7 @@ def read_sheet(source: Source, has_header: bool) -> Iterator[list[Any]]:
     CommandError
         If the file cannot be read, or a row has cells beside the columns.
     """
-    with source.bytes() as file:
+    with source.opened() as file:
         rows = _filled_rows(file, source.name)
         number, first = next(rows, (0, []))
         if not first:

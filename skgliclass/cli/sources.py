@@ -7,6 +7,7 @@ import gzip
 import shutil
 import sys
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -53,9 +54,10 @@ class Source:
         if self._path is None or not self._path.is_file():
             # What comes through a pipe comes once.
             self._copy = self._copied()
+            weakref.finalize(self, self._copy.close)
 
     @contextmanager
-    def bytes(self) -> Iterator[BinaryIO]:
+    def opened(self) -> Iterator[BinaryIO]:
         """Open what is to be read, from its beginning.
 
         Raises
@@ -92,7 +94,7 @@ class Source:
         CommandError
             If a line is not in the encoding or holds NUL; the message names the line.
         """
-        with self.bytes() as file:
+        with self.opened() as file:
             text = TextIOWrapper(file, encoding=self.encoding, newline=newline)
             try:
                 yield self._checked(text)
@@ -135,14 +137,14 @@ class Source:
         return CommandError(f"{place} is not in {self.encoding.removesuffix('-sig')}{what}; {hint}")
 
     def _other_kind(self) -> str | None:
-        with self.bytes() as file:
+        with self.opened() as file:
             start = file.read(4)
         return next((hint for magic, hint in _OTHER_KINDS.items() if start.startswith(magic)), None)
 
     def _first_undecodable_line(self) -> tuple[int, str]:
         if self.encoding.startswith(("utf-16", "utf-32")):
             return 0, ""
-        with self.bytes() as file:
+        with self.opened() as file:
             for number, line in enumerate(file, 1):
                 try:
                     line.decode(self.encoding)
@@ -151,7 +153,7 @@ class Source:
         return 0, ""
 
     def _with_nul(self, number: int) -> CommandError:
-        with self.bytes() as file:
+        with self.opened() as file:
             start = file.read(1 << 10)
         even, odd = start[::2].count(0), start[1::2].count(0)
         hint = "remove it"

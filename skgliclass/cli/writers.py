@@ -164,7 +164,13 @@ class DelimitedWriter:
             except UnicodeDecodeError as error:
                 raise CommandError(f"row {number} has bytes that are no text: {error}") from error
         self._n_rows += len(rows)
-        self._file.write(self._buffer.taken())
+        try:
+            self._file.write(self._buffer.taken())
+        except UnicodeEncodeError as error:
+            # Only JSON has a way to write half of a surrogate pair.
+            raise CommandError(
+                f"a cell holds {error.object[error.start]!r}, which is no Unicode; write .jsonl"
+            ) from error
 
 
 class JsonWriter:
@@ -329,7 +335,9 @@ class SheetWriter:
         text = as_text(value)
         # openpyxl would cut it off, and read it as a formula or an error.
         if len(text) > MAX_CHARACTERS:
-            raise ValueError(f"a cell of {len(text)} characters, of which it holds {MAX_CHARACTERS}")
+            raise ValueError(
+                f"a cell of {len(text)} characters, of which it holds {MAX_CHARACTERS}"
+            )
         cell = self._cell(self._sheet, text)
         cell.data_type = "s"
         return cell if text else None

@@ -141,12 +141,14 @@ def test_labels_from_a_file(model, tmp_path, capsys, kind):
     assert names == ({"travel", "sport"} if kind == "lines" else {"T", "S"})
 
 
-def test_a_bar_on_long_work(model, tmp_path, capsys):
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_bar_on_long_work_in_a_terminal(model, tmp_path, capsys, monkeypatch, is_terminal):
     source = tmp_path / "in.csv"
     pd.DataFrame({"text": [f"the world {i}" for i in range(600)]}).to_csv(source, index=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
     assert classify(model, source) == 0
     captured = capsys.readouterr()
-    assert "600/600" in captured.err
+    assert ("600/600" in captured.err) == is_terminal
     assert len(pd.read_csv(io.StringIO(captured.out))) == 600
 
 
@@ -157,13 +159,13 @@ def test_a_bar_on_long_work(model, tmp_path, capsys):
         (["{csv}"], "choose the texts with --text-column; columns: id, review"),
         (["{csv}", "--text-column", "x"], "no column 'x'; columns: id, review"),
         (["{gap}"], "row 2 has no text in column 'text' (1 such rows)"),
-        (["{xlsx}"], "unknown extension"),
+        (["{docx}"], "unknown extension"),
         (["text", "--output", "out.docx"], "unknown extension"),
         (["text", "--output", "no/such/folder/out.csv"], "there is no folder"),
         (["text", "--threshold", "0.4"], "--threshold is for many labels a text"),
         (["text", "--max-length", "100000"], "max_length=100000"),
         (["text", "--model", "nobody/nothing"], "neither a folder"),
-        (["{taken}", "--text-column", "text"], "the column 'label', which the file has"),
+        (["{taken}", "--label-column-out", "label"], "has this column already"),
     ],
 )
 def test_errors_are_one_line_and_exit_with_2(model, tmp_path, capsys, arguments, message):
@@ -172,8 +174,8 @@ def test_errors_are_one_line_and_exit_with_2(model, tmp_path, capsys, arguments,
         "gap": pd.DataFrame({"text": ["a", None]}),
         "taken": pd.DataFrame({"text": ["a"], "label": ["b"]}),
     }
-    paths = {"xlsx": tmp_path / "a.xlsx"}
-    paths["xlsx"].write_text("")
+    paths = {"docx": tmp_path / "a.docx"}
+    paths["docx"].write_text("")
     for name, table in files.items():
         paths[name] = tmp_path / f"{name}.csv"
         table.to_csv(paths[name], index=False)

@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except SystemExit:
             raise
-        except BrokenPipeError:
-            _close_stdout()
-            return 1
         except BaseException as error:
+            _flush_or_close_stdout()
+            if isinstance(error, BrokenPipeError):
+                return 1
             if args.debug:
                 traceback.print_exception(error)
             if isinstance(error, KeyboardInterrupt):
@@ -114,13 +114,16 @@ def _termination_as_interrupt() -> Iterator[Callable[[], bool]]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _close_stdout() -> None:
-    """Let Python flush what nobody reads, at its end, to where it does not complain."""
-    # In a test or a notebook stdout has no descriptor.
-    with suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+def _flush_or_close_stdout() -> None:
+    """Let Python flush what cannot be written, at its end, to where it does not complain."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # In a test or a notebook stdout has no descriptor.
+        with suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

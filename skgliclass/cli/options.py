@@ -235,6 +235,11 @@ def make_classifier(
     # Before any work, which would find it out at its end.
     classifier._validate_params()
     _check_effects(args, chosen, classifier, has_examples)
+    if chosen.get("n_retrieved") and not (retrains or saved.get("keeps_examples")):
+        raise CommandError(
+            f"--n-retrieved shows texts that a classifier was trained on, and {args.model} keeps "
+            "none; train it with --n-retrieved"
+        )
     return classifier
 
 

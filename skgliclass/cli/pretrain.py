@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from .errors import CommandError
+from .folders import check_new_folder
+from .options import option_of, wants_bar
 
 if TYPE_CHECKING:
     from ..pretraining.config import PretrainingConfig
@@ -45,20 +47,27 @@ def add_pretrain(commands: Any) -> None:
     parser.add_argument("--eval", action="store_true", help="score the sets in DATA/eval too")
     parser.add_argument("--max-minutes", type=float, metavar="M", help="stop after so long")
     parser.add_argument("--n-steps", type=int, metavar="N", help="in place of the file's")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--device", default="auto", help="where to train or, with --finish, to build the model"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
+    if args.finish:
+        _check_finish(args)
+    elif not args.resume:
+        check_new_folder(args.output, reads=(args.data, args.config))
     # pydantic comes with an extra, without which the other commands have to run.
     from ..pretraining.run import finish, pretrain
 
     if args.finish:
-        print(f"written to        {finish(args.output)}")
+        print(f"written to        {finish(args.output, args.device)}")
         return
     config = _read_config(args)
-    with tqdm(total=config.training.n_steps, unit="step", file=sys.stderr) as bar:
+    total = config.training.n_steps
+    with tqdm(total=total, unit="step", file=sys.stderr, disable=not wants_bar()) as bar:
 
         def on_step(step: int, loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
@@ -76,10 +85,20 @@ def run(args: argparse.Namespace) -> None:
                 device=args.device,
                 on_step=on_step,
             )
-        except KeyboardInterrupt:
-            print("skgliclass: stopped; --resume goes on from the last checkpoint", file=sys.stderr)
-            raise
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(
+                "interrupted; --resume goes on from the last checkpoint"
+            ) from error
     _print_summary(outcome, Path(args.output))
+
+
+def _check_finish(args: argparse.Namespace) -> None:
+    """Refuse what training alone would use."""
+    for name in ("data", "config", "resume", "eval", "max_minutes", "n_steps"):
+        if getattr(args, name) not in (None, False):
+            raise CommandError(
+                f"{option_of(name)} has no effect with --finish, which trains nothing"
+            )
 
 
 def _read_config(args: argparse.Namespace) -> PretrainingConfig:

@@ -111,7 +111,11 @@ def run(args: argparse.Namespace) -> None:
     if processes.is_first:
         classifier.save_pretrained(args.output)
         _print_summary(outcome, args.output)
-    outcome.check_not_interrupted()
+    if outcome.interrupted:
+        raise KeyboardInterrupt(
+            f"interrupted after {outcome.n_iter} epoch(s); the best weights so far are in "
+            f"{args.output}"
+        )
     # Only now: until the folder is written, a later run could still go on.
     outcome.remove_checkpoint()
 

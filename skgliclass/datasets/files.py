@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -303,6 +304,8 @@ def _rows(path: Path, kind: str, encoding: str) -> Iterator[tuple[str, Any]]:
 def _parsed(text: str, place: str = "") -> Any:
     try:
         return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{place}lists or objects are nested too deeply") from error
     except ValueError as error:
         hint = "" if place else " (one object a line is the .jsonl format)"
         raise ValueError(f"{place}not valid JSON: {error}{hint}") from error
@@ -313,7 +316,7 @@ def _errors_named(place: str) -> Iterator[None]:
     """Say in an error where in which file it was found."""
     try:
         yield
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{place}: cannot be read: {error}") from error
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error

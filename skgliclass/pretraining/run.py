@@ -364,12 +364,22 @@ def _forget_after(log: Path, step: int) -> None:
     """Take from the log what comes after a checkpoint and so will come again."""
     if not log.is_file():
         return
-    lines = log.read_text(encoding="utf-8").splitlines()
-    lines_before = [line for line in lines if json.loads(line)["step"] <= step]
+    # Not splitlines, which also splits at what a line may hold.
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines_before = [line for line in lines if _step_of(line) <= step]
     # Whenever it is interrupted, the old log or the new one is whole.
     unfinished = log.with_suffix(".unfinished")
     unfinished.write_text("".join(f"{line}\n" for line in lines_before), encoding="utf-8")
     os.replace(unfinished, log)
+
+
+def _step_of(line: str) -> float:
+    """Give the step of a line of the log; beyond all steps where it is not whole."""
+    # Where a process or a machine dies while it writes, half of a line is left.
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return float("inf")
 
 
 def _rounded(entry: Any) -> Any:

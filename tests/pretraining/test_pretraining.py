@@ -518,6 +518,9 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_p
         pretrain(config, data, parts, resume=True, on_step=stop_after(6))
     with pytest.raises(Stop):
         pretrain(config, data, parts, resume=True, on_step=stop_after(9))
+    with (parts / "log.jsonl").open("a") as log:
+        # Where a machine dies, the last line may be torn.
+        log.write('{"step": 9, "lo')
     assert pretrain(config, data, parts, resume=True).finished
     expected, found = weights_of(whole), weights_of(parts)
     assert expected.keys() == found.keys()
@@ -769,6 +772,10 @@ def test_the_command_trains_resumes_and_finishes(data, wordings, tmp_path, capsy
         (["--data", "d"], "--config is missing"),
         (["--data", "d", "--config", "c", "--max-minutes", "0"], "--max-minutes 0: it must"),
         (["--finish"], "There is no checkpoint in"),
+        (["--finish", "--resume"], "--resume has no effect with --finish"),
+        (["--finish", "--n-steps", "3"], "--n-steps has no effect with --finish"),
+        (["--output", ""], "--output is empty"),
+        (["--output", "no/such/run"], "there is no folder"),
     ],
 )
 def test_a_wrong_option_is_named(arguments, message, tmp_path, capsys):

@@ -1,0 +1,309 @@
+"""The options that the commands share: each has an effect, or is refused."""
+
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score
+from tiny import reference_checkpoint, sentence_transformer
+from toy import LABELS, toy, toy_indicator
+
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
+from skgliclass.__main__ import main
+from skgliclass.cli.errors import CommandError
+from skgliclass.cli.options import read_labels
+from skgliclass.datasets import Example, from_arrays, write_examples
+from skgliclass.estimators.callbacks import FitCallbacks
+from skgliclass.estimators.parameters import PARAMETERS
+
+LEARN = ["--trainable", "all", "--max-epochs", 6, "--learning-rate", 3e-3]
+WORDINGS = {"music": "a café", "sport": "the lazy dog", "travel": "one day"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("options")
+
+
+@pytest.fixture(scope="module")
+def bi(folder):
+    return str(sentence_transformer(folder / "bi"))
+
+
+@pytest.fixture(scope="module")
+def uni(folder):
+    reference_checkpoint(
+        folder / "uni", prompt_first=True, scorer_type="mlp", pooling_strategy="avg"
+    )
+    return str(folder / "uni")
+
+
+@pytest.fixture(scope="module")
+def files(folder, bi):
+    texts, y = toy(18)
+    of_many, matrix = toy_indicator(18)
+    pd.DataFrame({"text": texts, "label": y}).to_csv(folder / "table.csv", index=False)
+    some = np.where(np.arange(18) % 6 == 5, "none", y)
+    pd.DataFrame({"text": texts, "label": some}).to_csv(folder / "others.csv", index=False)
+    write_examples(folder / "one.json", from_arrays(texts, y))
+    many = from_arrays(of_many, matrix, labels=LABELS, multi_label=True)
+    write_examples(folder / "many.json", many)
+    own = [Example(text, [label, "joy"], [label]) for text, label in zip(texts, y, strict=True)]
+    write_examples(folder / "own.json", own)
+    asked = [Example(row.text, row.all_labels, row.true_labels, prompt="Topic: ") for row in own]
+    write_examples(folder / "asked.json", asked)
+    (folder / "wordings.json").write_text(json.dumps(WORDINGS))
+    (folder / "two.json").write_text(json.dumps(LABELS[:2]))
+    clf = GLiClassClassifier(bi, WORDINGS, task_description="Topic: ", max_epochs=0)
+    clf.save_pretrained(folder / "saved")
+    return {path.stem: str(path) for path in folder.iterdir()}
+
+
+def run(command, *arguments):
+    return main([command, *map(str, arguments)])
+
+
+def train(data, model, output, *arguments):
+    quick = ["--max-epochs", 1, "--trainable", "head", "--batch-size", 9]
+    return run("train", data, "--model", model, "--output", output, *quick, *arguments)
+
+
+def evaluate(capsys, *arguments):
+    capsys.readouterr()
+    assert run("evaluate", *arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+# What they do.
+
+
+def test_every_way_of_scoring_is_an_option_of_all_commands_that_score(capsys):
+    scoring = [name for name, parameter in PARAMETERS.items() if parameter.option == "scoring"]
+    assert {"threshold", "long_texts", "n_retrieved", "label_template"} < set(scoring)
+    for command in ("train", "evaluate"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        missing = [name for name in scoring if f"--{name.replace('_', '-')}" not in text]
+        assert missing == []
+        assert "--labels-file" in text
+
+
+def test_training_with_label_texts_is_what_fit_does(bi, files, tmp_path):
+    options = ["--labels-file", files["wordings"], "--label-template", "about {}", "--seed", 3]
+    assert train(files["table"], bi, tmp_path / "tuned", *options) == 0
+    texts, y = toy(18)
+    clf = GLiClassClassifier(
+        bi,
+        WORDINGS,
+        label_template="about {}",
+        max_epochs=1,
+        trainable="head",
+        batch_size=9,
+        random_state=3,
+    ).fit(texts, y)
+    tuned = GLiClassClassifier.from_pretrained(tmp_path / "tuned")
+    assert tuned.labels == WORDINGS
+    np.testing.assert_allclose(tuned.predict_proba(texts), clf.predict_proba(texts), atol=1e-5)
+
+
+def test_thresholds_are_tuned_on_held_out_rows(bi, files, tmp_path):
+    options = ["--threshold", "auto", "--validation", files["many"]]
+    assert train(files["many"], bi, tmp_path / "tuned", *options) == 0
+    tuned = GLiClassMultiLabelClassifier.from_pretrained(tmp_path / "tuned")
+    assert (tuned.thresholds_ != 0.5).any()
+
+
+def test_a_temperature_is_tuned_on_held_out_rows(bi, files, tmp_path):
+    texts, y = toy(18)
+    # Right for most texts, but not for all, so that there is a best one.
+    y[:14] = GLiClassClassifier(bi, LABELS).predict(texts[:14])
+    write_examples(tmp_path / "held_out.json", from_arrays(texts, y))
+    options = ["--calibrate", "--validation", tmp_path / "held_out.json", "--max-epochs", 0]
+    assert train(files["one"], bi, tmp_path / "tuned", *options) == 0
+    assert GLiClassClassifier.from_pretrained(tmp_path / "tuned").temperature_ != 1
+
+
+def test_a_trained_classifier_retrieves(uni, files, tmp_path):
+    assert train(files["table"], uni, tmp_path / "tuned", "--n-retrieved", 2) == 0
+    tuned = GLiClassClassifier.from_pretrained(tmp_path / "tuned")
+    assert tuned.n_retrieved == 2
+    texts, y = toy(18)
+    clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, max_epochs=0).fit(texts, y)
+    assert not np.allclose(
+        tuned.predict_proba(texts), clf.set_params(n_retrieved=0).predict_proba(texts)
+    )
+
+
+def test_evaluation_takes_label_texts_and_how_long_texts_are_read(uni, files, capsys):
+    texts, y = toy(18)
+    options = ["--label-template", "about {}", "--max-length", 24, "--long-texts", "chunk"]
+    words = ["--labels-file", files["wordings"]]
+    clf = GLiClassClassifier(
+        uni, WORDINGS, label_template="about {}", max_length=24, long_texts="chunk"
+    )
+    result = evaluate(capsys, files["table"], "--model", uni, *options, *words)
+    assert result["accuracy"] == accuracy_score(y, clf.predict(texts))
+
+
+def test_labels_that_no_row_has_are_chosen_from(bi, files, tmp_path, capsys):
+    extra = ["--labels", *LABELS, "joy"]
+    assert train(files["table"], bi, tmp_path / "tuned", *extra) == 0
+    tuned = GLiClassClassifier.from_pretrained(tmp_path / "tuned")
+    assert tuned.classes_.tolist() == sorted([*LABELS, "joy"])
+    assert evaluate(capsys, files["table"], "--model", bi, *extra)["n_labels"] == 4
+
+
+def test_training_goes_on_from_a_saved_classifier_as_it_is(files, tmp_path):
+    assert train(files["table"], files["saved"], tmp_path / "tuned") == 0
+    tuned = GLiClassClassifier.from_pretrained(tmp_path / "tuned")
+    assert tuned.labels == WORDINGS
+    assert tuned.task_description == "Topic: "
+
+
+@pytest.mark.filterwarnings("ignore:.*learn from")
+def test_training_on_other_labels_forgets_those_of_a_saved_classifier(files, tmp_path):
+    pd.DataFrame({"text": ["a", "b"], "label": ["yes", "no"]}).to_csv(tmp_path / "new.csv")
+    assert train(tmp_path / "new.csv", files["saved"], tmp_path / "tuned") == 0
+    tuned = GLiClassClassifier.from_pretrained(tmp_path / "tuned")
+    assert tuned.classes_.tolist() == ["no", "yes"]
+
+
+def test_a_saved_classifier_of_the_other_kind_is_a_model_alone(files, tmp_path):
+    assert train(files["many"], files["saved"], tmp_path / "tuned") == 0
+    tuned = GLiClassMultiLabelClassifier.from_pretrained(tmp_path / "tuned")
+    assert tuned.task_description is None
+
+
+def test_rows_of_no_class_tune_when_to_abstain(bi, files, tmp_path, capsys):
+    options = ["--other", "none", "--validation", files["others"]]
+    assert train(files["others"], bi, tmp_path / "tuned", *options, *LEARN) == 0
+    tuned = GLiClassClassifier.from_pretrained(tmp_path / "tuned")
+    assert tuned.classes_.tolist() == LABELS
+    assert tuned.min_probability_ != 0.5
+    table = pd.read_csv(files["others"])
+    result = evaluate(capsys, files["others"], "--model", tmp_path / "tuned")
+    assert result["accuracy"] == tuned.score(table["text"], table["label"])
+    assert result["n_labels"] == 3
+
+
+@pytest.mark.filterwarnings("default:.*is one label")
+def test_several_labels_in_one_string_are_noticed(files, bi, capsys):
+    labels = ["--labels", "sci-fi, a trip;dogs"]
+    assert run("evaluate", files["own"], "--model", bi, *labels) == 0
+    said = capsys.readouterr().err
+    assert "for 3 write --labels sci-fi 'a trip' dogs" in said
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_an_interrupted_training_writes_the_best_weights_so_far(
+    bi, files, tmp_path, capsys, monkeypatch, validation
+):
+    """By a real signal, in the middle of the first epoch."""
+    monkeypatch.setattr(
+        FitCallbacks, "on_step", lambda self, loss: os.kill(os.getpid(), signal.SIGINT)
+    )
+    held_out = ["--validation", files["table"]] if validation else []
+    assert train(files["table"], bi, tmp_path / "tuned", *held_out) == 130
+    captured = capsys.readouterr()
+    assert captured.err.startswith("skgliclass: interrupted after ")
+    assert str(tmp_path / "tuned") in captured.err
+    assert len(captured.err.splitlines()) == 1
+    clf = GLiClassClassifier.from_pretrained(tmp_path / "tuned")
+    assert set(clf.predict(toy(6)[0])) <= set(LABELS)
+
+
+def test_a_bar_is_shown_in_a_terminal_alone(bi, files, tmp_path, capsys, monkeypatch):
+    assert train(files["table"], bi, tmp_path / "a") == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert train(files["table"], bi, tmp_path / "b") == 0
+    assert "2/2" in capsys.readouterr().err
+
+
+# What is refused, for it would do nothing or could not be done.
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("both", ["{one}", "--chunk-overlap", "3"], "--chunk-overlap has no effect without --long"),
+        ("both", ["{one}", "--chunk-pooling", "max"], "no effect without --long-texts chunk"),
+        ("both", ["{one}", "--retrieval-backend", "numpy"], "no effect without --n-retrieved"),
+        ("both", ["{one}", "--shortlist-model", "mini"], "has no effect without --shortlist"),
+        ("both", ["{one}", "--min-probability", "0.3"], "has no effect without --other"),
+        ("both", ["{one}", "--example-format", "tags"], "no examples are shown"),
+        ("both", ["{one}", "--revision", "main"], "--revision is for a hub repository"),
+        ("both", ["{one}", "--threshold", "0.3"], "--threshold is for many labels a text"),
+        ("both", ["{many}", "--other", "x"], "--other is for one label a text"),
+        ("both", ["{one}", "--label-template", "x"], "label_template"),
+        ("both", ["{one}", "--threshold", "3", "--multi-label"], "'threshold' parameter"),
+        ("both", ["{one}", "--hierarchy", "path"], "hierarchy"),
+        ("both", ["{table}", "--labels-file", "{two}"], "row 3 has the label 'travel', which is"),
+        (
+            "both",
+            ["{table}", "--labels-file", "no.json"],
+            "--labels-file no.json: there is no such",
+        ),
+        ("both", ["{one}", "--n-jobs", "0"], "'n_jobs' parameter"),
+        ("train", ["{one}", "--focal-alpha", "0.3"], "--focal-alpha is for many labels a text"),
+        ("train", ["{one}", "--lora-rank", "3"], "has no effect without --trainable lora"),
+        ("train", ["{one}", "--tol", "0.3"], "has no effect without --n-iter-no-change"),
+        ("train", ["{one}", "--calibrate"], "--calibrate needs --validation"),
+        ("train", ["{many}", "--threshold", "auto"], "--threshold auto needs --validation"),
+        ("train", ["{one}", "--gradient-checkpointing"], "another --trainable than head"),
+        (
+            "train",
+            ["{one}", "--learning-rate", "1", "--head-learning-rate", "1"],
+            "--learning-rate has no effect beside",
+        ),
+        ("train", ["{own}", "--n-retrieved", "1"], "needs rows that all have the same labels"),
+        ("train", ["{own}", "--calibrate", "--validation", "{own}"], "calibrate needs held-out"),
+        ("train", ["{asked}", "--task-description", "x"], "every row of"),
+        ("train", ["{others}", "--other", "none"], "tune --min-probability on held-out data"),
+        ("train", ["{one}", "--resume"], "--resume needs --checkpoint-folder"),
+        ("train", ["{one}", "--checkpoint-folder", "{output}"], "this is --output"),
+        ("evaluate", ["{one}", "--n-retrieved", "2"], "keeps none; train it with"),
+    ],
+)
+def test_options_without_effect_are_refused(files, bi, tmp_path, capsys, command, options, message):
+    output = str(tmp_path / "tuned")
+    filled = [option.format(**files, output=output) for option in options]
+    for name in ("train", "evaluate") if command == "both" else (command,):
+        status = (
+            train(filled[0], bi, output, *filled[1:])
+            if name == "train"
+            else run(name, filled[0], "--model", bi, *filled[1:])
+        )
+        said = capsys.readouterr().err
+        assert (status, message in said) == (2, True), said
+        assert len(said.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", b"\xef\xbb\xbfa b\r\n\n c\n", ["a b", "c"]),
+        ("a.txt", "one\u2028line\nx\x0by\n".encode(), ["one\u2028line", "x\x0by"]),
+        ("a.json", b'\xef\xbb\xbf{"a": "x"}', {"a": "x"}),
+        ("a.labels", b'["a", "b"]', ["a", "b"]),
+        ("a.json", b'{"a": "x", "a": "y"}', "'a' is there twice"),
+        ("a.json", b'"a"', "neither a list nor an object"),
+        ("a.json", b"[" * 100_000, "not valid JSON"),
+        ("a.json", b"[]", "there are no labels in it"),
+        ("a.txt", b"\n \n", "there are no labels in it"),
+        ("a.txt", "café".encode("utf-16"), "it is not in UTF-8"),
+    ],
+)
+def test_files_of_labels(tmp_path, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    if isinstance(expected, str):
+        with pytest.raises(CommandError, match=expected):
+            read_labels(str(tmp_path / name))
+    else:
+        assert read_labels(str(tmp_path / name)) == expected

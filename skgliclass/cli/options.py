@@ -221,9 +221,7 @@ def make_classifier(
     kind = GLiClassMultiLabelClassifier if multi_label else GLiClassClassifier
     chosen = _chosen_parameters(args)
     _check_kind(chosen, kind)
-    parameters = {**chosen, **others}
-    if labels is not None:
-        parameters["labels"] = labels
+    parameters = {**chosen, **others, **({} if labels is None else {"labels": labels})}
     saved = read_content(args.model, args.revision) or {}
     is_other_kind = saved.get("estimator", kind.__name__) != kind.__name__
     classifier: Classifier
@@ -235,11 +233,8 @@ def make_classifier(
     # Before any work, which would find it out at its end.
     classifier._validate_params()
     _check_effects(args, chosen, classifier, has_examples)
-    if chosen.get("n_retrieved") and not (retrains or saved.get("keeps_examples")):
-        raise CommandError(
-            f"--n-retrieved shows texts that a classifier was trained on, and {args.model} keeps "
-            "none; train it with --n-retrieved"
-        )
+    if not (retrains or saved.get("keeps_examples")):
+        _check_retrieval(args, chosen)
     return classifier
 
 
@@ -322,3 +317,11 @@ def _check_effects(
         )
     if "revision" in chosen and (args.model == "mini" or Path(args.model).is_dir()):
         raise CommandError(f"--revision is for a hub repository, which {args.model} is not")
+
+
+def _check_retrieval(args: argparse.Namespace, chosen: Mapping[str, Any]) -> None:
+    if chosen.get("n_retrieved"):
+        raise CommandError(
+            f"--n-retrieved shows texts that a classifier was trained on, and {args.model} keeps "
+            "none; train it with --n-retrieved"
+        )

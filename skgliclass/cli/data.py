@@ -177,6 +177,8 @@ def _from_table(
     column = text_column(table, args.text_column)
     # Before the texts, since whoever has no column of labels has no use for a blank text's row.
     columns = [table.position(name) for name in args.label_columns or ()]
+    if len(set(columns)) < len(columns):
+        raise CommandError(f"--label-columns {' '.join(args.label_columns)}: name each column once")
     label_column = None if columns else _label_column(table, args.label_column)
     check_texts(table, column)
     texts = [text for window in table.windows() for text in window.texts(column)]

@@ -106,12 +106,13 @@ def _rows_for(
 ) -> list[Example]:
     """Give the rows as the classifier is to see them: those of a table offer its classes."""
     rows = without_other(examples, getattr(classifier, "other", None), name=args.data)
-    if classifier.labels is None or not is_labelled_table(args.data):
+    if classifier.labels is None or not is_labelled_table(args.data, args):
         return rows
     known = [str(value) for value in classifier.classes_]
     whose = "the labels" if has_labels(args) else f"the classes of {args.model}"
     check_known(rows, known, name=args.data, whose=whose)
-    return offer(rows, known)
+    # An empty cell of one column a label is not annotated, and no label that does not hold.
+    return rows if args.label_columns else offer(rows, known)
 
 
 def _as_json(judgement: Judgement, n_rows: int, with_report: bool) -> dict[str, Any]:

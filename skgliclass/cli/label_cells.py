@@ -151,6 +151,8 @@ def _checked_lists(cells: Sequence[Any], lists: Sequence[Any], where: str) -> li
             names = [] if found is None else list(found)
             if any(map(_blank, names)):
                 raise CommandError(where.format(number, "an empty label"))
+            if any(isinstance(item, list | dict) for item in names):
+                raise CommandError(where.format(number, "a list of lists"))
             labels.append(_distinct(map(as_text, names)))
     return labels
 

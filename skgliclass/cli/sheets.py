@@ -48,15 +48,12 @@ def read_sheet(source: Source, has_header: bool) -> Iterator[list[Any]]:
             yield row + [None] * (width - len(row))
 
 
-def write_only_book() -> Any:
-    """Give a workbook to which rows are written one by one.
-
-    Raises
-    ------
-    CommandError
-        If openpyxl is not installed.
-    """
-    return import_openpyxl().Workbook(write_only=True)
+def note_other_sheets(source: Source) -> None:
+    """Warn where a file has sheets besides the one that is read."""
+    with source.opened() as file:
+        sheets = _sheets(file, source.name)
+    if len(sheets) > 1:
+        warn(f"{source.name}: of {len(sheets)} sheets the first is read, {sheets[0].title!r}")
 
 
 def import_openpyxl() -> ModuleType:
@@ -72,7 +69,9 @@ def import_openpyxl() -> ModuleType:
 
 def _filled_rows(file: Any, name: str) -> Iterator[tuple[int, list[Any]]]:
     """Give the rows that hold something, with their numbers, without the empty cells at the end."""
-    sheet = _first_sheet(file, name)
+    sheet = _sheets(file, name)[0]
+    # What the file says of its size is often wrong, and would cut rows off.
+    sheet.reset_dimensions()
     for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
         row = list(cells)
         while row and row[-1] is None:
@@ -81,7 +80,7 @@ def _filled_rows(file: Any, name: str) -> Iterator[tuple[int, list[Any]]]:
             yield number, row
 
 
-def _first_sheet(file: Any, name: str) -> Any:
+def _sheets(file: Any, name: str) -> Sequence[Any]:
     openpyxl = import_openpyxl()
     with warnings.catch_warnings():
         # It warns of styles and extensions, which are no part of the cells.
@@ -93,8 +92,4 @@ def _first_sheet(file: Any, name: str) -> Any:
     sheets: Sequence[Any] = book.worksheets
     if not sheets:
         raise CommandError(f"{name}: there is no sheet with cells")
-    if len(sheets) > 1:
-        warn(f"{name}: of {len(sheets)} sheets the first is read, {sheets[0].title!r}")
-    # What the file says of its size is often wrong, and would cut rows off.
-    sheets[0].reset_dimensions()
-    return sheets[0]
+    return sheets

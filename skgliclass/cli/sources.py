@@ -138,8 +138,11 @@ class Source:
 
     def _other_kind(self) -> str | None:
         with self.opened() as file:
-            start = file.read(4)
-        return next((hint for magic, hint in _OTHER_KINDS.items() if start.startswith(magic)), None)
+            start = file.read(1 << 10)
+        for magic, hint in _OTHER_KINDS.items():
+            if start.startswith(magic):
+                return hint
+        return _as_utf_16(start)
 
     def _first_undecodable_line(self) -> tuple[int, str]:
         if self.encoding.startswith(("utf-16", "utf-32")):
@@ -153,12 +156,7 @@ class Source:
         return 0, ""
 
     def _with_nul(self, number: int) -> CommandError:
-        with self.opened() as file:
-            start = file.read(1 << 10)
-        even, odd = start[::2].count(0), start[1::2].count(0)
-        hint = "remove it"
-        if 4 * max(even, odd) > len(start) // 2 and min(even, odd) == 0:
-            hint = f"the file looks like UTF-16; give --encoding utf-16-{'le' if odd else 'be'}"
+        hint = self._other_kind() or "remove it"
         return CommandError(f"{self.name}: line {number} holds a NUL character; {hint}")
 
 
@@ -179,6 +177,14 @@ def text_of(source: Source) -> str:
     """
     with source.lines(newline="") as lines:
         return "".join(lines)
+
+
+def _as_utf_16(start: bytes) -> str | None:
+    """Tell UTF-16 without a byte order mark, which has NUL in every other place."""
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    if min(even, odd) or 8 * max(even, odd) <= len(start):
+        return None
+    return f"it looks like UTF-16; give --encoding utf-16-{'le' if odd else 'be'}"
 
 
 def _checked_encoding(encoding: str | None) -> str:

@@ -28,7 +28,7 @@ from ..prompts.checks import check_unicode
 from .delimited import checked_separator, read_delimited, separator_hint
 from .errors import CommandError
 from .json_rows import read_json, read_json_lines
-from .sheets import read_sheet
+from .sheets import note_other_sheets, read_sheet
 from .sources import Source, lines_of
 from .values import ABSENT, as_text, is_missing
 
@@ -251,6 +251,7 @@ def open_table(name: str, options: TableOptions = TableOptions()) -> Table:
     if kind == ".txt":
         return _table_of(source.name, kind, lambda: _rows_of_lines(source))
     if kind == ".xlsx":
+        note_other_sheets(source)
         return _table_of(source.name, kind, lambda: read_sheet(source, options.has_header))
     separator = checked_separator(options.separator or _SEPARATORS[kind])
     hint = "give --no-header if the first line names none" if options.has_header else ""

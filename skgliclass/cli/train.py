@@ -251,9 +251,10 @@ def _rows_for(
         return _without_others(parts, other)
     for i, (rows, file) in enumerate(zip(parts, files, strict=False)):
         # A file of examples says for each row what it offers; a table does not.
-        if is_labelled_table(file):
+        if is_labelled_table(file, args):
             check_known(rows, known, name=file, whose="the labels")
-            parts[i] = offer(rows, known)
+            # An empty cell of one column a label is not annotated, and no label that does not hold.
+            parts[i] = rows if args.label_columns else offer(rows, known)
     return _without_others(parts, other)
 
 

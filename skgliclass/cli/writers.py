@@ -118,6 +118,7 @@ def opened_writer(
                 writer = DelimitedWriter(file, separator, names, escape_formulas)
             else:
                 writer = JsonWriter(file, names, is_list=kind == ".json")
+        stack.callback(writer.close)
         yield writer
         writer.finish()
 
@@ -156,6 +157,9 @@ class DelimitedWriter:
 
     def finish(self) -> None:
         """Write what comes after the last row."""
+
+    def close(self) -> None:
+        """Let go of what it holds, whether it is finished or not."""
 
     def _write_rows(self, rows: Sequence[Sequence[Any]]) -> None:
         for number, row in enumerate(rows, self._n_rows):
@@ -207,6 +211,9 @@ class JsonWriter:
         if self._is_list:
             self._file.write("\n]\n" if self._n_rows else "[]\n")
 
+    def close(self) -> None:
+        """Let go of what it holds, whether it is finished or not."""
+
 
 class ParquetWriter:
     """Write Parquet, with the types of a Parquet file that was read.
@@ -248,6 +255,10 @@ class ParquetWriter:
     def finish(self) -> None:
         """Write what comes after the last row."""
         self._flush()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what it holds, whether it is finished or not."""
         if self._writer is not None:
             self._writer.close()
 
@@ -303,6 +314,7 @@ class SheetWriter:
         self._book = openpyxl.Workbook(write_only=True)
         self._sheet = self._book.create_sheet()
         self._cell = openpyxl.cell.WriteOnlyCell
+        self._errors = ValueError, TypeError, openpyxl.utils.exceptions.IllegalCharacterError
         self._n_rows = 0
         self._write_row(columns)
 
@@ -315,13 +327,18 @@ class SheetWriter:
         """Write what comes after the last row."""
         self._book.save(self._path)
 
+    def close(self) -> None:
+        """Let go of what it holds, whether it is finished or not."""
+        if not self._sheet.closed:
+            self._sheet.close()
+
     def _write_row(self, row: Sequence[Any]) -> None:
         self._n_rows += 1
         if self._n_rows > MAX_ROWS:
             raise CommandError(f"an .xlsx file has at most {MAX_ROWS} rows; write .csv")
         try:
             self._sheet.append([self._as_cell(value) for value in row])
-        except ValueError as error:
+        except self._errors as error:
             raise CommandError(
                 f"row {self._n_rows - 1} cannot be written to an .xlsx file: "
                 f"{str(error) or type(error).__name__}; write .csv"

@@ -45,8 +45,8 @@ def add_train(commands: Any) -> None:
         "train",
         help="fine-tune a model on labelled texts",
         description="Fine-tune a model on a file in the GLiClass training format (JSON or JSONL, "
-        "also with .gz; every row may have a label set of its own, and soft labels), or on a CSV, "
-        "TSV or Parquet file with a column of texts and one of labels.",
+        "also with .gz; every row may have a label set of its own, and soft labels), or on a "
+        "table (CSV, TSV, JSON, JSONL, Parquet or Excel) with a column of texts and one of labels.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -262,17 +262,27 @@ def test_training_stops_where_nothing_gets_better(bi, tmp_path, data, capsys):
     assert "epochs            2\n" in capsys.readouterr().out
 
 
-def test_tables_are_training_data_too(bi, tmp_path, data):
+@pytest.mark.parametrize("extension", ["csv", "json"])
+def test_tables_are_training_data_too(bi, tmp_path, data, capsys, extension):
     texts, y = toy()
     table = pd.DataFrame({"ticket": texts, "team": y, "id": range(len(y))})
-    table.to_csv(tmp_path / "data.csv", index=False)
-    columns = ["--text-column", "ticket", "--label-column", "team"]
-    for name, path, more in (("a", tmp_path / "data.csv", columns), ("b", data, [])):
+    table_path, columns = tmp_path / f"table.{extension}", ["--text-column", "ticket"]
+    if extension == "csv":
+        table.to_csv(table_path, index=False)
+        columns += ["--label-column", "team"]
+    else:
+        # By their names alone.
+        table.columns, columns = ["text", "label", "id"], []
+        table.to_json(table_path, orient="records")
+    for name, path, more in (("a", table_path, columns), ("b", data, [])):
         assert train(path, bi, tmp_path / name, "--max-epochs", 1, *FAST, *more) == 0
     scores = [
         GLiClassClassifier.from_pretrained(tmp_path / name).predict_proba(texts) for name in "ab"
     ]
     np.testing.assert_array_equal(*scores)
+    capsys.readouterr()
+    model = ["--model", tmp_path / "a"]
+    assert evaluate(capsys, table_path, *columns, *model) == evaluate(capsys, data, *model)
 
 
 def test_a_table_of_label_sets(bi, tmp_path, capsys):

@@ -53,7 +53,8 @@ def add_evaluate(commands: Any) -> None:
         help="judge a model on labelled texts",
         description="Compare a model's predictions with a file in the GLiClass training format "
         "(JSON or JSONL, also with .gz; every row may have a label set of its own), or with a "
-        "table (CSV, TSV, JSON, JSONL, Parquet or Excel) with a column of texts and one of labels. Prints accuracy, or "
+        "table (CSV, TSV, JSON, JSONL, Parquet or Excel) with a column of texts and one of "
+        "labels. Prints accuracy, or "
         "for many labels a text the subset accuracy (the share of texts all of whose labels are "
         "right) and the label ranking average precision, and macro-F1 and micro-F1. "
         "A saved classifier is judged with all that it has: thresholds, examples, how it scores.",

@@ -96,15 +96,25 @@ def run(args: argparse.Namespace) -> None:
     labels = chosen_labels(args)
     multi_label = _is_saved_multi_label(args) if labels is None else args.multi_label
     is_file = _is_file(args)
+    is_table = (
+        is_file or args.output is not None or args.scores or args.label_column_out is not None
+    )
+    _check_formulas(args, is_table)
     table = _table(args, is_file)
     column = text_column(table, args.text_column if is_file else None)
     n_rows = check_texts(table, column)
     classifier = make_classifier(args, multi_label=multi_label, labels=labels)
     classifier.set_params(verbose=0)
-    if is_file or args.output is not None or args.scores or args.label_column_out is not None:
+    if is_table:
         _write(classifier, table, column, n_rows, args)
     else:
         _print_texts(classifier, args.inputs, classifier.predict_proba(args.inputs))
+
+
+def _check_formulas(args: argparse.Namespace, is_table: bool) -> None:
+    name = (args.output or ".csv").lower().removesuffix(".gz")
+    if args.escape_formulas and not (is_table and name.endswith((".csv", ".tsv"))):
+        raise CommandError("--escape-formulas has no effect: no CSV or TSV is written")
 
 
 def _table(args: argparse.Namespace, is_file: bool) -> Table:

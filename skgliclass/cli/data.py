@@ -23,6 +23,8 @@ from .tables import (
     text_column,
 )
 
+_SEPARATOR = ";"
+
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add what says how the labelled data is read."""
@@ -47,10 +49,30 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label-separator",
-        default=";",
         metavar="TEXT",
         help="between the labels of a row of a table, with --multi-label (default: ;)",
     )
+
+
+def check_data_options(args: argparse.Namespace, *names: str) -> None:
+    """Refuse what says how tables are read where no file is one, or none has such labels.
+
+    Raises
+    ------
+    CommandError
+        It names the option.
+    """
+    for name in ("text_column", "label_separator", "separator", "no_header"):
+        is_used = getattr(args, name) not in (None, False)
+        if is_used and not any(is_labelled_table(file, args) for file in names):
+            raise CommandError(
+                f"--{name.replace('_', '-')} has no effect: {names[0]} is in the GLiClass training "
+                "format, which says by itself where texts and labels are"
+            )
+    if args.label_separator is not None and args.label_columns is not None:
+        raise CommandError("--label-separator has no effect with --label-columns")
+    if args.label_separator == "":
+        raise CommandError("--label-separator is empty")
 
 
 def chosen_kind(args: argparse.Namespace) -> bool | None:
@@ -184,8 +206,11 @@ def _from_table(
     texts = [text for window in table.windows() for text in window.texts(column)]
     if label_column is None:
         return _of_columns(table, texts, columns, args.label_columns)
+    separator = args.label_separator
+    if separator is not None and not multi_label:
+        raise CommandError("--label-separator has no effect without --multi-label")
     rows = labels_of_column(
-        table, label_column, multi_label=multi_label, separator=args.label_separator
+        table, label_column, multi_label=multi_label, separator=separator or _SEPARATOR
     )
     choice = sorted({*labels, *(label for row in rows for label in row)})
     if not choice:

@@ -11,6 +11,7 @@ from ..datasets.examples import Example
 from ..estimators.rows import RowError
 from .data import (
     add_data_options,
+    check_data_options,
     chosen_kind,
     is_labelled_table,
     read_data,
@@ -72,6 +73,7 @@ def add_evaluate(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate as the arguments say, and print the figures."""
+    check_data_options(args, args.data)
     asked = chosen_kind(args)
     if not has_labels(args):
         asked = saved_kind(args.model, read_saved(args), asked)

@@ -13,7 +13,14 @@ import numpy as np
 from ..datasets.examples import Example
 from ..estimators.fit import FitOutcome
 from ..estimators.rows import RowError
-from .data import add_data_options, chosen_kind, is_labelled_table, read_data, told_kind
+from .data import (
+    add_data_options,
+    check_data_options,
+    chosen_kind,
+    is_labelled_table,
+    read_data,
+    told_kind,
+)
 from .errors import CommandError
 from .folders import check_new_folder, check_room
 from .options import (
@@ -94,6 +101,7 @@ class _Rows(NamedTuple):
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say, and write the result."""
     _check_options(args)
+    check_data_options(args, args.data, *([args.validation] if args.validation else []))
     asked = chosen_kind(args)
     examples = read_data(args.data, args, multi_label=asked)
     multi_label = told_kind(examples, asked, args.data)

@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 
 from ..loading.replacement import replacing
 from .errors import CommandError
+from .folders import check_room
 from .sheets import MAX_CHARACTERS, MAX_ROWS, import_openpyxl
 from .tables import ArrowWindow, Table, Window, table_kind
 from .values import ABSENT, WrittenNumber, as_json, as_text
@@ -52,10 +53,12 @@ def check_output(name: str | None) -> None:
     Raises
     ------
     CommandError
-        If the extension is unknown or the folder does not exist.
+        If the extension is unknown, the folder does not exist or nothing can be written there.
     """
     if name is None:
         return
+    if not name:
+        raise CommandError("--output is empty; give the name of a file, or leave it out")
     path = Path(name)
     if not name.lower().endswith(EXTENSIONS):
         known = ", ".join(EXTENSIONS)
@@ -64,6 +67,7 @@ def check_output(name: str | None) -> None:
         raise CommandError(f"--output {name}: this is a folder; give a file")
     if not path.parent.is_dir():
         raise CommandError(f"--output {name}: there is no folder {path.parent}")
+    check_room(path.parent, 0, f"--output {name}")
     if name.lower().endswith(".xlsx"):
         import_openpyxl()
 

@@ -84,7 +84,7 @@ def evaluate(capsys, *arguments):
 def test_every_way_of_scoring_is_an_option_of_all_commands_that_score(capsys):
     scoring = [name for name, parameter in PARAMETERS.items() if parameter.option == "scoring"]
     assert {"threshold", "long_texts", "n_retrieved", "label_template"} < set(scoring)
-    for command in ("train", "evaluate"):
+    for command in ("train", "evaluate", "classify"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         text = capsys.readouterr().out
@@ -194,9 +194,9 @@ def test_rows_of_no_class_tune_when_to_abstain(bi, files, tmp_path, capsys):
 @pytest.mark.filterwarnings("default:.*is one label")
 def test_several_labels_in_one_string_are_noticed(files, bi, capsys):
     labels = ["--labels", "sci-fi, a trip;dogs"]
-    assert run("evaluate", files["own"], "--model", bi, *labels) == 0
-    said = capsys.readouterr().err
-    assert "for 3 write --labels sci-fi 'a trip' dogs" in said
+    for arguments in (["evaluate", files["own"]], ["classify", "a text"]):
+        assert run(*arguments, "--model", bi, *labels) == 0
+        assert "for 3 write --labels sci-fi 'a trip' dogs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("validation", [True, False])
@@ -250,6 +250,10 @@ def test_a_bar_is_shown_in_a_terminal_alone(bi, files, tmp_path, capsys, monkeyp
             "--labels-file no.json: there is no such",
         ),
         ("both", ["{one}", "--n-jobs", "0"], "'n_jobs' parameter"),
+        ("both", ["{one}", "--text-column", "text"], "--text-column has no effect: "),
+        ("both", ["{one}", "--label-separator", "|"], "is in the GLiClass training format"),
+        ("both", ["{one}", "--no-header"], "--no-header has no effect"),
+        ("both", ["{table}", "--label-separator", "|"], "has no effect without --multi-label"),
         ("train", ["{one}", "--focal-alpha", "0.3"], "--focal-alpha is for many labels a text"),
         ("train", ["{one}", "--lora-rank", "3"], "has no effect without --trainable lora"),
         ("train", ["{one}", "--tol", "0.3"], "has no effect without --n-iter-no-change"),
@@ -283,6 +287,24 @@ def test_options_without_effect_are_refused(files, bi, tmp_path, capsys, command
         assert (status, message in said) == (2, True), said
         assert len(said.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["a", "--threshold", "0.3"], "--threshold is for many labels a text"),
+        (["a", "--chunk-overlap", "3"], "has no effect without --long-texts chunk"),
+        (["a", "--n-retrieved", "3"], "keeps none; train it with"),
+        (["a", "--escape-formulas"], "--escape-formulas has no effect"),
+        (["a", "--escape-formulas", "--output", "a.jsonl"], "--escape-formulas has no effect"),
+        (["a", "--output", ""], "--output is empty"),
+    ],
+)
+def test_options_of_classify_without_effect_are_refused(bi, capsys, options, message):
+    assert run("classify", *options, "--model", bi, "--labels", "x", "y") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import joblib
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import TruncationWarning, warn
+from ..prompts.checks import listed
 from ..prompts.composer import PromptComposer
 from ..prompts.examples import ExampleEncoder, PromptExample
-from ..prompts.label_plan import LabelPlan, plan_labels
+from ..prompts.label_plan import LabelPlan, alike_labels, plan_labels
 from ..prompts.layouts import make_composer
 from ..prompts.packing import TextStrings, pack_texts
 from ..prompts.tokens import TokenIds, count_tokens
@@ -299,6 +301,24 @@ class Engine:
             )
         return sequences
 
+    def warn_of_alike_labels(self, label_sets: Sequence[Sequence[str]]) -> None:
+        """Warn of labels of one set that are the same to the model, if that was not done before.
+
+        Parameters
+        ----------
+        label_sets : sequence of sequence of str
+            What the model reads for each label of each set.
+
+        Warns
+        -----
+        UserWarning
+            With their names.
+        """
+        label_texts = list(dict.fromkeys(chain.from_iterable(label_sets)))
+        apart = self.loaded.network.has_label_encoder
+        encode = self.label_sequences if apart else self.composer.encode_labels
+        self._warn_of_alike(alike_labels(label_texts, encode(label_texts), label_sets))
+
     # From a request to windows of work.
 
     def _windows(self, request: Request, options: ScoringOptions) -> Iterator[_Window]:
@@ -364,6 +384,7 @@ class Engine:
             plan = plan_labels(self.composer, label_sets, task, n_permutations=n_orders, seed=seed)
             if shared:
                 self.loaded.prepared.keep(key, plan)
+            self._warn_of_alike(plan.alike)
         return plan
 
     def _label_vectors(self, plan: LabelPlan, request: Request) -> Tensor | None:
@@ -380,6 +401,7 @@ class Engine:
             # Texts may be embedded without labels, and no encoder runs on an empty batch.
             return self.border.empty_vectors()
         sequences = self.label_sequences(labels)
+        self._warn_of_alike(alike_labels(labels, sequences, request.labels.values))
         batches = plan_batches(count_tokens(sequences), self.batch_tokens)
         run_all = worker_pool(self.n_workers)
         encoded = list(run_all(partial(self.border.encode_labels, sequences), batches))
@@ -402,6 +424,20 @@ class Engine:
             return None
         position = {label: i for i, label in enumerate(whole)}
         return self.border.rows_of(vectors, np.asarray([position[label] for label in labels]))
+
+    def _warn_of_alike(self, alike: Sequence[tuple[str, ...]]) -> None:
+        new = [names for names in alike if self.loaded.warned_of.find(names) is None]
+        if not new:
+            return
+        shown = "; ".join(listed(names, 6) for names in new[:3]) + ("; ..." if new[3:] else "")
+        warn(
+            f"The model reads the same tokens for labels that differ: {shown}. Its tokenizer does "
+            "not keep what tells them apart, such as capitals, spaces or characters that it does "
+            "not know, so that the first of them wins. Give each a label text of its own: "
+            "labels={class: label text}."
+        )
+        for names in new:
+            self.loaded.warned_of.keep(names, True)
 
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
         if not self.warns:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,10 +15,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
+from typing_extensions import Self
 
-from ..exceptions import UntrainedModelError
+from ..exceptions import UntrainedModelError, warn
 from .callbacks import scoring_bar
 from .labels import LabelSet
+from .parameters import check_device, check_model, without_views
 from .persistence import FILE as SAVED_FILE
 from .rows import Row
 from .scores import Alternatives, RowScores, Scores
@@ -35,15 +39,15 @@ class BaseGLiClass(BaseEstimator):
 
     # Those that the code here reads by name; the others reach their options by the names of the
     # options' fields.
-    model: str
+    model: str | PathLike[str]
     labels: Any
     architecture: str
     revision: str | None
     task_description: str | None
     shortlist: int | None
-    shortlist_model: str | None
+    shortlist_model: str | PathLike[str] | None
     max_length: int | None
-    device: str
+    device: Any
     dtype: str
     n_jobs: int | None
     verbose: int
@@ -55,6 +59,21 @@ class BaseGLiClass(BaseEstimator):
     def _multi_label(self) -> bool:
         """Whether a text may have any number of classes."""
         raise NotImplementedError
+
+    def _validate_params(self) -> None:
+        check_model(self.model, type(self).__name__)
+        check_device(self.device)
+        super()._validate_params()
+
+    # Parameters stay what was passed until somebody copies them, which views of dicts cannot be.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: without_views(value) for name, value in super().__getstate__().items()}
+
+    def __sklearn_clone__(self) -> Self:
+        # Of a copy, which is made by way of the state.
+        clone: Self = super(BaseGLiClass, copy.copy(self)).__sklearn_clone__()
+        return clone
 
     # The labels in use.
 
@@ -129,7 +148,7 @@ class BaseGLiClass(BaseEstimator):
     def _check_trained(self, loaded: LoadedModel) -> None:
         if not loaded.zero_shot:
             raise UntrainedModelError(
-                f"model={self.model!r} with architecture={self.architecture!r} is an encoder "
+                f"model={str(self.model)!r} with architecture={self.architecture!r} is an encoder "
                 "without trained classification heads, so its predictions would be arbitrary. "
                 "Call fit(X, y) first, or choose a GLiClass checkpoint or, with "
                 'architecture="auto", a sentence-transformers model or model="mini".'
@@ -195,6 +214,15 @@ class BaseGLiClass(BaseEstimator):
             self._other(),
         )
 
+    def _warn_of_one_class(self, label_set: LabelSet) -> None:
+        if len(label_set) == 1 and not self._multi_label:
+            name = label_set.classes.tolist()[0]
+            warn(
+                f"{name!r} is the only class, so that every text gets it with a probability of 1. "
+                "To ask whether it holds use GLiClassMultiLabelClassifier or, in a transformer, "
+                "multi_label=True; or give another class to choose from."
+            )
+
     def _scores(
         self,
         X: Any,
@@ -209,6 +237,9 @@ class BaseGLiClass(BaseEstimator):
             return self._row_scores(rows, chooses=chooses)
         if snapshot is None:
             snapshot = self._snapshot_with_labels()
+        if self._fit_state is None:
+            # Where there was a fit, that told.
+            self._warn_of_one_class(snapshot.label_set)
         # What is wrong with texts or parameters is said before a model is loaded.
         among = self._among(snapshot, chooses=chooses)
         texts = self._texts(X)
@@ -246,8 +277,8 @@ def _errors_naming(parameter: str) -> Iterator[None]:
         raise kind(re.sub(r"\bmodel=", f"{parameter}=", str(error))) from error
 
 
-def _hint_of_saved(model: str, kind: str) -> str:
+def _hint_of_saved(model: str | PathLike[str], kind: str) -> str:
     """Say how to read a saved classifier, where a model is the folder of one."""
     if not (Path(model) / SAVED_FILE).is_file():
         return ""
-    return f" {model!r} holds a saved classifier: read it with {kind}.from_pretrained."
+    return f" {str(model)!r} holds a saved classifier: read it with {kind}.from_pretrained."

@@ -19,7 +19,7 @@ from .base import BaseGLiClass
 from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
 from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
-from .labels import LabelSet
+from .labels import LabelSet, plain_labels
 from .persistence import SavedClassifier, read_classifier, write_classifier
 from .problem import (
     Examples,
@@ -59,7 +59,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     validation_fraction: float
     calibrate: bool
     warm_start: bool
-    checkpoint_folder: str | None
+    checkpoint_folder: str | Path | None
     random_state: Any
 
     # What the kinds of classifiers do differently.
@@ -262,9 +262,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         tree = _branches_of(snapshot)
         names = [tree.names[i] for i in tree.leaves]
         scores = self._scores(X, snapshot=snapshot).each(lambda scores: scores.probabilities)
-        return [
-            nest(snapshot.labels, dict(zip(names, row, strict=True))) for row in scores.tolist()
-        ]
+        labels = plain_labels(snapshot.labels)
+        return [nest(labels, dict(zip(names, row, strict=True))) for row in scores.tolist()]
 
     def predict_branches(self, X: Any) -> pd.DataFrame:
         """Give the probability of every branch of the hierarchy in ``labels=``.
@@ -539,6 +538,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         texts = self._texts(X, reset=is_first)
         targets = self._targets(y, label_set)
         check_same_length(texts, targets, "X", "y")
+        if is_first:
+            self._warn_of_one_class(targets.label_set)
         texts, targets, sample_weight, others = leave_out(
             self._is_other(targets), texts, targets, sample_weight, "y"
         )
@@ -631,12 +632,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             checkpoint_folder=None if one_epoch else self._checked_checkpoint_folder(),
         )
 
-    def _checked_checkpoint_folder(self) -> str | None:
+    def _checked_checkpoint_folder(self) -> str | Path | None:
         if self.checkpoint_folder is not None and not isinstance(self.random_state, Integral):
             raise ValueError(
-                f"checkpoint_folder={self.checkpoint_folder!r} needs an int as random_state, which "
-                f"is {self.random_state!r}: another process could not go on with the same random "
-                "numbers."
+                f"checkpoint_folder={str(self.checkpoint_folder)!r} needs an int as random_state, "
+                f"which is {self.random_state!r}: another process could not go on with the same "
+                "random numbers."
             )
         return self.checkpoint_folder
 
@@ -710,7 +711,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         classifier
             It predicts as the one that was saved.
         """
-        model = str(model)
+        if not isinstance(model, str):
+            # A path is a folder, also where it is called as the embedded model is.
+            model = str(Path(model).absolute())
         saved = read_classifier(model, revision, cls.__name__, parameters)
         if saved is None:
             return cls(model=model, revision=revision, **parameters)

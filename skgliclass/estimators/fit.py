@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class FitJob:
         What is tuned on the validation data, where there are any.
     has_all_texts : bool
         Whether no later call will bring more labelled texts.
-    checkpoint_folder : str or None
+    checkpoint_folder : str or path or None
         Where a checkpoint is kept, and gone on from.
     """
 
@@ -68,7 +69,7 @@ class FitJob:
     tunes_thresholds: bool
     tunes_min_probability: bool
     has_all_texts: bool
-    checkpoint_folder: str | None = None
+    checkpoint_folder: str | PathLike[str] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_expit, log_softmax
 
-from .labels import SEPARATOR
+from .labels import SEPARATOR, plain_labels
 
 
 class _Node(NamedTuple):
@@ -59,7 +59,7 @@ class Hierarchy:
         """
         if not is_nested(labels):
             return None
-        nodes = list(_walk(labels, "", -1, [0]))
+        nodes = list(_walk(plain_labels(labels), "", -1, [0]))
         # By their texts, which differ, too: integers may stand for the classes.
         leaf_at = {node.text: i for i, node in enumerate(nodes) if node.is_leaf}
         return cls(
@@ -152,7 +152,7 @@ def is_nested(labels: Any) -> bool:
 def nest(
     labels: Mapping[str, Any], scores: Mapping[str, float], prefix: str = ""
 ) -> dict[str, Any]:
-    """Put scores of dotted names where their leaves stand in a hierarchy."""
+    """Put scores of dotted names where their leaves stand in a hierarchy of plain values."""
     nested: dict[str, Any] = {}
     for name, branch in labels.items():
         path = f"{prefix}{name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..prompts.checks import check_unicode
+from ..prompts.checks import check_unicode, in_short
+from .containers import values_in
 
 SEPARATOR = "."
 """What joins the names on the way from a hierarchy's root to one of its leaves."""
@@ -48,8 +49,15 @@ class LabelSet:
             and self.classes.tolist() == other.classes.tolist()
         )
 
-    def as_labels(self) -> dict[Any, str]:
+    def as_labels(self) -> list[Any] | dict[Any, str]:
         """Give a `labels` parameter that stands for this label set."""
+        texts = self.text_of_class
+        # As a user would write it, and not each name twice.
+        return list(texts) if list(map(str, texts)) == list(self.texts) else texts
+
+    @property
+    def text_of_class(self) -> dict[Any, str]:
+        """The label text of each class, in their order."""
         return dict(zip(self.classes.tolist(), self.texts, strict=True))
 
     @classmethod
@@ -59,10 +67,11 @@ class LabelSet:
         Parameters
         ----------
         labels : sequence of classes, dict of class to label text, or nested dict
-            A sequence shows each class to the model as ``str(class)``. A dict whose values are
-            strings names the label text of each class. A dict with lists or dicts in it is a
-            hierarchy: its leaves are the classes, under dotted names. The model reads these, but
-            for a leaf that stands for a string it reads that.
+            A sequence shows each class to the model as ``str(class)``; it may be an array, a
+            Series, a column, a view of a dict or an enumeration whose members are strings or
+            numbers. A dict whose values are strings names the label text of each class. A dict
+            with lists or dicts in it is a hierarchy: its leaves are the classes, under dotted
+            names. The model reads these, but for a leaf that stands for a string it reads that.
         sort : bool
             Sort the classes as :func:`numpy.unique` does, rather than keep the order given.
         name : str, default="labels"
@@ -78,9 +87,10 @@ class LabelSet:
             If there is no label, a label or a label text repeats, is empty or no valid Unicode,
             or a branch of a hierarchy has no leaf.
         TypeError
-            If `labels` is a single string or of another unsupported type.
+            If `labels` is a single string, has no order, can only be read once or is of another
+            unsupported type, or a class is neither a string nor a number nor a truth value.
         """
-        pairs = _class_text_pairs(labels)
+        pairs = _class_text_pairs(labels, name)
         _check_pairs(pairs, named=isinstance(labels, Mapping), name=name)
         classes = as_class_array([value for value, _ in pairs])
         order = sorted_order(classes) if sort else np.arange(len(pairs))
@@ -183,31 +193,60 @@ def plain_class(value: Any, where: str) -> Any:
     return value
 
 
-def _class_text_pairs(labels: Any) -> list[tuple[Any, str]]:
-    if isinstance(labels, Mapping):
-        return _pairs_of_mapping(labels)
-    if isinstance(labels, str | bytes):
-        raise TypeError(
-            f"labels is the single string {labels!r}; it must be a list of labels. "
-            f"Write labels=[{labels!r}, ...]."
-        )
-    # The order of a set of strings is another in every process, and with it the prompt.
-    if isinstance(labels, set | frozenset) or not isinstance(labels, Iterable):
-        raise TypeError(
-            f"labels must be a list of classes or a dict, got {type(labels).__name__}. "
-            "An ordered collection is needed; write labels=[...]."
-        )
-    values = labels.tolist() if isinstance(labels, np.ndarray | pd.Series | pd.Index) else labels
-    return [(value, str(value)) for value in values]
+def plain_labels(labels: Mapping[Any, Any], prefix: str = "labels") -> dict[Any, Any]:
+    """Give a dict of labels with dicts, lists and plain values alone in it.
+
+    Parameters
+    ----------
+    labels : mapping
+        Of class to label text, or a hierarchy, as the user wrote it.
+    prefix : str, default="labels"
+        How the caller calls it, for an error.
+
+    Raises
+    ------
+    TypeError
+        If something in it is no label, label text or container of labels.
+    """
+    plain: dict[Any, Any] = {}
+    for key, value in labels.items():
+        where = f"{prefix}[{key!r}]"
+        plain[plain_class(key, f"a key of {prefix}")] = _plain_branch(value, where)
+    return plain
 
 
-def _pairs_of_mapping(labels: Mapping[Any, Any]) -> list[tuple[Any, str]]:
-    for name, value in labels.items():
-        if value is None or isinstance(value, bytes) or not isinstance(value, Iterable):
-            raise TypeError(
-                f"labels[{name!r}] is {value!r} ({type(value).__name__}); it must be the text that "
-                "the model reads for the label, or a list or dict of labels."
-            )
+def _plain_branch(value: Any, where: str) -> Any:
+    if isinstance(value, str):
+        # Not a member of an enumeration or a string of numpy's, which are shown otherwise.
+        return str(plain_class(value, where))
+    if isinstance(value, Mapping):
+        return plain_labels(value, where)
+    if value is None or isinstance(value, bytes) or pd.api.types.is_scalar(value):
+        raise TypeError(
+            f"{where} is {value!r} ({type(value).__name__}); it must be the text that the model "
+            "reads for the label, or a list or dict of labels."
+        )
+    return plain_values(value, where)
+
+
+def plain_values(values: Any, name: str) -> list[Any]:
+    """Give the classes in a container, in their order, as plain values.
+
+    Raises
+    ------
+    TypeError
+        If it is no container with an order, or holds a member of an enumeration without values.
+    ValueError
+        If it has several columns.
+    """
+    classes = values_in(values, name, of="labels", each="'first label', 'second label'")
+    return [plain_class(value, f"{name}[{i}]") for i, value in enumerate(classes)]
+
+
+def _class_text_pairs(labels: Any, name: str) -> list[tuple[Any, str]]:
+    if not isinstance(labels, Mapping):
+        return [(value, str(value)) for value in plain_values(labels, name)]
+    labels = plain_labels(labels)
     if all(isinstance(value, str) for value in labels.values()):
         return list(labels.items())
     return list(flatten_hierarchy(labels).items())
@@ -231,11 +270,6 @@ def _leaves(branch: Any, path: str) -> list[tuple[str, str]]:
     """Give the dotted names and texts of the leaves that a name in a hierarchy stands for."""
     if isinstance(branch, str):
         return [(path, branch)]
-    if isinstance(branch, bytes) or not isinstance(branch, Iterable):
-        raise TypeError(
-            f"labels: {path!r} in the hierarchy must stand for a list or a dict of labels, or for "
-            f"the text that the model reads for it, got {type(branch).__name__} ({branch!r})."
-        )
     if isinstance(branch, Mapping):
         leaves = list(flatten_hierarchy(branch, path).items())
     else:
@@ -262,18 +296,12 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
     """Refuse what is no label set; a dict's labels are called by their keys."""
     if not pairs:
         raise ValueError("labels is empty; give at least one label, or labels=None before a fit.")
-    seen_classes: dict[Any, str] = {}
+    seen_classes: dict[Any, tuple[str, Any]] = {}
     seen_texts: dict[str, str] = {}
     for i, (value, text) in enumerate(pairs):
         place = f"{name}[{(value if named else i)!r}]"
-        # isna of a list is an array, and of a scalar alone a yes or no.
-        if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):
-            raise ValueError(f"{place} is missing ({value!r}); a class must be a value.")
-        if not isinstance(value, str) and not pd.api.types.is_scalar(value):
-            raise TypeError(
-                f"{place} is {value!r} ({type(value).__name__}); a class must be a string, "
-                "a number or another single value."
-            )
+        if not isinstance(value, str):
+            _check_is_class(value, place, name)
         for part in (text, value):
             if isinstance(part, str):
                 check_unicode(part, place)
@@ -282,20 +310,38 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
                 f"{place} has an empty label text, so the model has nothing to read for it. "
                 "Name the label, for instance with a dict: labels={class: 'what it means'}."
             )
-        _check_new(value, place, seen_classes, "{place} repeats {other}: {value!r}.")
-        _check_new(
-            text,
-            place,
-            seen_texts,
-            "{place} and {other} have the same label text {value!r}, so that the model "
-            "could not tell them apart. Give each class a text of its own.",
+        if value in seen_classes:
+            raise ValueError(_repeated(value, place, *seen_classes[value]))
+        if text in seen_texts:
+            raise ValueError(
+                f"{place} and {seen_texts[text]} have the same label text {text!r}, so that the "
+                "model could not tell them apart. Give each class a text of its own."
+            )
+        seen_classes[value] = place, value
+        seen_texts[text] = place
+
+
+def _repeated(value: Any, place: str, other_place: str, other: Any) -> str:
+    if kind_of_class(value) is kind_of_class(other):
+        return f"{place} repeats {other_place}: {value!r}."
+    return (
+        f"{place} is {value!r}, which equals {other_place}, {other!r}. Use classes of one type, "
+        "for instance strings."
+    )
+
+
+def _check_is_class(value: Any, place: str, name: str) -> None:
+    # isna of a list is an array, and of a scalar alone a yes or no.
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        raise ValueError(f"{place} is missing ({value!r}); a class must be a value.")
+    if isinstance(value, float | np.floating) and np.isinf(value):
+        raise ValueError(f"{place} is infinite ({value!r}); a class must be a value.")
+    if kind_of_class(value) not in (bool, float):
+        # numpy, which scikit-learn puts classes in, would make something else of many of these.
+        raise TypeError(
+            f"{place} is {in_short(value)}; a class must be a string or a number. Use strings: "
+            f"[str(value) for value in {name}]."
         )
-
-
-def _check_new(value: Any, place: str, seen: dict[Any, str], message: str) -> None:
-    if value in seen:
-        raise ValueError(message.format(place=place, other=seen[value], value=value))
-    seen[value] = place
 
 
 def sorted_order(classes: NDArray[Any]) -> NDArray[np.intp]:
@@ -317,6 +363,6 @@ def kind_of_class(value: Any) -> type:
     # A bool is an int to Python, but beside numbers np.asarray would make a 1 of True.
     if isinstance(value, bool | np.bool_):
         return bool
-    if isinstance(value, int | float | np.number):
+    if isinstance(value, int | float | np.integer | np.floating):
         return float
     return type(value)

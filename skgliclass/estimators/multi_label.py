@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .classifier import BaseGLiClassClassifier
-from .labels import LabelSet
+from .labels import LabelSet, plain_class
 from .parameters import store_parameters, with_parameters
 from .state import Snapshot
 from .targets import Targets, multi_label_targets
@@ -59,7 +60,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
 
     def __init__(
         self,
-        model: str = "mini",
+        model: str | PathLike[str] = "mini",
         labels: Any = None,
         *,
         threshold: Any = 0.5,
@@ -76,10 +77,10 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         chunk_pooling: str = "max",
         n_permutations: int = 1,
         shortlist: int | None = None,
-        shortlist_model: str | None = None,
+        shortlist_model: str | PathLike[str] | None = None,
         hierarchy: str = "leaves",
         max_length: int | None = None,
-        device: str = "auto",
+        device: Any = "auto",
         dtype: str = "auto",
         n_jobs: int | None = None,
         trainable: str = "all",
@@ -102,7 +103,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         calibrate: bool = False,
         gradient_checkpointing: bool = False,
         warm_start: bool = False,
-        checkpoint_folder: str | None = None,
+        checkpoint_folder: str | PathLike[str] | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -227,6 +228,10 @@ def _spread(threshold: Any, label_set: LabelSet) -> NDArray[np.float32]:
     """Give each class its threshold, as the `threshold` parameter says."""
     classes = label_set.classes.tolist()
     if isinstance(threshold, Mapping):
+        threshold = {
+            plain_class(key, f"a class of threshold, {key!r},"): value
+            for key, value in threshold.items()
+        }
         _check_names(threshold, classes)
         threshold = [threshold[value] for value in classes]
     values = np.asarray(threshold, dtype=np.float64)

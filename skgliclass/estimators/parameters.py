@@ -7,16 +7,23 @@ spells its own out. Everything else about a parameter stands here once.
 from __future__ import annotations
 
 import inspect
+import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+)
 
 from ..prompts.architectures import SUPPORTED_ARCHITECTURES
+from ..prompts.checks import in_short, listed
 
 _Class = TypeVar("_Class", bound=type)
 _Options = TypeVar("_Options")
@@ -63,20 +70,23 @@ _POSITIVE = _Numbers(Real, 0, None, closed="neither")
 PARAMETERS: dict[str, Parameter] = {
     # What is classified, by which model, and how it runs.
     "model": Parameter(
-        "str",
+        "str or path",
         '``"mini"`` is the embedded model, which works offline. Otherwise the name of a hub '
         "repository or of a folder: a GLiClass checkpoint is used as it is, a "
         "sentence-transformers model becomes a zero-shot bi-encoder, and a plain encoder becomes "
-        "a new GLiClass that has to be fitted before it predicts.",
-        [str],
+        "a new GLiClass that has to be fitted before it predicts. A path is always a folder.",
+        [str, os.PathLike],
     ),
     "labels": Parameter(
         "list of classes, dict of class to label text, or nested dict",
         "What to choose from. A list shows each class to the model as ``str(class)``; a dict gives "
         "the text that the model reads for each class; a dict with lists or dicts in it is a "
         "hierarchy whose leaves are the classes, under dotted names, which the model reads unless "
-        "a leaf stands for a text of its own. With None the classes come from ``fit``.",
-        ["array-like", dict, None],
+        "a leaf stands for a text of its own. Arrays, Series, columns, views of dicts and "
+        "enumerations whose members are strings or numbers are as good as lists. With None the "
+        "classes come from ``fit``.",
+        # Read by `LabelSet.from_labels`, which says more about what is wrong.
+        [object],
     ),
     "architecture": Parameter(
         '{"auto", ' + ", ".join(f'"{name}"' for name in SUPPORTED_ARCHITECTURES) + "}",
@@ -104,11 +114,13 @@ PARAMETERS: dict[str, Parameter] = {
         option="scoring",
     ),
     "examples": Parameter(
-        "list of (text, class), (text, list of classes) or dict",
+        "list of (text, class), (text, list of classes) or dict, or frame",
         "Labelled texts that every prompt shows, the most important first. A dict has the keys "
-        '``"text"`` and ``"labels"``. Where a text leaves no room for all, the last are not '
-        "shown, with a warning.",
-        ["array-like", None],
+        '``"text"`` and ``"labels"`` or, as in the training format, ``"true_labels"``; so are the '
+        "columns of a frame. Where a text leaves no room for all, the last are not shown, with a "
+        "warning.",
+        # Read by `read_examples`, which says more about what is wrong.
+        [object],
     ),
     "example_format": Parameter(
         '{"marker", "tags"}',
@@ -174,7 +186,7 @@ PARAMETERS: dict[str, Parameter] = {
         "str",
         "What embeds texts and labels for the shortlist, named as `model` is, such as "
         '``"mini"``. None means the model itself.',
-        [str, None],
+        [str, os.PathLike, None],
         option="scoring",
     ),
     "hierarchy": Parameter(
@@ -195,9 +207,11 @@ PARAMETERS: dict[str, Parameter] = {
         option="scoring",
     ),
     "device": Parameter(
-        "str",
-        '``"cpu"``, ``"cuda"`` and so on; ``"auto"`` takes a GPU where there is one.',
-        [str],
+        "str, int or torch.device",
+        '``"cpu"``, ``"cuda"``, ``"cuda:1"`` and so on; a number is that of a GPU. ``"auto"`` '
+        "takes a GPU where there is one.",
+        # Checked by `check_device`: scikit-learn knows no type that is not imported.
+        [object],
         option="scoring",
     ),
     "dtype": Parameter(
@@ -365,12 +379,12 @@ PARAMETERS: dict[str, Parameter] = {
         ["boolean"],
     ),
     "checkpoint_folder": Parameter(
-        "str",
+        "str or path",
         "Where ``fit`` writes a checkpoint, after every epoch and every ten minutes, so that a fit "
         "with the same data and parameters goes on from it in a new process, to the same weights. "
         "It is removed when ``fit`` ends, but not when it is interrupted. One fit at a time may "
         "use a folder, and `random_state` has to be an int. None writes nothing.",
-        [str, None],
+        [str, os.PathLike, None],
         option="training",
     ),
     "random_state": Parameter(
@@ -407,6 +421,56 @@ def with_parameters(cls: _Class) -> _Class:
         described = "\n".join(_described(parameter, indent) for parameter in accepted)
         cls.__doc__ = before.removesuffix(indent) + described + after
     return cls
+
+
+def check_model(model: Any, kind: str) -> None:
+    """Refuse a `model` that is no name, as labels are where they are passed in the first place.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is both a ValueError and a TypeError.
+    """
+    if isinstance(model, str | os.PathLike):
+        return
+    if isinstance(model, Mapping):
+        hint = f"For labels write {kind}(labels={in_short(dict(model)).rpartition(' (')[0]})."
+    elif hasattr(model, "__iter__") and not callable(model):
+        hint = f"For labels write {kind}(labels=[{listed(list(model), 3)}])."
+    else:
+        hint = "A model that is loaded cannot be passed: save it, and give its folder."
+    raise InvalidParameterError(
+        f'model={in_short(model)} is no model: it must be the name of one, such as "mini", or of '
+        f"a folder or hub repository. {hint}"
+    )
+
+
+def check_device(device: Any) -> None:
+    """Refuse a `device` that is neither a name nor the number of a GPU nor a ``torch.device``.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is both a ValueError and a TypeError.
+    """
+    is_of_torch = (type(device).__module__, type(device).__name__) == ("torch", "device")
+    if is_of_torch or isinstance(device, str) or _at_least(Integral, 0).is_satisfied_by(device):
+        return
+    raise InvalidParameterError(
+        f'device={in_short(device)} is no device: it must be a name such as "cpu" or "cuda:0", the '
+        "number of a GPU, or a torch.device."
+    )
+
+
+def without_views(value: Any) -> Any:
+    """Give a parameter with a copy in place of each view of a dict, which nobody can pickle."""
+    if isinstance(value, KeysView | ValuesView | ItemsView):
+        return list(value)
+    if isinstance(value, dict | MappingProxyType):
+        plain = {key: without_views(v) for key, v in value.items()}
+        is_plain = isinstance(value, dict) and all(plain[key] is v for key, v in value.items())
+        return value if is_plain else plain
+    return value
 
 
 def store_parameters(estimator: Any, values: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .hierarchy import is_nested
-from .labels import LabelSet, as_class_array
+from .labels import LabelSet, as_class_array, plain_labels
 from .state import NO_LABELS
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _content(saved: SavedClassifier) -> dict[str, Any]:
         "thresholds": None if saved.thresholds is None else saved.thresholds.tolist(),
         "min_probability": saved.min_probability,
         # Dotted names do not give the tree back: a name may hold a dot itself.
-        "hierarchy": _plain_tree(saved.labels) if is_nested(saved.labels) else None,
+        "hierarchy": plain_labels(saved.labels) if is_nested(saved.labels) else None,
         "keeps_examples": saved.store is not None,
         "parameters": _json_parameters(saved.parameters),
     }
@@ -217,14 +217,6 @@ def _read_store(folder: Path, backend: str) -> ExampleStore:
             f"{_VECTORS_FILE}, or pass n_retrieved=0 to do without them."
         ) from error
     return ExampleStore(texts, vectors, labels, backend=backend)
-
-
-def _plain_tree(branch: Any) -> Any:
-    if isinstance(branch, str):
-        return branch
-    if isinstance(branch, Mapping):
-        return {name: _plain_tree(below) for name, below in branch.items()}
-    return list(branch)
 
 
 def _json_classes(label_set: LabelSet) -> list[Any]:

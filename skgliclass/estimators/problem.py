@@ -163,6 +163,7 @@ class SharedExamples(Examples):
     ) -> TrainingSet:
         from ..training.data import LabelledRows, make_training_set
 
+        engine.warn_of_alike_labels([plan.class_texts])
         return make_training_set(
             engine,
             self.texts,

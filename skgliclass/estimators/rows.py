@@ -339,6 +339,8 @@ class RowExamples(Examples):
         # In the order in which such rows are scored.
         pairs = [sorted(zip(row.all_labels, row.targets, strict=True)) for row in self.rows]
         default = plan.options.task_description
+        sets = dict.fromkeys(tuple(row.all_labels) for row in self.rows)
+        engine.warn_of_alike_labels([[plan.text_of(name) for name in names] for names in sets])
         return make_training_set(
             engine,
             [row.text for row in self.rows],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, overload
 
 import numpy as np
@@ -64,7 +65,7 @@ class GLiClassClassifier(BaseGLiClassClassifier):
 
     def __init__(
         self,
-        model: str = "mini",
+        model: str | PathLike[str] = "mini",
         labels: Any = None,
         *,
         min_probability: Any = "auto",
@@ -82,10 +83,10 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         chunk_pooling: str = "max",
         n_permutations: int = 1,
         shortlist: int | None = None,
-        shortlist_model: str | None = None,
+        shortlist_model: str | PathLike[str] | None = None,
         hierarchy: str = "leaves",
         max_length: int | None = None,
-        device: str = "auto",
+        device: Any = "auto",
         dtype: str = "auto",
         n_jobs: int | None = None,
         trainable: str = "all",
@@ -108,7 +109,7 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         calibrate: bool = False,
         gradient_checkpointing: bool = False,
         warm_start: bool = False,
-        checkpoint_folder: str | None = None,
+        checkpoint_folder: str | PathLike[str] | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:

@@ -721,7 +721,7 @@ def with_new_classes(classes: NDArray[Any], label_set: LabelSet, *, multi_label:
             f"classes={named!r} is not the same as on the last call to partial_fit: "
             f"{listed(missing)} is missing. Name all classes again; those that are new are added."
         )
-    texts = _with_unseen(label_set, named, "classes").as_labels()
+    texts = _with_unseen(label_set, named, "classes").text_of_class
     if len(texts) == len(label_set):
         return label_set
     in_order = {value: texts[value] for value in named}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any, cast
 
 import numpy as np
@@ -58,7 +59,7 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
 
     def __init__(
         self,
-        model: str = "mini",
+        model: str | PathLike[str] = "mini",
         labels: Any = None,
         *,
         output: str = "probabilities",
@@ -74,10 +75,10 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         chunk_pooling: str = "max",
         n_permutations: int = 1,
         shortlist: int | None = None,
-        shortlist_model: str | None = None,
+        shortlist_model: str | PathLike[str] | None = None,
         hierarchy: str = "leaves",
         max_length: int | None = None,
-        device: str = "auto",
+        device: Any = "auto",
         dtype: str = "auto",
         n_jobs: int | None = None,
         verbose: int = 0,
@@ -112,7 +113,10 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         self._texts(X, reset=True)
         if self._needs_labels():
             labels_parameter = self._read_labels(self.labels)
-            self._fit_state = FitState(labels_parameter or self._classes_of(y), labels_parameter)
+            label_set = labels_parameter or self._classes_of(y)
+            if self.output == "probabilities":
+                self._warn_of_one_class(label_set)
+            self._fit_state = FitState(label_set, labels_parameter)
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:

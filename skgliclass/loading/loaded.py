@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,8 @@ class LoadedModel:
         What goes with the tokenizer into a checkpoint.
     text_tokenizer, label_tokenizer : PieceTokenizer
         What the engine tokenises with.
+    warned_of : RecentlyUsed
+        The labels that users were told of, for this model and those that are made of it.
     prepared : RecentlyUsed
         What is kept for the label sets seen last; each model has its own.
     """
@@ -58,6 +61,7 @@ class LoadedModel:
     label_position_limit: int | None
     name: str
     tokenizer_config: dict[str, Any] = field(default_factory=dict)
+    warned_of: RecentlyUsed[bool] = field(default_factory=lambda: RecentlyUsed(1024))
     # Not arguments, so that `dataclasses.replace` with another network starts with nothing kept.
     text_tokenizer: PieceTokenizer = field(init=False)
     label_tokenizer: PieceTokenizer = field(init=False)
@@ -104,19 +108,26 @@ def default_length(limit: int | None) -> int:
     return min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
 
 
-def resolve_device(device: str) -> torch.device:
-    """Choose the device that a name stands for."""
-    if device == "auto":
+def resolve_device(device: str | int | torch.device) -> torch.device:
+    """Choose the device that a name, or the number of a GPU, stands for."""
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        resolved = torch.device(device)
+        # A number of numpy's is none to torch.
+        resolved = torch.device(
+            device if isinstance(device, str | torch.device) else operator.index(device)
+        )
         # Only using a device shows that it is there.
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f'device={device!r} is not available here ({error}). Use device="auto" or "cpu".'
+            f'device={_shown(device)} is not available here ({error}). Use device="auto" or "cpu".'
         ) from error
     return resolved
+
+
+def _shown(device: str | int | torch.device) -> str:
+    return repr(str(device)) if isinstance(device, str | torch.device) else str(device)
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 
 import torch
 from safetensors import SafetensorError
@@ -20,11 +21,11 @@ MODELS: ModelCache[LoadedModel] = ModelCache()
 
 
 def load_model(
-    model: str,
+    model: str | PathLike[str],
     *,
     revision: str | None = None,
     architecture: str = "auto",
-    device: str = "auto",
+    device: str | int | torch.device = "auto",
     dtype: str = "auto",
     user: object | None = None,
     role: str = "model",
@@ -33,7 +34,7 @@ def load_model(
 
     Parameters
     ----------
-    model : str
+    model : str or path
         ``"mini"``, a folder, or a hub id: of a GLiClass checkpoint, a sentence-transformers model
         or a plain encoder. A folder whose files changed is loaded again; a hub repository is
         looked up once a process.
@@ -41,8 +42,8 @@ def load_model(
         The branch, tag or commit of a hub repository.
     architecture : str, default="auto"
         How a new GLiClass is built, one of ``SUPPORTED_ARCHITECTURES``; a checkpoint has its own.
-    device : str, default="auto"
-        ``"auto"`` takes a GPU where there is one.
+    device : str, int or torch.device, default="auto"
+        ``"auto"`` takes a GPU where there is one; a number is that of a GPU.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         ``"auto"`` is float32 on a CPU and bfloat16 on a GPU that has it.
     user : object, optional

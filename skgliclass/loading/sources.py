@@ -65,13 +65,13 @@ def _stamps(folder: str, depth: int) -> Iterator[tuple[str, int, int]]:
                     yield from _stamps(entry.path, depth - 1)
 
 
-def find_source(model: str, revision: str | None = None) -> Source:
+def find_source(model: str | os.PathLike[str], revision: str | None = None) -> Source:
     """Find a model's files, downloading them where `model` is a hub id that is not cached.
 
     Parameters
     ----------
-    model : str
-        ``"mini"``, a folder, or a hub id.
+    model : str or path
+        ``"mini"``, a folder, or a hub id; a path is a folder.
     revision : str, optional
         The branch, tag or commit of a hub repository.
 
@@ -91,16 +91,17 @@ def find_source(model: str, revision: str | None = None) -> Source:
     return source
 
 
-def locate(model: str, revision: str | None = None) -> Source:
+def locate(model: str | os.PathLike[str], revision: str | None = None) -> Source:
     """Find a model's folder as :func:`find_source` does, but leave for later what it holds."""
     if model == EMBEDDED or (model == EMBEDDED_HUB_ID and revision is None and _embedded_folder()):
         return _embedded_source()
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return Source(folder.absolute(), model)
-    if _is_clearly_a_path(model):
+        return Source(folder.absolute(), str(model))
+    if not isinstance(model, str) or _is_clearly_a_path(model):
         raise FileNotFoundError(
-            f"model={model!r}: there is no such folder. Pass the folder that holds config.json."
+            f"model={str(model)!r}: there is no such folder. Pass the folder that holds "
+            "config.json."
         )
     return Source(_snapshot(model, revision), model)
 

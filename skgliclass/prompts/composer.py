@@ -48,6 +48,8 @@ class PromptComposer:
 
     # What stands between task description and text where they touch.
     task_joiner: ClassVar[str] = ""
+    # Whether the prompt holds what labels say, and not only where they are.
+    spells_labels: ClassVar[bool] = True
 
     tokenizer: PieceTokenizer
     label_id: int

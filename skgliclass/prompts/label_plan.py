@@ -57,6 +57,8 @@ class LabelPlan:
         In how many orders each set is shown.
     task : ndarray of int
         The ids of a task description that stands apart from the text.
+    alike : list of tuple of str
+        Labels of one set for which the prompt holds the same.
     """
 
     label_texts: tuple[str, ...]
@@ -66,6 +68,7 @@ class LabelPlan:
     rooms: NDArray[np.int64]
     n_orders: NDArray[np.int64]
     task: TokenIds
+    alike: list[tuple[str, ...]]
 
     @property
     def is_shared(self) -> bool:
@@ -119,8 +122,7 @@ def plan_labels(
     ValueError
         If a label or the task description does not fit in a prompt.
     """
-    # Sets of single rows share most of their labels, and each text is tokenised (and by some models
-    # encoded) once. A dict, as a set has no order that stays.
+    # Sets of single rows share most labels; each is tokenised once. A set would have no order.
     label_texts = tuple(dict.fromkeys(itertools.chain.from_iterable(label_sets)))
     position = {label: i for i, label in enumerate(label_texts)}
     label_ids = composer.encode_labels(label_texts)
@@ -145,7 +147,45 @@ def plan_labels(
         prompt_rooms(composer, count_tokens([part.ids for part in parts]), len(task)),
         np.asarray(n_orders, dtype=np.int64),
         task,
+        alike_labels(label_texts, label_ids, label_sets) if composer.spells_labels else [],
     )
+
+
+def alike_labels(
+    label_texts: Sequence[str],
+    label_ids: Sequence[TokenIds],
+    label_sets: Sequence[Sequence[str]],
+) -> list[tuple[str, ...]]:
+    """Find labels of one set that are the same to a model.
+
+    Parameters
+    ----------
+    label_texts : sequence of str of length n_labels
+        The distinct label texts of all sets.
+    label_ids : sequence of ndarray of int of length n_labels
+        What the model reads for each.
+    label_sets : sequence of sequence of str
+        The label sets.
+
+    Returns
+    -------
+    list of tuple of str
+        Each with labels that differ, but only in what the tokenizer does not keep.
+    """
+    by_ids: dict[bytes, int] = {}
+    kinds = [by_ids.setdefault(ids.tobytes(), len(by_ids)) for ids in label_ids]
+    if len(by_ids) == len(kinds):
+        return []
+    kind_of = dict(zip(label_texts, kinds, strict=True))
+    # A dict, as many sets hold the same labels.
+    alike: dict[tuple[str, ...], None] = {}
+    for labels in label_sets:
+        members: dict[int, list[str]] = {}
+        for label in labels:
+            if label in kind_of:
+                members.setdefault(kind_of[label], []).append(label)
+        alike.update({tuple(names): None for names in members.values() if len(names) > 1})
+    return list(alike)
 
 
 def _parts_of_order(

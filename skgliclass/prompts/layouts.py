@@ -83,6 +83,8 @@ class EncoderDecoderComposer(PromptComposer):
 class FusedComposer(PromptComposer):
     """Markers whose vectors come from a label encoder: ``P <<LABEL>>..<<SEP>>TE``, or T first."""
 
+    spells_labels: ClassVar[bool] = False
+
     @property
     def glues_task(self) -> bool:
         """With the text first, the task description follows it directly."""
@@ -168,6 +170,8 @@ class TextComposer(PromptComposer):
 
     The reference has no place for examples here; models that know the markers have one.
     """
+
+    spells_labels: ClassVar[bool] = False
 
     task_joiner: ClassVar[str] = " "
 

@@ -110,7 +110,7 @@ class FitCheckpoint:
         refused.
     """
 
-    def __init__(self, folder: str | Path, identity: Mapping[str, str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, str]) -> None:
         self._path = Path(folder) / NAME
         self._identity = dict(identity)
         self._written = time.monotonic()

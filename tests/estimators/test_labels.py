@@ -25,7 +25,7 @@ def test_dict_gives_label_texts_that_move_with_their_classes():
 
 @pytest.mark.parametrize(
     "labels",
-    [("b", "a"), np.array(["b", "a"]), pd.Series(["b", "a"]), pd.Index(["b", "a"]), iter("ba")],
+    [("b", "a"), np.array(["b", "a"]), pd.Series(["b", "a"]), pd.Index(["b", "a"])],
 )
 def test_any_ordered_collection_of_classes(labels):
     assert LabelSet.from_labels(labels, sort=False).texts == ("b", "a")
@@ -71,7 +71,7 @@ def test_hierarchy_of_any_depth():
         ({"topic": {"a": "x", "b": ["c"]}}, TypeError, r"under 'topic': labels\['a'\] is a string"),
         ({"topic": {"a": "x", "b": "x"}}, ValueError, "same label text 'x'"),
         ({"topic": {"a": " ", "b": "x"}}, ValueError, r"labels\['topic.a'\] has an empty label"),
-        ({"topic": {"a": None}}, TypeError, "'topic.a' in the hierarchy.*got NoneType"),
+        ({"topic": {"a": None}}, TypeError, r"labels\['topic'\]\['a'\] is None.*must be the text"),
         ({"t": {"a.b": "x", "a": {"b": "y"}}}, ValueError, "two leaves .* 't.a.b'"),
         ({"topic": ["a", "a"]}, ValueError, "two leaves with the dotted name 'topic.a'"),
         ([1, "1"], ValueError, r"same label text '1'"),
@@ -85,7 +85,7 @@ def test_hierarchy_of_any_depth():
         ({"topic": []}, ValueError, "'topic' of the hierarchy is empty"),
         ({"topic": {"sport": []}}, ValueError, "'topic.sport' of the hierarchy is empty"),
         ({"topic": ["a"], "mood": "good"}, TypeError, r"labels\['mood'\] is a string"),
-        ({"topic": {"sport": 3}}, TypeError, "'topic.sport'.*got int"),
+        ({"topic": {"sport": 3}}, TypeError, r"labels\['topic'\]\['sport'\] is 3 \(int\)"),
         ({"topic": [3]}, TypeError, "non-empty strings, found 3 under 'topic'"),
     ],
 )

@@ -20,7 +20,7 @@ from typing_extensions import Self
 from ..exceptions import UntrainedModelError, warn
 from .callbacks import scoring_bar
 from .labels import LabelSet
-from .parameters import check_device, check_model, without_views
+from .parameters import check_device, check_model, plain_number, without_views
 from .persistence import FILE as SAVED_FILE
 from .rows import Row
 from .scores import Alternatives, RowScores, Scores
@@ -143,7 +143,9 @@ class BaseGLiClass(BaseEstimator):
             loaded = weights.apply(loaded)
         if not trains:
             self._check_trained(loaded)
-        return Engine(loaded, max_length=self.max_length, n_jobs=self.n_jobs)
+        return Engine(
+            loaded, max_length=plain_number(self.max_length), n_jobs=plain_number(self.n_jobs)
+        )
 
     def _check_trained(self, loaded: LoadedModel) -> None:
         if not loaded.zero_shot:
@@ -169,7 +171,7 @@ class BaseGLiClass(BaseEstimator):
                 user=self,
                 role="shortlist_model",
             )
-        return Engine(loaded, n_jobs=self.n_jobs)
+        return Engine(loaded, n_jobs=plain_number(self.n_jobs))
 
     # The road to scores.
 

@@ -65,26 +65,29 @@ def _entries(examples: Any) -> list[Any]:
 
 
 def _read_example(i: int, entry: Any, text_of: dict[Any, str]) -> PromptExample:
-    text, labels = _text_and_labels(i, entry)
+    text_key, labels_key = _keys_of(i, entry)
+    where = f"examples[{i}][{labels_key!r}]"
     try:
-        return PromptExample(text, _label_texts(i, labels, text_of))
+        labels = _label_texts(i, entry[labels_key], text_of, where)
+        return PromptExample(entry[text_key], labels)
     except (TypeError, ValueError) as error:
-        where = "" if str(error).startswith("examples[") else f"examples[{i}]: "
-        raise type(error)(f"{where}{error}") from error
+        prefix = "" if str(error).startswith("examples[") else f"examples[{i}]: "
+        raise type(error)(f"{prefix}{error}") from error
 
 
-def _text_and_labels(i: int, entry: Any) -> tuple[Any, Any]:
+def _keys_of(i: int, entry: Any) -> tuple[Any, Any]:
+    """Tell where an example has its text, and where its labels."""
     if isinstance(entry, Mapping):
-        return _of_mapping(i, entry)
+        return "text", _labels_key(i, entry)
     if isinstance(entry, str) or not isinstance(entry, Sequence | np.ndarray) or len(entry) != 2:
         raise TypeError(
             f"examples[{i}] is {in_short(entry)}; an example is a (text, class) or "
             "(text, [classes]) pair, or a dict with the keys 'text' and 'labels'."
         )
-    return entry[0], entry[1]
+    return 0, 1
 
 
-def _of_mapping(i: int, entry: Mapping[Any, Any]) -> tuple[Any, Any]:
+def _labels_key(i: int, entry: Mapping[Any, Any]) -> str:
     named = [key for key in _LABEL_KEYS if key in entry]
     if len(named) > 1:
         raise ValueError(
@@ -98,10 +101,10 @@ def _of_mapping(i: int, entry: Mapping[Any, Any]) -> tuple[Any, Any]:
             f"examples[{i}] has no {' and no '.join(map(repr, missing))}; an example is a dict "
             "with the keys 'text' and 'labels' (or 'true_labels'), or a (text, class) pair."
         )
-    return entry["text"], entry[named[0]]
+    return named[0]
 
 
-def _label_texts(i: int, labels: Any, text_of: dict[Any, str]) -> list[str]:
+def _label_texts(i: int, labels: Any, text_of: dict[Any, str], where: str) -> list[str]:
     """Give the label texts of an example's labels."""
     if isinstance(labels, Mapping):
         # As in the training format: a score between 0 and 1 for each.
@@ -112,18 +115,22 @@ def _label_texts(i: int, labels: Any, text_of: dict[Any, str]) -> list[str]:
     elif isinstance(labels, str) or not _holds_several(labels):
         values = [labels]
     else:
-        values = values_in(labels, f"examples[{i}]: labels", of="classes")
+        values = values_in(labels, where, of="classes")
     texts = [_label_text(i, value, text_of) for value in values]
     # Sets have no order, so that each process would show another prompt.
     return [text for text in text_of.values() if text in texts] if is_set else texts
 
 
 def _holds_several(labels: Any) -> bool:
-    return isinstance(labels, Iterable) and not pd.api.types.is_scalar(labels)
+    # A table can be read, but not iterated over.
+    is_container = isinstance(labels, Iterable) or any(
+        hasattr(labels, name) for name in ("__array__", "__arrow_c_stream__", "collect")
+    )
+    return is_container and not pd.api.types.is_scalar(labels)
 
 
 def _label_text(i: int, value: Any, text_of: dict[Any, str]) -> str:
-    value = plain_class(value, f"a label of examples[{i}]")
+    value = plain_class(value, f"examples[{i}]: a label")
     value = value.item() if isinstance(value, np.generic) else value
     unknown = ValueError(
         f"examples[{i}] has the unknown class {value!r}; the classes are {listed(list(text_of))}."

@@ -11,6 +11,7 @@ import os
 import textwrap
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from dataclasses import dataclass, fields
+from enum import EnumMeta
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -431,17 +432,21 @@ def check_model(model: Any, kind: str) -> None:
     InvalidParameterError
         It is both a ValueError and a TypeError.
     """
-    if isinstance(model, str | os.PathLike):
+    if isinstance(model, os.PathLike) or (isinstance(model, str) and model.strip()):
         return
+    hint = "A model that is loaded cannot be passed: save it, and give its folder."
     if isinstance(model, Mapping):
-        hint = f"For labels write {kind}(labels={in_short(dict(model)).rpartition(' (')[0]})."
-    elif hasattr(model, "__iter__") and not callable(model):
-        hint = f"For labels write {kind}(labels=[{listed(list(model), 3)}])."
-    else:
-        hint = "A model that is loaded cannot be passed: save it, and give its folder."
+        hint = f"For labels write {kind}(labels={dict(model)!r:.60})."
+    elif isinstance(model, EnumMeta):
+        hint = f"For labels write {kind}(labels={model.__name__})."
+    elif model is None or isinstance(model, str):
+        hint = "Leave it out for the embedded model."
+    elif hasattr(model, "__iter__") and not callable(model) and not isinstance(model, bytes):
+        labels = [value.item() if isinstance(value, np.generic) else value for value in model]
+        hint = f"For labels write {kind}(labels=[{listed(labels, 3)}])."
     raise InvalidParameterError(
-        f'model={in_short(model)} is no model: it must be the name of one, such as "mini", or of '
-        f"a folder or hub repository. {hint}"
+        f'model={in_short(model)} is no model: it must be the name of one, such as "mini", or of a '
+        f"folder or hub repository. {hint}"
     )
 
 
@@ -498,8 +503,13 @@ def fill(options: type[_Options], values: Mapping[str, Any], **others: Any) -> _
     """
     # By name, so that a new option is a field and a parameter, and nothing in between.
     names = [field.name for field in fields(options)]  # type: ignore[arg-type]
-    chosen = {name: values[name] for name in names if name in values}
+    chosen = {name: plain_number(values[name]) for name in names if name in values}
     return options(**{**chosen, **others})
+
+
+def plain_number(value: Any) -> Any:
+    """Give a number of numpy's as one of Python's, which has no largest value; others as is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _described(parameter: inspect.Parameter, indent: str) -> str:

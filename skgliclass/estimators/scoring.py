@@ -16,7 +16,7 @@ from ..prompts.checks import check_unicode
 from .examples import read_examples
 from .hierarchy import Hierarchy
 from .labels import LabelSet
-from .parameters import fill
+from .parameters import fill, plain_number
 from .state import Snapshot
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ScoringPlan:
             fill(ScoringOptions, values),
             parameters["label_template"],
             # Estimators that do not keep labelled texts have no parameter of this name.
-            n_retrieved=parameters.get("n_retrieved", 0),
+            n_retrieved=plain_number(parameters.get("n_retrieved", 0)),
             hierarchy=_hierarchy(parameters, snapshot),
             embedder=embedder,
         )

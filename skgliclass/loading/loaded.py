@@ -121,7 +121,8 @@ def resolve_device(device: str | int | torch.device) -> torch.device:
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f'device={_shown(device)} is not available here ({error}). Use device="auto" or "cpu".'
+            f"device={_shown(device)} is not available here ({error!s:.160}). Use "
+            'device="auto" or "cpu".'
         ) from error
     return resolved
 

@@ -55,7 +55,8 @@ def label_names(name: str, labels: Any) -> tuple[str, ...]:
 
 def in_short(value: Any) -> str:
     """Show a value in an error, shortened, with its type."""
-    text = repr(value)
+    # On one line, as frames and arrays have several.
+    text = repr(value).replace("\n", " ")
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 

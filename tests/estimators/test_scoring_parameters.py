@@ -98,10 +98,10 @@ def test_every_form_of_examples_is_the_same(uni, examples):
         ([(None, "b")], r"examples\[0\].*text is None"),
         ([{"labels": ["b"]}], r"examples\[0\] has no 'text'"),
         ([{"text": "a dog"}], r"examples\[0\] has no 'labels'"),
-        (["a dog"], r"examples\[0\] is 'a dog'; an example is a \(text, class\)"),
+        (["a dog"], r"examples\[0\] is 'a dog' \(str\); an example is a \(text, class\)"),
         ([("a dog", "b", "c")], r"examples\[0\] is .*an example is a \(text, class\)"),
-        ("a dog", "'examples' parameter"),
-        ({"a dog": "b"}, "'examples' parameter|examples must be a list"),
+        ("a dog", "examples is the single string 'a dog'"),
+        ({"a dog": "b"}, r"examples must be a list.*list\(examples.items\(\)\)"),
     ],
 )
 def test_bad_examples_are_named(uni, examples, message):

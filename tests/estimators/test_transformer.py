@@ -127,7 +127,7 @@ def test_frames_keep_the_callers_index(model):
         ({"output": "scores"}, "'output' parameter"),
         ({"multi_label": "yes"}, "'multi_label' parameter"),
         ({"labels": []}, "labels is empty"),
-        ({"labels": "sport"}, "'labels' parameter"),
+        ({"labels": "sport"}, r"labels is the single string 'sport'.*labels=\['sport', ...\]"),
     ],
 )
 def test_bad_parameters(model, parameters, message):

@@ -112,6 +112,9 @@ def resolve_device(device: str | int | torch.device) -> torch.device:
     """Choose the device that a name, or the number of a GPU, stands for."""
     if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(device, str) and device.isdecimal():
+        # As the command line has it.
+        device = int(device)
     try:
         # A number of numpy's is none to torch.
         resolved = torch.device(

@@ -209,6 +209,9 @@ def plain_labels(labels: Mapping[Any, Any], prefix: str = "labels") -> dict[Any,
         If something in it is no label, label text or container of labels.
     """
     plain: dict[Any, Any] = {}
+    if {*map(type, labels), *map(type, labels.values())} <= {str}:
+        # Nothing to do; every prediction reads the labels.
+        return dict(labels)
     for key, value in labels.items():
         where = f"{prefix}[{key!r}]"
         plain[plain_class(key, f"a key of {prefix}")] = _plain_branch(value, where)
@@ -240,6 +243,8 @@ def plain_values(values: Any, name: str) -> list[Any]:
         If it has several columns.
     """
     classes = values_in(values, name, of="labels", each="'first label', 'second label'")
+    if not any(issubclass(kind, Enum | bytes) for kind in set(map(type, classes))):
+        return classes
     return [plain_class(value, f"{name}[{i}]") for i, value in enumerate(classes)]
 
 
@@ -296,7 +301,7 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
     """Refuse what is no label set; a dict's labels are called by their keys."""
     if not pairs:
         raise ValueError("labels is empty; give at least one label, or labels=None before a fit.")
-    seen_classes: dict[Any, tuple[str, Any]] = {}
+    seen_classes: dict[Any, str] = {}
     seen_texts: dict[str, str] = {}
     for i, (value, text) in enumerate(pairs):
         place = f"{name}[{(value if named else i)!r}]"
@@ -311,13 +316,14 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
                 "Name the label, for instance with a dict: labels={class: 'what it means'}."
             )
         if value in seen_classes:
-            raise ValueError(_repeated(value, place, *seen_classes[value]))
+            first = next(other for other in seen_classes if other == value)
+            raise ValueError(_repeated(value, place, seen_classes[value], first))
         if text in seen_texts:
             raise ValueError(
                 f"{place} and {seen_texts[text]} have the same label text {text!r}, so that the "
                 "model could not tell them apart. Give each class a text of its own."
             )
-        seen_classes[value] = place, value
+        seen_classes[value] = place
         seen_texts[text] = place
 
 

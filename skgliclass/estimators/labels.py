@@ -369,6 +369,9 @@ def kind_of_class(value: Any) -> type:
     # A bool is an int to Python, but beside numbers np.asarray would make a 1 of True.
     if isinstance(value, bool | np.bool_):
         return bool
+    # A length of time is an integer to numpy.
+    if isinstance(value, np.timedelta64):
+        return type(value)
     if isinstance(value, int | float | np.integer | np.floating):
         return float
     return type(value)

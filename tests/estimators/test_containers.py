@@ -210,6 +210,7 @@ def test_an_enumeration_without_strings_is_told_to_give_its_values(labels):
         ([("a", "b"), ("c", "d")], r"labels\[0\] is \('a', 'b'\)"),
         ([pd.Timestamp("2020-01-01")], r"labels\[0\] is Timestamp.*\[str\(value\) for value in"),
         (np.array(["2020-01-01"], dtype="datetime64[ns]"), r"labels\[0\] is .*datetime64"),
+        (np.array([1, 2], dtype="timedelta64[s]"), r"labels\[0\] is .*timedelta64"),
         ([1j], r"labels\[0\] is 1j \(complex\)"),
         ([1.0, float("inf")], r"labels\[1\] is infinite"),
         (pd.array(["a", None], dtype="string"), r"labels\[1\] is missing"),

@@ -239,13 +239,13 @@ class BaseGLiClass(BaseEstimator):
             return self._row_scores(rows, chooses=chooses)
         if snapshot is None:
             snapshot = self._snapshot_with_labels()
-        if self._fit_state is None:
-            # Where there was a fit, that told.
-            self._warn_of_one_class(snapshot.label_set)
         # What is wrong with texts or parameters is said before a model is loaded.
         among = self._among(snapshot, chooses=chooses)
         texts = self._texts(X)
         plan = self._plan(snapshot)
+        if self._fit_state is None:
+            # Where there was a fit, that told.
+            self._warn_of_one_class(snapshot.label_set)
         store = snapshot.store_for(plan.n_retrieved)
         engine = self._engine(snapshot.weights)
         examples = plan.examples_for(engine, texts, store)

@@ -164,7 +164,7 @@ def values_in(container: Any, name: str, *, of: str, each: str = "...") -> list[
     """
     # By far the most frequent, and the fastest.
     if isinstance(container, list | tuple):
-        return list(container)
+        return plain_rows(container)
     if isinstance(container, str | bytes | bytearray | memoryview | UserString):
         raise TypeError(
             f"{name} is the single string {container!r}; it must be a list of {of}. "
@@ -192,6 +192,16 @@ def values_in(container: Any, name: str, *, of: str, each: str = "...") -> list[
             f"{name} must be a list of {of}, got {type(container).__name__}. Write {name}=[{each}]."
         )
     return opened
+
+
+def plain_rows(rows: Sequence[Any]) -> list[Any]:
+    """Give rows as a list, of Python's own values where they are pyarrow's.
+
+    As they are where somebody iterated over a column, as scikit-learn does to divide it.
+    """
+    if rows and hasattr(rows[0], "as_py"):
+        return [row.as_py() if hasattr(row, "as_py") else row for row in rows]
+    return list(rows)
 
 
 def _parts_of(name: str, single: Any) -> str:

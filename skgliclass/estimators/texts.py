@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..prompts.checks import check_unicode, in_short, listed
-from .containers import Frame, open_ordered
+from .containers import Frame, open_ordered, plain_rows
 
 
 def as_texts(X: Any, *, name: str = "X") -> list[str]:
@@ -129,7 +129,7 @@ def _matrix_of_numbers(kind: str, name: str) -> str:
 def _unwrap_single_cells(X: Sequence[Any], name: str) -> list[Any]:
     """Accept ``[["a"], ["b"]]`` as the (2, 1) column that an array of it would be."""
     if not X or isinstance(X[0], str) or not isinstance(X[0], list | tuple | np.ndarray):
-        return list(X)
+        return plain_rows(X)
     for i, row in enumerate(X):
         if not isinstance(row, list | tuple | np.ndarray):
             raise ValueError(

@@ -106,8 +106,6 @@ def run_battery(estimator):
             "The classes are numbers",
             "The columns of y",
             ".* is the only class",
-            # The tokenizer of the tests knows few numbers.
-            "The model reads the same tokens",
         ):
             warnings.filterwarnings("ignore", message=message)
         warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -427,7 +427,7 @@ class Engine:
 
     def _warn_of_alike(self, alike: Sequence[tuple[str, ...]]) -> None:
         new = [names for names in alike if self.loaded.warned_of.find(names) is None]
-        if not new:
+        if not new or not self.warns:
             return
         shown = "; ".join(listed(names, 6) for names in new[:3]) + ("; ..." if new[3:] else "")
         warn(

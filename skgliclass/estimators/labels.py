@@ -310,9 +310,9 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
         for part in (text, value):
             if isinstance(part, str):
                 check_unicode(part, place)
-        if not text.strip():
+        if not _can_be_seen(text):
             raise ValueError(
-                f"{place} has an empty label text, so the model has nothing to read for it. "
+                f"{place} has an empty label text, {text!r}, so the model has nothing to read for it. "
                 "Name the label, for instance with a dict: labels={class: 'what it means'}."
             )
         if value in seen_classes:
@@ -325,6 +325,14 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
             )
         seen_classes[value] = place
         seen_texts[text] = place
+
+
+def _can_be_seen(text: str) -> bool:
+    """Tell whether a text holds more than spaces and characters without width."""
+    # The first of them answers for nearly all texts.
+    return (text.isprintable() and bool(text.strip())) or any(
+        character.isprintable() and not character.isspace() for character in text
+    )
 
 
 def _repeated(value: Any, place: str, other_place: str, other: Any) -> str:

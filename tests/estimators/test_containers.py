@@ -204,6 +204,8 @@ def test_an_enumeration_without_strings_is_told_to_give_its_values(labels):
         ({"a": 1}.items(), r"labels\[0\] is \('a', 1\)"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), r"2 columns.*labels\['a'\]"),
         (["1", 1], "same label text '1'"),
+        (["a", "\u200b"], r"labels\[1\] has an empty label text"),
+        (["a", "\0\n"], r"labels\[1\] has an empty label text"),
         ([1, True], r"labels\[1\] is True, which equals labels\[0\], 1"),
         ([0.0, 1, 1.0], r"labels\[2\] repeats labels\[1\]"),
         ([b"a", b"b"], r"labels\[0\] is b'a' \(bytes\).*Decode"),

@@ -312,8 +312,8 @@ def _check_pairs(pairs: Sequence[tuple[Any, str]], *, named: bool, name: str) ->
                 check_unicode(part, place)
         if not _can_be_seen(text):
             raise ValueError(
-                f"{place} has an empty label text, {text!r}, so the model has nothing to read for it. "
-                "Name the label, for instance with a dict: labels={class: 'what it means'}."
+                f"{place} has an empty label text, {text!r}, so the model has nothing to read "
+                "for it. Name the label, for instance with a dict: labels={class: 'what it means'}."
             )
         if value in seen_classes:
             first = next(other for other in seen_classes if other == value)

@@ -38,6 +38,7 @@ from .tables import (
     text_column,
     texts_table,
 )
+from .values import as_json
 from .writers import check_output, opened_writer
 
 _EPILOG = """A table comes out as it came in, with the columns label and score (or labels) after
@@ -229,8 +230,11 @@ def _chosen_sets(classifier: GLiClassMultiLabelClassifier, scores: NDArray[Any])
     """Write the labels of each text in one cell, so that ``train`` reads them back."""
     names = np.asarray([str(value) for value in classifier.classes_], dtype=object)
     thresholds = classifier.thresholds_
+    # A label that holds what would stand between two of them.
+    is_ambiguous = any(_SEPARATOR.strip() in name for name in names)
     for row in scores:
-        yield _SEPARATOR.join(names[row >= thresholds])
+        chosen = names[row >= thresholds].tolist()
+        yield as_json(chosen) if is_ambiguous else _SEPARATOR.join(chosen)
 
 
 @contextmanager

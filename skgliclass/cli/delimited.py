@@ -89,6 +89,12 @@ def separator_hint(columns: Sequence[str], separator: str) -> str:
     return "" if other is None else f"give --separator {_shown(other)} if that separates the fields"
 
 
+def names_of(columns: Sequence[str]) -> str:
+    """Name columns in an error, in short where they are many or long."""
+    names = [name if len(name) <= 60 else f"{name[:57]}..." for name in columns[:20]]
+    return ", ".join(names) + (", ..." if len(columns) > 20 else "")
+
+
 def _numbered_rows(source: Source, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Give every row with the line on which it begins."""
     with source.lines(newline="") as lines:
@@ -120,7 +126,7 @@ def _check_separated(name: str, columns: Sequence[str], separator: str) -> None:
     hint = separator_hint(columns, separator)
     if len(columns) == 1 and hint:
         raise CommandError(
-            f"{name}: the only column is {columns[0]!r}; {hint}, and otherwise "
+            f"{name}: the only column is {names_of(columns)!r}; {hint}, and otherwise "
             f"--separator {_shown(separator)}"
         )
 
@@ -139,7 +145,7 @@ def _ragged(place: str, row: Sequence[str], columns: Sequence[str], separator: s
     n_fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
     return CommandError(
         f"{place} has {n_fields}, but the first line has {len(columns)} "
-        f"({', '.join(columns)}); {hint}"
+        f"({names_of(columns)}); {hint}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from ..exceptions import warn
+from .delimited import names_of
 from .errors import CommandError
 from .sources import Source
 from .values import as_text
@@ -40,7 +41,7 @@ def read_sheet(source: Source, has_header: bool) -> Iterator[list[Any]]:
             if len(row) > width:
                 raise CommandError(
                     f"{source.name}: row {following} of the sheet has {len(row)} cells, but row "
-                    f"{number} has {width} ({', '.join(map(as_text, first))}); name every column"
+                    f"{number} has {width} ({names_of([*map(as_text, first)])}); name every column"
                 )
             if width == 1:
                 yield from ([None] for _ in range(following - number - 1))

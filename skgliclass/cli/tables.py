@@ -25,7 +25,7 @@ from typing import Any
 
 from ..exceptions import warn
 from ..prompts.checks import check_unicode
-from .delimited import checked_separator, read_delimited, separator_hint
+from .delimited import checked_separator, names_of, read_delimited, separator_hint
 from .errors import CommandError
 from .json_rows import read_json, read_json_lines
 from .sheets import note_other_sheets, read_sheet
@@ -49,7 +49,8 @@ EXTENSIONS = (
 """The names that a table may end with."""
 
 TEXT = "text"
-_ROWS_OF_WINDOW = 4096
+# Enough for a model to be busy, and few enough for a bar to move.
+_ROWS_OF_WINDOW = 1024
 # Texts may be whole books.
 _CHARACTERS_OF_WINDOW = 1 << 24
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -208,7 +209,7 @@ class Table:
     def described(self) -> str:
         """Name the columns, for an error."""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"columns: {', '.join(self.columns)}{hint}"
+        return f"columns: {names_of(self.columns)}{hint}"
 
 
 def table_kind(name: str) -> str | None:

@@ -251,7 +251,13 @@ class ParquetWriter:
         """Write rows, each with the cells that come after its own."""
         batch = self._as_table(window, self._schema)
         for name, cells in zip(self._columns, zip(*results, strict=True), strict=True):
-            batch = batch.append_column(name, self._pa.array(cells))
+            try:
+                batch = batch.append_column(name, self._pa.array(cells))
+            except (self._pa.ArrowException, TypeError) as error:
+                raise CommandError(
+                    f"the column {name!r} cannot become one of a Parquet file, which has one type: "
+                    f"{error}; write .jsonl"
+                ) from error
         self._pending.append(batch)
         if sum(map(len, self._pending)) >= _ROWS_OF_ROW_GROUP:
             self._flush()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -481,13 +482,20 @@ def test_formulas(program, is_escaped):
     assert program.stub.texts == ["=1+1", "@a"]
 
 
-def test_sets_of_labels_in_one_cell(program):
-    clf = GLiClassMultiLabelClassifier(labels=LABELS)
-    program.stub.thresholds_ = clf.thresholds_
+@pytest.mark.parametrize(
+    ("labels", "cell"), [(LABELS, "even; odd"), (["even; so", "odd"], '"[""even; so"", ""odd""]"')]
+)
+def test_sets_of_labels_in_one_cell(program, labels, cell):
+    clf = GLiClassMultiLabelClassifier(labels=labels)
     program.monkeypatch.setattr(clf, "predict_proba", lambda texts: np.full((len(texts), 2), 0.7))
     program.monkeypatch.setattr(command, "make_classifier", lambda *_, **__: clf)
     assert program.run(program.file("in.csv", "text\na\n")) == 0
-    assert program.out == "text,labels\na,even; odd\n"
+    assert program.out == f"text,labels\na,{cell}\n"
+
+
+def test_errors_name_the_first_of_many_columns(program):
+    path = program.file("in.csv", ",".join(f"c{j}" * 40 for j in range(99)) + "\n")
+    assert len(program.fails(path)) < 2000
 
 
 # Arguments.
@@ -595,6 +603,15 @@ def test_an_interrupted_run_leaves_what_was_there(program):
     assert program.run(path, "--output", target) == 130
     assert target.read_text() == "old"
     assert sorted(path.name for path in program.folder.iterdir()) == ["in.csv", "out.csv"]
+
+
+def test_a_full_disk_is_told(program):
+    if not Path("/dev/full").exists():
+        pytest.skip("a device of Linux")
+    target = program.folder / "out.csv"
+    target.symlink_to("/dev/full")
+    assert program.run(program.file("in.csv", "text\na\n"), "--output", target) == 2
+    assert "No space left" in program.err
 
 
 def test_the_output_may_be_the_input(program):

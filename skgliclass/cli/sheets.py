@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
-from zipfile import BadZipFile
 
 from ..exceptions import warn
 from .delimited import names_of
@@ -73,24 +73,32 @@ def _filled_rows(file: Any, name: str) -> Iterator[tuple[int, list[Any]]]:
     sheet = _sheets(file, name)[0]
     # What the file says of its size is often wrong, and would cut rows off.
     sheet.reset_dimensions()
-    for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
-        row = list(cells)
-        while row and row[-1] is None:
-            row.pop()
-        if row:
-            yield number, row
+    with _damage_told(name):
+        for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+            row = list(cells)
+            while row and row[-1] is None:
+                row.pop()
+            if row:
+                yield number, row
 
 
 def _sheets(file: Any, name: str) -> Sequence[Any]:
     openpyxl = import_openpyxl()
-    with warnings.catch_warnings():
-        # It warns of styles and extensions, which are no part of the cells.
+    # It warns of styles and extensions, which are no part of the cells.
+    with warnings.catch_warnings(), _damage_told(name):
         warnings.simplefilter("ignore")
-        try:
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        except (BadZipFile, KeyError, ValueError, OSError) as error:
-            raise CommandError(f"{name}: is no .xlsx file: {error}") from error
-    sheets: Sequence[Any] = book.worksheets
+        sheets: Sequence[Any] = openpyxl.load_workbook(
+            file, read_only=True, data_only=True
+        ).worksheets
     if not sheets:
         raise CommandError(f"{name}: there is no sheet with cells")
     return sheets
+
+
+@contextmanager
+def _damage_told(name: str) -> Iterator[None]:
+    try:
+        yield
+    # From the archive, its XML, or what openpyxl makes of both: there is no end of kinds.
+    except Exception as error:
+        raise CommandError(f"{name}: is damaged, or no .xlsx file: {error}") from error

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -420,13 +421,20 @@ def _open_parquet(name: str) -> Table:
 
     def windows() -> Iterator[Window]:
         # A buffer reads pages one by one, and not the whole of what may be the only row group.
-        with ParquetFile(name, buffer_size=1 << 20, pre_buffer=False) as file:
+        with (
+            damage_told(),
+            ParquetFile(name, buffer_size=1 << 20, pre_buffer=False) as file,
+        ):
             for batch in file.iter_batches(batch_size=_ROWS_OF_WINDOW):
                 yield ArrowWindow(columns, batch)
 
-    try:
-        with ParquetFile(name) as file:
-            columns = tuple(file.schema_arrow.names)
-    except (ArrowException, OSError) as error:
-        raise CommandError(f"{name}: cannot be read: {error}") from error
+    @contextmanager
+    def damage_told() -> Iterator[None]:
+        try:
+            yield
+        except (ArrowException, OSError) as error:
+            raise CommandError(f"{name}: cannot be read: {error}") from error
+
+    with damage_told(), ParquetFile(name) as file:
+        columns = tuple(file.schema_arrow.names)
     return Table(name, columns, windows, ".parquet")

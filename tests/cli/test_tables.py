@@ -228,6 +228,22 @@ def test_what_an_excel_file_cannot_hold(program, cell):
     assert [path.name for path in program.folder.iterdir()] == ["in.csv"]
 
 
+@pytest.mark.needs("openpyxl")
+def test_a_damaged_excel_file(program):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for i in range(200):
+        book.active.append([f"text {i * i}"])
+    path = program.folder / "in.xlsx"
+    book.save(path)
+    content = bytearray(path.read_bytes())
+    sheet = content.index(b"xl/worksheets/sheet1.xml") + 100
+    content[sheet : sheet + 200] = bytes(200)
+    path.write_bytes(content)
+    assert "is damaged, or no .xlsx file" in program.fails(path)
+
+
 def test_excel_files_need_an_extra(program):
     program.monkeypatch.setitem(sys.modules, "openpyxl", None)
     message = program.fails("a", "--output", program.folder / "out.xlsx")
@@ -273,7 +289,7 @@ def test_rows_at_fault_are_named(program, content, message):
         ("in.json", '{"text": "a"}\n{"text": "b"}', "one object a line is the .jsonl format"),
         ("in.txt", "a\n\nb\n", "line 2 is blank (1 such lines)"),
         ("in.parquet", "junk", "cannot be read"),
-        ("in.xlsx", "junk", "is no .xlsx file"),
+        ("in.xlsx", "junk", "is damaged, or no .xlsx file"),
         ("in.csv", gzip.compress(b"text\na\n", mtime=0), "it is compressed; add .gz to its name"),
     ],
 )

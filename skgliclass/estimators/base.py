@@ -18,6 +18,7 @@ from sklearn.utils import Tags
 from typing_extensions import Self
 
 from ..exceptions import UntrainedModelError, warn
+from ..files import readable_folder
 from .callbacks import scoring_bar
 from .labels import LabelSet
 from .parameters import check_device, check_model, plain_number, without_views
@@ -30,6 +31,7 @@ from .texts import as_texts
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..loading.carried import CarriedModel
     from ..loading.loaded import LoadedModel
     from ..training.tuned_weights import TunedWeights
 
@@ -54,6 +56,8 @@ class BaseGLiClass(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
     _fit_state: FitState | None = None
+    # What from_pretrained loaded, as long as the parameters name it.
+    _carried: CarriedModel | None = None
 
     @property
     def _multi_label(self) -> bool:
@@ -127,18 +131,8 @@ class BaseGLiClass(BaseEstimator):
         Unless it is to be trained, a model whose heads never were is refused.
         """
         from ..engine.engine import Engine
-        from ..loading.loader import load_model
 
-        # Not kept in the estimator: predicting must not change it, and neither pickles nor clones
-        # should carry a model that can be loaded again.
-        loaded = load_model(
-            self.model,
-            revision=self.revision,
-            architecture=self.architecture,
-            device=self.device,
-            dtype=self.dtype,
-            user=self,
-        )
+        loaded = self._base_model()
         if weights is not None:
             loaded = weights.apply(loaded)
         if not trains:
@@ -146,6 +140,27 @@ class BaseGLiClass(BaseEstimator):
         return Engine(
             loaded, max_length=plain_number(self.max_length), n_jobs=plain_number(self.n_jobs)
         )
+
+    def _base_model(self) -> LoadedModel:
+        """Give the model that the parameters name, without tuned weights."""
+        carried = self._carried
+        if carried is not None and carried.asked_for == self._asked_for():
+            return carried.on(self.device, self.dtype, self)
+        from ..loading.loader import load_model
+
+        # Not kept in the estimator: predicting must not change it, and neither pickles nor clones
+        # should carry a model that can be loaded again.
+        return load_model(
+            self.model,
+            revision=self.revision,
+            architecture=self.architecture,
+            device=self.device,
+            dtype=self.dtype,
+            user=self,
+        )
+
+    def _asked_for(self) -> tuple[str | None, ...]:
+        return str(self.model), self.revision, self.architecture
 
     def _check_trained(self, loaded: LoadedModel) -> None:
         if not loaded.zero_shot:
@@ -281,6 +296,6 @@ def _errors_naming(parameter: str) -> Iterator[None]:
 
 def _hint_of_saved(model: str | PathLike[str], kind: str) -> str:
     """Say how to read a saved classifier, where a model is the folder of one."""
-    if not (Path(model) / SAVED_FILE).is_file():
+    if not (readable_folder(Path(model)) / SAVED_FILE).is_file():
         return ""
     return f" {str(model)!r} holds a saved classifier: read it with {kind}.from_pretrained."

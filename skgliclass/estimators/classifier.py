@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags, check_random_state
 from typing_extensions import Self
 
+from ..files import checked_folder
 from .base import BaseGLiClass
 from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
 from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
 from .labels import LabelSet, plain_labels
-from .persistence import SavedClassifier, read_classifier, write_classifier
+from .persistence import SavedClassifier, json_of, read_classifier, write_classifier
 from .problem import (
     Examples,
     Problem,
@@ -40,11 +42,15 @@ from .rows import (
     label_set_of,
     rows_in,
 )
+from .saved_file import errors_naming_file
 from .scores import Alternatives, RowScores, Scores
 from .scoring import ScoringPlan
 from .state import NO_LABELS, FitState, Snapshot
 from .targets import Targets, check_classes, read_classes, with_new_classes
 from .texts import row_index
+
+if TYPE_CHECKING:
+    from ..loading.loaded import LoadedModel
 
 
 # Mixins come first: the tags of each add to those of the classes to its right.
@@ -651,6 +657,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """Set everything that a fit leaves, once nothing can fail any more."""
         # In one piece: a prediction in another thread sees all of the last fit or all of this.
         self._fit_state = outcome.state
+        if self._carried is not None and self._carried.asked_for != self._asked_for():
+            self._carried = None
         self.n_iter_ = outcome.n_iter
         self.loss_curve_ = list(outcome.loss_curve)
         self.best_loss_ = min(outcome.loss_curve, default=None)
@@ -658,27 +666,39 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     # Saving and loading.
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model and this classifier to a folder.
+    def save_pretrained(self, folder: str | Path, *, gliclass_compatible: bool = True) -> None:
+        """Write the model and this classifier to a folder, whole or not at all.
 
         The folder is a checkpoint that the ``gliclass`` package loads too, with one file beside
-        it for the classes, label texts, thresholds and parameters.
+        it for the classes, label texts, thresholds and parameters, and a short page about it all
+        (``README.md``). A checkpoint or classifier that was saved there is replaced in one step:
+        whatever happens meanwhile, the old one or the new one is what :meth:`from_pretrained`
+        loads. Other files in the folder stay, and so does a ``README.md`` that was changed.
 
         Parameters
         ----------
         folder : str or path
             Where to; made if missing.
+        gliclass_compatible : bool, default=True
+            Whether the ``gliclass`` package loads the model, too. It takes twice the space where
+            texts and labels share an encoder, as in the embedded model (189 instead of 98 MB), and
+            a path to this folder in ``config.json``.
 
         Raises
         ------
-        FileExistsError
-            If there is a file of this name.
+        OSError
+            If there is a file of this name, or the folder cannot be written, for instance as the
+            disk is full. What was there is as it was.
+        TypeError
+            If a class or a parameter has a value that could not be read back as it is.
+        ValueError
+            If `folder` is empty.
+        UntrainedModelError
+            If the model has no trained heads.
         """
         self._validate_params()
+        place = checked_folder(folder)
         snapshot = self._snapshot()
-        # As for training: what is loaded to predict alone may lack what a checkpoint needs.
-        engine = self._engine(snapshot.weights, trains=True)
-        self._check_trained(engine.loaded)
         saved = SavedClassifier(
             type(self).__name__,
             self.get_params(deep=False),
@@ -689,13 +709,25 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             snapshot.store_for(self.n_retrieved),
             snapshot.min_probability,
         )
-        write_classifier(folder, engine.loaded, saved)
+        # Before the model is loaded: what cannot be saved is named at once.
+        json_of(saved)
+        # As for training: what is loaded to predict alone may lack what a checkpoint needs.
+        engine = self._engine(snapshot.weights, trains=True)
+        self._check_trained(engine.loaded)
+        base = self._base_model()
+        write_classifier(place, engine.loaded, saved, gliclass_compatible=gliclass_compatible)
+        if snapshot.weights is not None and _is_folder(self.model, place):
+            # The files that the tuned weights belong to are gone.
+            self._carry(base)
 
     @classmethod
     def from_pretrained(
         cls, model: str | Path, *, revision: str | None = None, **parameters: Any
     ) -> Self:
         """Load a classifier that :meth:`save_pretrained` wrote, or any other checkpoint.
+
+        What is loaded is in memory from then on, and goes along in a pickle: neither needs the
+        folder again. A clone has the name of the folder alone.
 
         Parameters
         ----------
@@ -710,27 +742,70 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         -------
         classifier
             It predicts as the one that was saved.
+
+        Raises
+        ------
+        OSError
+            If there is no such model.
+        ValueError
+            If its files are damaged, of a later version or not supported; the message names the
+            file, and of ``skgliclass.json`` the field.
+
+        Warns
+        -----
+        UserWarning
+            If a later version saved it with parameters that this version does not have. They are
+            left out.
         """
+        from ..loading.sources import read_whole
+
         if not isinstance(model, str):
             # A path is a folder, also where it is called as the embedded model is.
             model = str(Path(model).absolute())
-        saved = read_classifier(model, revision, cls.__name__, parameters)
-        if saved is None:
-            return cls(model=model, revision=revision, **parameters)
-        restored = {"labels": saved.labels, **saved.parameters}
+        return read_whole(
+            model, revision, lambda name: cls._from_files(name, revision, parameters)
+        )
+
+    @classmethod
+    def _from_files(cls, model: str, revision: str | None, parameters: dict[str, Any]) -> Self:
+        known = cls._get_param_names()
+        saved = read_classifier(model, revision, cls.__name__, known, parameters)
+        place = {"model": model, "revision": revision}
+        own = {} if saved is None else {**saved.parameters, "labels": saved.labels}
         # In place of the model that was tuned stands the folder, which holds the tuned weights.
-        classifier = cls(**{**restored, "model": model, "revision": revision})
-        if saved.label_set:
-            classifier._fit_state = FitState(
-                saved.label_set,
-                # The file's, not ones passed now: by the difference a change is noticed.
-                classifier._read_labels(saved.labels),
-                temperature=saved.temperature,
-                thresholds=saved.thresholds,
-                store=saved.store,
-                min_probability=saved.min_probability,
-            )
+        classifier = cls(**{**own, **parameters, **place})
+        state = None if saved is None or not saved.label_set else cls(**own)._state_of(saved)
+        classifier._validate_params()
+        classifier._carry(classifier._base_model())
+        if state is not None and classifier._carried is not None:
+            from ..training.tuned_weights import TunedWeights
+
+            weights = TunedWeights(base=classifier._carried.digest)
+            classifier._fit_state = replace(state, weights=weights)
         return classifier
+
+    def _state_of(self, saved: SavedClassifier) -> FitState:
+        """Give what was saved, once it is known to go with these parameters."""
+        state = FitState(
+            saved.label_set,
+            # The file's, not ones passed now: by the difference a change is noticed.
+            self._read_labels(saved.labels),
+            temperature=saved.temperature,
+            thresholds=saved.thresholds,
+            store=saved.store,
+            min_probability=saved.min_probability,
+        )
+        snapshot = Snapshot.of(state, state.labels_parameter, saved.labels)
+        with errors_naming_file(saved.path):
+            self._validate_params()
+            ScoringPlan.of(vars(self), snapshot, multi_label=self._multi_label, embedder=None)
+            self._cutoff(snapshot)
+        return state
+
+    def _carry(self, loaded: LoadedModel) -> None:
+        from ..loading.carried import CarriedModel
+
+        self._carried = CarriedModel.of(loaded, *self._asked_for())
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -739,6 +814,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         tags.target_tags.multi_output = self._multi_label
         tags.target_tags.single_output = not self._multi_label
         return tags
+
+
+def _is_folder(model: str | os.PathLike[str], place: Path) -> bool:
+    folder = Path(model).expanduser()
+    return folder.is_dir() and folder.samefile(place)
 
 
 def _check_k(k: Any) -> None:

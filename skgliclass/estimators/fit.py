@@ -124,7 +124,8 @@ def run(job: FitJob) -> FitOutcome:
     store = _make_store(job)
     if job.options.max_epochs == 0:
         # Weights that come out of training count as trained, but heads may still be random here.
-        return FitOutcome(_tuned_after(job, job.engine, replace(job.start, store=store)))
+        state = _tuned_after(job, job.engine, replace(job.start, store=store))
+        return FitOutcome(_bound(job, state))
     from ..training.loop import train
 
     data = _training_set(job, store)
@@ -329,7 +330,18 @@ def _what_changed(result: TrainingResult, job: FitJob) -> TunedWeights | None:
 def _finished(job: FitJob, result: TrainingResult, store: ExampleStore | None) -> FitState:
     """Give the state after a training, with all that is tuned on its weights."""
     engine, state = _state_with(job, _what_changed(result, job), store)
-    return _tuned_after(job, engine, state)
+    return _bound(job, _tuned_after(job, engine, state))
+
+
+def _bound(job: FitJob, state: FitState) -> FitState:
+    """Tie what was tuned, or embedded, to the model that it was for."""
+    is_tuned = state.temperature != 1 or state.store is not None
+    is_tuned = is_tuned or state.thresholds is not None or state.min_probability is not None
+    if state.weights is not None or not is_tuned:
+        return state
+    from ..training.tuned_weights import TunedWeights
+
+    return replace(state, weights=TunedWeights(base=job.engine.loaded.digest))
 
 
 def _state_with(
@@ -339,6 +351,8 @@ def _state_with(
     if changed is None:
         return job.engine, replace(job.start, store=store)
     before = job.start.weights
+    if before is None:
+        changed = replace(changed, base=job.engine.loaded.digest)
     engine = job.engine.around(changed.apply(job.engine.loaded))
     weights = changed if before is None else before.then(changed)
     return engine, replace(job.start, weights=weights, store=_encoded_by(engine, store))

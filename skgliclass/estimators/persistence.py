@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import checked_folder, replaced_folder
 from .hierarchy import is_nested
-from .labels import LabelSet, as_class_array, plain_labels
+from .labels import LabelSet, plain_labels
+from .model_card import may_be_replaced, model_card
+from .parameters import without_views
+from .saved_file import FORMAT, checked_content, label_set_of, labels_of, parameters_of
 from .state import NO_LABELS
+from .values import as_json, listed
 
 if TYPE_CHECKING:
     from ..engine.retrieval import ExampleStore
@@ -21,9 +26,18 @@ if TYPE_CHECKING:
 
 FILE = "skgliclass.json"
 _EXAMPLES_FILE, _VECTORS_FILE = "retrieved_examples.json", "retrieved_examples.safetensors"
-_FORMAT = 1
+CARD = "README.md"
 # What belongs to the place where a classifier runs, or is written elsewhere.
-_NOT_SAVED = {"model", "labels", "revision", "architecture", "device", "n_jobs", "verbose"}
+_NOT_SAVED = {
+    "model",
+    "labels",
+    "revision",
+    "architecture",
+    "device",
+    "n_jobs",
+    "verbose",
+    "checkpoint_folder",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +62,8 @@ class SavedClassifier:
         The labelled texts that it retrieves from.
     min_probability : float or None
         What is tuned for these classes, too.
+    path : Path or None
+        The file that it was read from.
     """
 
     kind: str
@@ -58,65 +74,95 @@ class SavedClassifier:
     thresholds: NDArray[np.float32] | None = None
     store: ExampleStore | None = None
     min_probability: float | None = None
+    path: Path | None = None
 
 
-def write_classifier(folder: str | Path, loaded: LoadedModel, saved: SavedClassifier) -> None:
+# What the folder of a classifier holds; that of another one in it goes.
+_SAVED_FILES = (FILE, _EXAMPLES_FILE, _VECTORS_FILE)
+
+
+def json_of(saved: SavedClassifier) -> str:
+    """Give the text of the file of a classifier.
+
+    Raises
+    ------
+    TypeError
+        If a class or a parameter cannot be written so that it comes back as it is; it is named.
+    """
+    from .._version import __version__
+
+    label_set, thresholds, least = saved.label_set, saved.thresholds, saved.min_probability
+    parameters = {k: without_views(v) for k, v in saved.parameters.items() if k not in _NOT_SAVED}
+    content = {
+        "format": FORMAT,
+        "skgliclass_version": __version__,
+        "estimator": saved.kind,
+        "classes": [as_json(value, "class") for value in listed(label_set.classes)] or None,
+        "classes_dtype": label_set.classes.dtype.str if label_set else None,
+        "label_texts": list(label_set.texts) if label_set else None,
+        "labels": _json_labels(saved),
+        "temperature": float(saved.temperature),
+        "thresholds": None if thresholds is None else thresholds.tolist(),
+        "min_probability": None if least is None else float(least),
+        "keeps_examples": saved.store is not None,
+        "parameters": {name: as_json(value, name) for name, value in parameters.items()},
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # Half of a pair of surrogates, which no encoding has, is written by its number.
+    is_encodable = not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return text if is_encodable else json.dumps(content, indent=2)
+
+
+def _json_labels(saved: SavedClassifier) -> Any:
+    labels = without_views(saved.labels)
+    try:
+        return as_json(labels, "labels")
+    except TypeError:
+        # An enumeration or a container that only its own program knows: what it means is saved.
+        means = plain_labels(labels) if is_nested(labels) else saved.label_set.as_labels()
+        return as_json(means, "labels")
+
+
+def write_classifier(
+    folder: str | Path,
+    loaded: LoadedModel,
+    saved: SavedClassifier,
+    *,
+    gliclass_compatible: bool = True,
+) -> None:
     """Write a classifier's checkpoint and, beside it, one file with all else.
 
     Parameters
     ----------
     folder : str or path
-        Where to; made if missing.
+        Where to; made if missing. The files of a checkpoint or classifier in it are replaced, all
+        of them or none, and others stay.
     loaded : LoadedModel
         Its model, with tuned weights.
     saved : SavedClassifier
         All else.
+    gliclass_compatible : bool, default=True
+        Whether the ``gliclass`` package loads the checkpoint, too.
 
     Raises
     ------
-    FileExistsError
-        If there is a file of this name.
+    OSError
+        If the folder cannot be written.
     TypeError
-        If a class is of a type that JSON cannot hold.
+        If a class or a parameter cannot be written.
     """
-    if Path(folder).is_file():
-        raise FileExistsError(
-            f"{str(folder)!r} is a file, but a classifier is saved as a folder of files. Give the "
-            "name of a folder, which is made if missing, or remove the file."
-        )
-    from ..loading.checkpoints import save_checkpoint
+    from ..loading.checkpoints import CHECKPOINT_FILES, write_checkpoint
 
-    # Before any file is touched: a class that JSON cannot hold leaves the folder as it was.
-    text = json.dumps(_content(saved), indent=2, ensure_ascii=False, default=_plain_value)
-    save_checkpoint(folder, loaded)
-    if saved.store is None:
-        # The texts of a classifier that was saved here before must not go along with this one.
-        for name in (_EXAMPLES_FILE, _VECTORS_FILE):
-            (Path(folder) / name).unlink(missing_ok=True)
-    else:
-        _write_store(Path(folder), saved.store)
-    # The last of all: where it stands, the rest is complete.
-    (Path(folder) / FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def _content(saved: SavedClassifier) -> dict[str, Any]:
-    from .._version import __version__
-
-    label_set = saved.label_set
-    return {
-        "format": _FORMAT,
-        "skgliclass_version": __version__,
-        "estimator": saved.kind,
-        "classes": _json_classes(label_set) if label_set else None,
-        "label_texts": list(label_set.texts) if label_set else None,
-        "temperature": saved.temperature,
-        "thresholds": None if saved.thresholds is None else saved.thresholds.tolist(),
-        "min_probability": saved.min_probability,
-        # Dotted names do not give the tree back: a name may hold a dot itself.
-        "hierarchy": plain_labels(saved.labels) if is_nested(saved.labels) else None,
-        "keeps_examples": saved.store is not None,
-        "parameters": _json_parameters(saved.parameters),
-    }
+    text = json_of(saved)
+    place = checked_folder(folder)
+    with replaced_folder(place, (*CHECKPOINT_FILES, *_SAVED_FILES)) as written:
+        write_checkpoint(written, loaded, place=place, gliclass_compatible=gliclass_compatible)
+        if saved.store is not None:
+            _write_store(written, saved.store)
+        (written / FILE).write_text(text + "\n", encoding="utf-8")
+        if may_be_replaced(place / CARD):
+            card = model_card(saved.kind, saved.label_set, loaded.network.config)
+            (written / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
 def read_content(model: str, revision: str | None) -> dict[str, Any] | None:
@@ -126,15 +172,22 @@ def read_content(model: str, revision: str | None) -> dict[str, Any] | None:
     ------
     OSError
         If there is no such model.
+    ValueError
+        If the file is damaged, or was written by a later version.
     """
     from ..loading.sources import find_source
 
-    content: dict[str, Any] | None = find_source(model, revision).read_json(FILE)
-    return content
+    source = find_source(model, revision)
+    content = source.read_json(FILE)
+    return None if content is None else checked_content(content, source.folder / FILE)
 
 
 def read_classifier(
-    model: str, revision: str | None, kind: str, parameters: Mapping[str, Any]
+    model: str,
+    revision: str | None,
+    kind: str,
+    known: Collection[str],
+    parameters: Mapping[str, Any],
 ) -> SavedClassifier | None:
     """Read a classifier that :func:`write_classifier` wrote; None for another model.
 
@@ -144,6 +197,8 @@ def read_classifier(
         A folder or a hub id, and its revision.
     kind : str
         The name of the class that is to hold it.
+    known : collection of str
+        The names of its parameters.
     parameters : mapping of str to Any
         Those that are set anew.
 
@@ -153,41 +208,36 @@ def read_classifier(
         If there is no such model.
     ValueError
         If the folder holds another kind of classifier, was written by a later version, or lacks
-        the labelled texts that it shows.
+        the labelled texts that it shows; or if its file holds what it cannot.
     """
     from ..loading.sources import find_source
 
-    source = find_source(model, revision)
-    content = source.read_json(FILE)
+    content = read_content(model, revision)
     if content is None:
         return None
-    if content["format"] > _FORMAT:
-        raise ValueError(
-            f"{model!r} was written by skgliclass {content['skgliclass_version']}, which uses a "
-            "later format. Update skgliclass."
-        )
+    source = find_source(model, revision)
+    path = source.folder / FILE
     if content["estimator"] != kind:
         raise ValueError(
             f"{model!r} holds a {content['estimator']}, not a {kind}. "
             f"Use {content['estimator']}.from_pretrained."
         )
-    parameters = {**content["parameters"], **parameters}
-    if content["classes"] is None:
-        return SavedClassifier(kind, parameters, None, NO_LABELS)
-    label_set = LabelSet(as_class_array(content["classes"]), tuple(content["label_texts"]))
-    thresholds, store = content["thresholds"], None
-    if content.get("keeps_examples") and parameters.get("n_retrieved"):
-        store = _read_store(source.folder, parameters.get("retrieval_backend", "numpy"))
+    own = parameters_of(content, known, path)
+    in_use = {**own, **parameters}
+    label_set, store = label_set_of(content, path), None
+    if content["keeps_examples"] and in_use.get("n_retrieved"):
+        store = _read_store(source.folder, in_use.get("retrieval_backend", "numpy"))
+    thresholds = content["thresholds"]
     return SavedClassifier(
         kind,
-        parameters,
-        # Files of earlier versions lack this entry, "keeps_examples" and "min_probability".
-        content.get("hierarchy") or label_set.as_labels(),
-        label_set,
+        own,
+        labels_of(content, path),
+        label_set or NO_LABELS,
         float(content["temperature"]),
         None if thresholds is None else np.asarray(thresholds, dtype=np.float32),
         store,
-        content.get("min_probability"),
+        content["min_probability"],
+        path,
     )
 
 
@@ -217,38 +267,3 @@ def _read_store(folder: Path, backend: str) -> ExampleStore:
             f"{_VECTORS_FILE}, or pass n_retrieved=0 to do without them."
         ) from error
     return ExampleStore(texts, vectors, labels, backend=backend)
-
-
-def _json_classes(label_set: LabelSet) -> list[Any]:
-    classes = label_set.classes.tolist()
-    for value in classes:
-        if not isinstance(value, str | int | float | bool):
-            raise TypeError(
-                f"The class {value!r} ({type(value).__name__}) cannot be written to JSON. Use "
-                "strings or numbers as classes."
-            )
-    return classes
-
-
-def _json_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in parameters.items()
-        # A RandomState, for instance, has no meaning elsewhere.
-        if name not in _NOT_SAVED and _fits_json(value)
-    }
-
-
-def _fits_json(value: Any) -> bool:
-    try:
-        json.dumps(value, default=_plain_value)
-    except TypeError:
-        return False
-    return True
-
-
-def _plain_value(value: Any) -> Any:
-    """Give what JSON can hold for values of numpy, also within lists and dicts."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} cannot be written to JSON")

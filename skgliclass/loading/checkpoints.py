@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from ..files import checked_folder, replaced_folder
 from ..modeling.architecture import Architecture
-from ..modeling.model import GLiClassModel
+from ..modeling.model import MODEL_FILES, GLiClassModel
 from ..prompts.tokens import LABEL_MARKER, MARKERS, TEXT_MARKER
 from .loaded import LoadedModel, default_length
 from .quiet import quiet
@@ -17,6 +18,24 @@ from .sources import Source, download
 from .tokenizer_files import read_tokenizer, write_tokenizer
 
 _LABEL_TOKENIZER_FOLDER = "label_tokenizer"
+
+CHECKPOINT_FILES = (
+    *MODEL_FILES,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    f"{_LABEL_TOKENIZER_FOLDER}/*",
+)
+"""What belongs to a checkpoint, whoever wrote it; one of these beside another's files would mislead
+whoever reads it."""
 
 
 def load_checkpoint(
@@ -48,8 +67,10 @@ def load_checkpoint(
     )
 
 
-def save_checkpoint(folder: str | Path, loaded: LoadedModel) -> None:
-    """Write a checkpoint that the ``gliclass`` package loads too.
+def save_checkpoint(
+    folder: str | Path, loaded: LoadedModel, *, gliclass_compatible: bool = True
+) -> None:
+    """Replace a checkpoint by another one, whole or not at all.
 
     Parameters
     ----------
@@ -57,16 +78,49 @@ def save_checkpoint(folder: str | Path, loaded: LoadedModel) -> None:
         Where to; made if missing.
     loaded : LoadedModel
         The model and its tokenizers.
+    gliclass_compatible : bool, default=True
+        As in :func:`write_checkpoint`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there is as it was.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with replaced_folder(folder, CHECKPOINT_FILES) as written:
+        place = checked_folder(folder)
+        write_checkpoint(written, loaded, place=place, gliclass_compatible=gliclass_compatible)
+
+
+def write_checkpoint(
+    folder: Path, loaded: LoadedModel, *, place: Path, gliclass_compatible: bool = True
+) -> None:
+    """Write the files of a checkpoint.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    loaded : LoadedModel
+        The model and its tokenizers.
+    place : Path
+        Where the checkpoint will be in the end.
+    gliclass_compatible : bool, default=True
+        Whether the ``gliclass`` package loads it, too: this takes a shared encoder's weights twice,
+        and the tokenizer of the labels by a path in ``config.json``.
+    """
     is_shorter = loaded.max_length < default_length(loaded.position_limit)
     length = loaded.max_length if is_shorter else None
+    fields: dict[str, Any] = {"max_prompt_length": length}
+    network = loaded.network
+    # A shared encoder reads both with one tokenizer, which lies in the folder itself.
+    has_two = network.has_label_encoder and not network.config.share_encoders
+    if gliclass_compatible and network.has_label_encoder:
+        fields["label_model_name"] = str(place / _LABEL_TOKENIZER_FOLDER if has_two else place)
     with quiet():
-        model = GLiClassModel.around(loaded.network, max_prompt_length=length)
-        model.save_pretrained(folder)
+        model = GLiClassModel.around(network, **fields)
+        model.write_files(folder, gliclass_compatible=gliclass_compatible)
     write_tokenizer(folder, loaded.raw_text_tokenizer, loaded.tokenizer_config)
-    if loaded.raw_label_tokenizer is not loaded.raw_text_tokenizer:
+    if has_two:
         write_tokenizer(folder / _LABEL_TOKENIZER_FOLDER, loaded.raw_label_tokenizer, {})
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from ..modeling.architecture import Architecture
 from ..prompts.tokens import PieceTokenizer
 from .cache import RecentlyUsed
+
+_MOST_SAMPLED, _TAIL = 1 << 16, 1 << 12
 
 DEFAULT_MAX_LENGTH = 1024
 """The longest prompt in tokens of a model that does not say otherwise and could read more."""
@@ -67,6 +72,11 @@ class LoadedModel:
     label_tokenizer: PieceTokenizer = field(init=False)
     prepared: RecentlyUsed[Any] = field(init=False, default_factory=RecentlyUsed)
 
+    @cached_property
+    def digest(self) -> str:
+        """What the model is, by the names, shapes and content of its trained weights."""
+        return digest_of(self)
+
     def __post_init__(self) -> None:
         text = PieceTokenizer(self.raw_text_tokenizer)
         shared = self.raw_label_tokenizer is self.raw_text_tokenizer
@@ -101,6 +111,31 @@ class LoadedModel:
             name=name,
             tokenizer_config=tokenizer_config,
         )
+
+
+def digest_of(loaded: LoadedModel) -> str:
+    """Give a text that is the same for the same weights, on any device and in any precision.
+
+    Of large tensors a part is read, evenly over all of it: training changes them everywhere.
+    """
+    content = hashlib.sha256()
+    network = loaded.network
+    for name, value in sorted(network.named_parameters(), key=lambda pair: pair[0]):
+        content.update(f"{name}{tuple(value.shape)}".encode())
+        # Heads that were never trained are drawn anew whenever the model is loaded.
+        if loaded.zero_shot or not network.is_head(name):
+            content.update(_sample(value.detach()))
+    return content.hexdigest()
+
+
+def _sample(values: Tensor) -> bytes:
+    flat = values.reshape(-1)
+    # Odd, or of a table with an even number of columns some were never looked at.
+    step = -(-flat.numel() // _MOST_SAMPLED) | 1
+    # The last rows of a table of words may be all that two models differ in: their markers.
+    some = torch.cat([flat[::step], flat[-_TAIL:]])
+    # float32 and bfloat16 of the same checkpoint are the same in this.
+    return some.to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy().tobytes()
 
 
 def default_length(limit: int | None) -> int:

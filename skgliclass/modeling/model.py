@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from ..files import readable_folder, replaced_folder
 from .architecture import Architecture
 from .architectures import make_network
 from .bi_encoder import BiEncoder
@@ -22,6 +23,14 @@ from .features import Scores
 from .fields import config_table
 from .heads import draw_weights
 from .losses import LossOptions, total_loss
+
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+)
+"""What :meth:`GLiClassModel.save_pretrained` writes."""
 
 _LAYER_WEIGHTS = "model.layer_wise_attention.W1.weight"
 
@@ -129,7 +138,12 @@ class GLiClassModel(PreTrainedModel):
         *args, **kwargs
             As for any transformers model.
         """
+        if pretrained_model_name_or_path is None:
+            # All of it is in the arguments.
+            return super().from_pretrained(None, *args, **kwargs)
         folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            pretrained_model_name_or_path = folder = readable_folder(folder)
         if kwargs.get("config") is None and folder.is_dir():
             # Before the network is built, whose shape depends on it: a checkpoint of the reference
             # tells it by its weights alone.
@@ -279,22 +293,56 @@ class GLiClassModel(PreTrainedModel):
         self.config.vocab_size = embeddings.num_embeddings
         return embeddings
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Write a checkpoint that the ``gliclass`` package loads too.
+    def save_pretrained(
+        self, save_directory: Any, *, gliclass_compatible: bool = True, **kwargs: Any
+    ) -> None:
+        """Write a checkpoint, whole or not at all.
 
         Parameters
         ----------
         save_directory : str or path
-            The folder; made if missing.
+            The folder; made if missing. Files of an earlier model in it are replaced, others stay.
+        gliclass_compatible : bool, default=True
+            Whether the ``gliclass`` package loads it, too, which takes the weights of an encoder
+            that texts and labels share twice.
         **kwargs
             As in :meth:`transformers.PreTrainedModel.save_pretrained`.
-        """
-        kwargs.setdefault("state_dict", self.checkpoint_state_dict())
-        super().save_pretrained(save_directory, **kwargs)
 
-    def checkpoint_state_dict(self) -> dict[str, Tensor]:
-        """Give the weights as a checkpoint holds them, some of them twice."""
+        Raises
+        ------
+        OSError
+            If the folder cannot be written; it is as it was.
+        """
+        kwargs["gliclass_compatible"] = gliclass_compatible
+        # Where several processes write parts of one checkpoint, none of them can replace it.
+        if kwargs.get("distributed_checkpoint") or not kwargs.get("is_main_process", True):
+            self.write_files(save_directory, **kwargs)
+            return
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", Path(save_directory).name)
+        # The weights of several variants lie side by side.
+        replaces = () if kwargs.get("variant") else MODEL_FILES
+        with replaced_folder(save_directory, replaces) as folder:
+            self.write_files(folder, **kwargs)
+
+    def write_files(self, folder: Any, *, gliclass_compatible: bool = True, **kwargs: Any) -> None:
+        """Write a checkpoint as :meth:`save_pretrained` does, one file after the other.
+
+        Parameters
+        ----------
+        folder : path
+            Where to.
+        gliclass_compatible, **kwargs
+            As in :meth:`save_pretrained`.
+        """
+        kwargs.setdefault("state_dict", self.checkpoint_state_dict(gliclass_compatible))
+        super().save_pretrained(folder, **kwargs)
+
+    def checkpoint_state_dict(self, gliclass_compatible: bool = True) -> dict[str, Tensor]:
+        """Give the weights as a checkpoint holds them, for the ``gliclass`` package some twice."""
         state: dict[str, Tensor] = self.state_dict()
+        if not gliclass_compatible:
+            return state
         for second, name in self.model.duplicates().items():
             # A safetensors file cannot hold one tensor under two names.
             state[f"model.{second}"] = state[f"model.{name}"].clone()

@@ -30,10 +30,14 @@ class TunedWeights:
         New values by the names of the network's parameters.
     low_rank : dict of str to pair of Tensors
         For a matrix that was adapted by a low-rank update, the factors of what is added to it.
+    base : str or None
+        The digest of the model that the training began with; no other is given these weights.
+        With nothing changed it stands for what else was tuned on that model.
     """
 
     replaced: dict[str, Tensor] = field(default_factory=dict)
     low_rank: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    base: str | None = None
     _applied: tuple[LoadedModel, LoadedModel] | None = field(default=None, init=False, repr=False)
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
@@ -45,12 +49,14 @@ class TunedWeights:
         Raises
         ------
         ValueError
-            If the model has other parameters than the one that was trained.
+            If the model is another than the one that was trained, by its weights.
         """
         last = self._applied
         if last is not None and last[0] is loaded:
             return last[1]
         self._check_fits(loaded)
+        if not (self.replaced or self.low_rank):
+            return loaded
         values = self._new_values(loaded.network)
 
         def parameter(name: str, before: Tensor) -> Tensor:
@@ -76,7 +82,7 @@ class TunedWeights:
                 low_rank[name] = _sum_of_products(low_rank[name], (left, right))
             else:
                 low_rank[name] = left, right
-        return TunedWeights(replaced, low_rank)
+        return TunedWeights(replaced, low_rank, self.base)
 
     def _check_fits(self, loaded: LoadedModel) -> None:
         # Leaving out what has no place would mix two models without a word.
@@ -84,11 +90,15 @@ class TunedWeights:
         tuned = {name: value.shape for name, value in self.replaced.items()}
         for name, (left, right) in self.low_rank.items():
             tuned[name] = torch.Size([left.shape[0], right.shape[1]])
-        if any(shapes.get(name) != shape for name, shape in tuned.items()):
+        is_other = any(shapes.get(name) != shape for name, shape in tuned.items())
+        # A tuned float16 model is told by its shapes alone: rounding made other numbers of it.
+        if self.base is not None and loaded.network.dtype != torch.float16:
+            is_other = is_other or self.base != loaded.digest
+        if is_other:
             raise ValueError(
-                f"The weights that fit tuned are those of another model than {loaded.name!r}. Set "
-                "model and architecture to what they were in fit, or call fit again without "
-                "warm_start."
+                f"What fit tuned belongs to another model than {loaded.name!r} is now: model or "
+                "architecture was set to another, or the files were replaced. Set model and "
+                "architecture to what they were, or call fit again without warm_start."
             )
 
     def _new_values(self, network: nn.Module) -> dict[str, Tensor]:
@@ -105,7 +115,8 @@ class TunedWeights:
         for name, (left, right) in self.low_rank.items():
             tensors[_LEFT + name], tensors[_RIGHT + name] = left, right
         # Safetensors writes memory as it lies, so it refuses parts and transposes of other tensors.
-        return {"safetensors": save_safetensors({k: v.contiguous() for k, v in tensors.items()})}
+        packed = save_safetensors({k: v.contiguous() for k, v in tensors.items()})
+        return {"safetensors": packed, "base": self.base}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tensors = load_safetensors(state["safetensors"])
@@ -116,6 +127,7 @@ class TunedWeights:
             for name, left in factors.items()
             if name.startswith(_LEFT)
         }
+        self.base = state["base"]
         self._applied = None
 
 

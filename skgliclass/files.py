@@ -24,6 +24,7 @@ _locks: Any = import_module("fcntl") if find_spec("fcntl") else None
 
 _UNFINISHED = ".skgliclass-unfinished-"
 _FINISHED = ".skgliclass-finished"
+_PROBE = ".skgliclass-probe-"
 # In either of these: what is read, the same files again to be moved away, and what they replace.
 _FILES, _MOVES, _REPLACED = "files", "moves", "replaced.txt"
 
@@ -48,7 +49,7 @@ def readable_folder(folder: Path) -> Path:
 
 def is_of_a_save(name: str) -> bool:
     """Tell whether this is what a save keeps beside the files that it replaces."""
-    return name.startswith((_UNFINISHED, _FINISHED))
+    return name.startswith((_UNFINISHED, _FINISHED, _PROBE))
 
 
 def checked_folder(folder: str | os.PathLike[str]) -> Path:
@@ -84,7 +85,7 @@ def checked_folder(folder: str | os.PathLike[str]) -> Path:
         place = place.parent
     with _errors_of_the_disk(path):
         # By doing it: permissions and read-only disks show in no other way for certain.
-        probe = place / f"{_UNFINISHED}{uuid.uuid4().hex}"
+        probe = place / f"{_PROBE}{uuid.uuid4().hex}"
         probe.mkdir()
         probe.rmdir()
     return path
@@ -175,6 +176,9 @@ def _unfinished_for(target: Path) -> Iterator[Path]:
     place = target if target.is_dir() else target.parent
     unfinished = place / f"{_UNFINISHED}{uuid.uuid4().hex}"
     with ExitStack() as stack:
+        if place != target.parent:
+            with _locked(target.parent):
+                _remove_what_was_left(target.parent)
         with _locked(place):
             _remove_what_was_left(place)
             (unfinished / _FILES).mkdir(parents=True)

@@ -15,15 +15,21 @@ import torch
 
 from ..engine.engine import Engine
 from ..estimators.persistence import FILE as SAVED_FILE
+from ..estimators.persistence import read_content
 from ..estimators.scoring import word_label
 from ..exceptions import UntrainedModelError, warn
+from ..files import checked_folder, replaced_folder
 from ..loading.loaded import LoadedModel
 from ..loading.loader import load_model
-from ..loading.sources import find_source
 from ..prompts.tokens import PieceTokenizer
 from .graphs import Graph, make_graphs
 
 FILE = "prompt.json"
+# What an export may hold, so that nothing of an earlier one stays beside it.
+_FILES = (
+    *("model.onnx*", "texts.onnx*", "labels.onnx*", "scorer.onnx*"),
+    *("tokenizer.json", "label_tokenizer.json", FILE, SAVED_FILE),
+)
 _FORMAT = 1
 _OPSET = 18  # the exporter's own; any other it would have to convert to
 
@@ -63,6 +69,8 @@ def export_onnx(
         If the model's architecture cannot be exported.
     UntrainedModelError
         If the model has no trained heads.
+    OSError
+        If the folder cannot be written; an earlier export in it is as it was.
 
     Warns
     -----
@@ -70,15 +78,21 @@ def export_onnx(
         If a saved classifier puts labelled texts in the prompt, which the graphs do not.
     """
     _check_installed()
+    checked_folder(folder)
     saved = None
     if isinstance(model, str):
-        saved = find_source(model, revision).read_json(SAVED_FILE)
+        saved = read_content(model, revision)
         model = load_model(model, revision=revision, device="cpu", dtype="float32")
     _check_exportable(model)
-    graphs = make_graphs(model.network)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, graph in graphs.items():
+    with replaced_folder(folder, _FILES) as written:
+        _write_export(written, model, saved)
+    if saved is not None:
+        _warn_of_examples(saved["parameters"])
+    return Path(folder)
+
+
+def _write_export(folder: Path, model: LoadedModel, saved: Mapping[str, Any] | None) -> None:
+    for name, graph in make_graphs(model.network).items():
         _write_graph(graph, folder / f"{name}.onnx")
     _write_json(folder / FILE, _description(model))
     model.raw_text_tokenizer.save(str(folder / "tokenizer.json"))
@@ -87,8 +101,6 @@ def export_onnx(
         model.raw_label_tokenizer.save(str(folder / "label_tokenizer.json"))
     if saved is not None:
         _write_json(folder / SAVED_FILE, _with_template_applied(saved))
-        _warn_of_examples(saved["parameters"])
-    return folder
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -121,7 +121,12 @@ def write_checkpoint(
         model.write_files(folder, gliclass_compatible=gliclass_compatible)
     write_tokenizer(folder, loaded.raw_text_tokenizer, loaded.tokenizer_config)
     if has_two:
-        write_tokenizer(folder / _LABEL_TOKENIZER_FOLDER, loaded.raw_label_tokenizer, {})
+        tokenizer = loaded.raw_label_tokenizer
+        padding = getattr(network.config.label_model_config, "pad_token_id", None)
+        # What the gliclass package pads with; nothing here asks for it.
+        word = None if padding is None else tokenizer.id_to_token(padding)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": word}
+        write_tokenizer(folder / _LABEL_TOKENIZER_FOLDER, tokenizer, settings if word else {})
 
 
 def _read_network(source: Source, architecture: str, dtype: torch.dtype) -> Architecture:

@@ -762,9 +762,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if not isinstance(model, str):
             # A path is a folder, also where it is called as the embedded model is.
             model = str(Path(model).absolute())
-        return read_whole(
-            model, revision, lambda name: cls._from_files(name, revision, parameters)
-        )
+        return read_whole(model, revision, lambda name: cls._from_files(name, revision, parameters))
 
     @classmethod
     def _from_files(cls, model: str, revision: str | None, parameters: dict[str, Any]) -> Self:

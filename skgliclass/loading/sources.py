@@ -113,9 +113,7 @@ def locate(model: str | os.PathLike[str], revision: str | None = None) -> Source
     return Source(_snapshot(model, revision), model)
 
 
-def read_whole(
-    model: str | os.PathLike[str], revision: str | None, read: Callable[[str], T]
-) -> T:
+def read_whole(model: str | os.PathLike[str], revision: str | None, read: Callable[[str], T]) -> T:
     """Read several files of a model; again, if they were replaced meanwhile.
 
     Parameters
@@ -149,7 +147,9 @@ def read_whole(
             continue
         if _is_as_before(model, revision, source, before):
             return value
-    raise OSError(f"model={str(model)!r} was replaced again and again while it was read. Try again.")
+    raise OSError(
+        f"model={str(model)!r} was replaced again and again while it was read. Try again."
+    )
 
 
 def _is_as_before(

@@ -1,5 +1,6 @@
 """The options that the commands share: each has an effect, or is refused."""
 
+import errno
 import json
 import os
 import signal
@@ -215,6 +216,40 @@ def test_an_interrupted_training_writes_the_best_weights_so_far(
     assert len(captured.err.splitlines()) == 1
     clf = GLiClassClassifier.from_pretrained(tmp_path / "tuned")
     assert set(clf.predict(toy(6)[0])) <= set(LABELS)
+
+
+def test_a_training_that_is_stopped_while_it_writes_leaves_nothing(
+    bi, files, tmp_path, capsys, monkeypatch
+):
+    synchronise = os.fsync
+
+    def stop(descriptor):
+        if any(tmp_path.rglob("*.safetensors")):
+            os.kill(os.getpid(), signal.SIGINT)
+        synchronise(descriptor)
+
+    monkeypatch.setattr(os, "fsync", stop)
+    assert train(files["table"], bi, tmp_path / "tuned") == 130
+    assert capsys.readouterr().err == "skgliclass: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_when_it_comes_to_writing_leaves_nothing(
+    bi, files, tmp_path, capsys, monkeypatch
+):
+    synchronise = os.fsync
+
+    def fill(descriptor):
+        if any(tmp_path.rglob("*.safetensors")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        synchronise(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fill)
+    assert train(files["table"], bi, tmp_path / "tuned") == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert len(said.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bar_is_shown_in_a_terminal_alone(bi, files, tmp_path, capsys, monkeypatch):

@@ -20,8 +20,9 @@ from .embedded import read_embedded_config
 from .loaded import LoadedModel, resolve_device, resolve_dtype
 from .loader import MODELS, load_model
 from .quiet import quiet
-from .sources import EMBEDDED
+from .sources import EMBEDDED, EMBEDDED_HUB_ID
 
+_SMALL = 1 << 20
 _OF_THE_BACKBONE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
 
@@ -45,6 +46,7 @@ class CarriedModel:
     _loaded: LoadedModel | None = field(repr=False)
     _packed: dict[str, Any] | None = field(default=None, repr=False)
     _content: str | None = field(default=None, repr=False)
+    _small: dict[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, loaded: LoadedModel, *asked_for: str | None) -> CarriedModel:
@@ -98,11 +100,15 @@ class CarriedModel:
         return self._content
 
     def _in_pieces(self) -> dict[str, Any]:
-        packed = self._packed
+        packed = self._packed or self._small
         if packed is not None:
             return packed
         assert self._loaded is not None
-        return _pack(self._loaded)
+        packed = _pack(self._loaded)
+        if len(packed["tensors"]) < _SMALL:
+            # What is mostly the embedded model takes longer to compare than to keep.
+            self._small = packed
+        return packed
 
     def __getstate__(self) -> dict[str, Any]:
         return {"asked_for": self.asked_for, "digest": self.digest, "packed": self._in_pieces()}
@@ -124,13 +130,18 @@ def _converted(loaded: LoadedModel, device: torch.device, dtype: torch.dtype) ->
 
 def _pack(loaded: LoadedModel) -> dict[str, Any]:
     """Give what a model can be made of again, without what the embedded model has, too."""
+    dtype = str(loaded.network.dtype).removeprefix("torch.")
+    is_embedded = loaded.name == EMBEDDED_HUB_ID and loaded.network.device.type == "cpu"
+    if is_embedded and loaded is load_model(EMBEDDED, device="cpu", dtype=dtype):
+        # Without waiting for transformers.
+        return {"embedded": loaded.digest, "dtype": dtype, "config": None, "tensors": b""}
     from ..modeling.model import GLiClassModel
 
     config = GLiClassModel.around(loaded.network).config
     tensors = {n: v.detach().cpu().contiguous() for n, v in loaded.network.state_dict().items()}
     packed: dict[str, Any] = {
         "config": config.to_json_string(),
-        "dtype": str(loaded.network.dtype).removeprefix("torch."),
+        "dtype": dtype,
         "tokenizer": loaded.raw_text_tokenizer.to_str(),
         "label_tokenizer": None,
         "zero_shot": loaded.zero_shot,
@@ -141,7 +152,7 @@ def _pack(loaded: LoadedModel) -> dict[str, Any]:
     }
     if loaded.raw_label_tokenizer is not loaded.raw_text_tokenizer:
         packed["label_tokenizer"] = loaded.raw_label_tokenizer.to_str()
-    embedded = _embedded_like(config, packed["dtype"])
+    embedded = _embedded_like(config, dtype)
     if embedded is not None:
         theirs = embedded.network.state_dict()
         own = {name: v for name, v in tensors.items() if not _is_equal(v, theirs.get(name))}
@@ -202,6 +213,9 @@ def _embedded_of(packed: Mapping[str, Any]) -> LoadedModel | None:
 
 
 def _unpack(packed: Mapping[str, Any], embedded: LoadedModel | None) -> LoadedModel:
+    if packed["config"] is None:
+        assert embedded is not None
+        return embedded
     from ..modeling.config import GLiClassConfig
     from ..modeling.model import GLiClassModel
 

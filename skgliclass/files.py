@@ -87,7 +87,9 @@ def checked_folder(folder: str | os.PathLike[str]) -> Path:
         # By doing it: permissions and read-only disks show in no other way for certain.
         probe = place / f"{_PROBE}{uuid.uuid4().hex}"
         probe.mkdir()
-        probe.rmdir()
+        with suppress(FileNotFoundError):
+            # Whoever tidies up took it for one that was left.
+            probe.rmdir()
     return path
 
 
@@ -188,6 +190,9 @@ def _unfinished_for(target: Path) -> Iterator[Path]:
 
 
 def _remove_what_was_left(place: Path) -> None:
+    for probe in place.glob(f"{_PROBE}*"):
+        with suppress(OSError):
+            probe.rmdir()
     # What is locked has somebody who writes it; the rest is what killed processes left.
     for left in place.glob(f"{_UNFINISHED}*"):
         with _locked(left, wait=False) as is_mine:

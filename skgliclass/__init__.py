@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
@@ -11,7 +12,8 @@ from .estimators.transformer import GLiClassTransformer
 from .exceptions import TruncationWarning, UntrainedModelError
 
 if TYPE_CHECKING:
-    from .modeling import GLiClassConfig, GLiClassModel
+    from .loading.model import GLiClassModel
+    from .modeling.config import GLiClassConfig
 
 __all__ = [
     "GLiClassClassifier",
@@ -25,15 +27,13 @@ __all__ = [
 ]
 
 # torch takes seconds to import, and much of the package, such as `--help`, needs none of it.
-_TORCH_NAMES = {"GLiClassConfig", "GLiClassModel"}
+_TORCH_NAMES = {"GLiClassConfig": "modeling.config", "GLiClassModel": "loading.model"}
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch when it is first asked for."""
     if name in _TORCH_NAMES:
-        from . import modeling
-
-        return getattr(modeling, name)
+        return getattr(import_module(f".{_TORCH_NAMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from ..exceptions import TruncationWarning, warn
 from ..prompts.checks import listed
-from ..prompts.composer import PromptComposer
 from ..prompts.examples import ExampleEncoder, PromptExample
 from ..prompts.label_plan import LabelPlan, alike_labels, plan_labels
-from ..prompts.layouts import make_composer
 from ..prompts.packing import TextStrings, pack_texts
 from ..prompts.tokens import TokenIds, count_tokens
 from .batching import ahead, n_threads, plan_batches, plan_windows, worker_pool
@@ -118,7 +116,7 @@ class Engine:
         self.n_jobs = n_jobs
         self.warns = warns
         self.border = Border(loaded)
-        self.composer = _composer_of(loaded, self.max_length)
+        self.composer = loaded.composer(self.max_length)
 
     def around(self, loaded: LoadedModel, *, warns: bool | None = None) -> Engine:
         """Give an engine of another model that works as this one does."""
@@ -456,19 +454,6 @@ class Engine:
                 "or shorter examples, or raise max_length if the model allows it.",
                 TruncationWarning,
             )
-
-
-def _composer_of(loaded: LoadedModel, max_length: int) -> PromptComposer:
-    config = loaded.network.config
-    return make_composer(
-        config.architecture_type,
-        loaded.text_tokenizer,
-        max_length,
-        prompt_first=config.prompt_first,
-        vocabulary_size=config.encoder_config.vocab_size,
-        label_id=config.class_token_index,
-        text_id=config.text_token_index,
-    )
 
 
 def _checked_length(max_length: int | None, loaded: LoadedModel) -> int:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from ..modeling.architecture import Architecture
 from ..modeling.architectures import ARCHITECTURES, make_network
 from ..modeling.bi_encoder import BiEncoder
-from ..modeling.config import GLiClassConfig
+from ..modeling.config import GLiClassConfig, backbone_config
+from ..modeling.encoders import make_backbone
+from ..modeling.fields import clean_fields
 from ..modeling.heads import draw_scorer, marker_vectors, set_identity_heads
 from ..prompts.tokens import EXAMPLE_MARKER, LABEL_MARKER, MARKERS, TEXT_MARKER, add_marker_tokens
 from .loaded import LoadedModel, default_length, position_limit
 from .quiet import quiet
-from .sentence_encoders import fold_dense_layers, module_path, read_dense_layers, read_pooling
-from .sources import Source
-from .tokenizer_files import plain_tokenizer_config, read_tokenizer
+from .sentence_encoders import fold_dense_layers, read_dense_layers, read_pooling
+from .sources import Source, check_no_adapter, join, module_path, read_modules
+from .tokenizer_files import check_vocabulary, plain_tokenizer_config, read_tokenizer
+from .weights import check_complete, check_no_surplus, load_pretrained, read_headers
 
 SIMILARITY_SCALE = 15.0
 """What a sentence encoder's cosines are multiplied by to give logits.
@@ -53,18 +56,17 @@ def load_backbone(
         If the architecture is unknown or needs another kind of backbone, or the model has a part
         that a GLiClass checkpoint cannot express.
     """
-    is_sentence_encoder = source.read_json("modules.json") is not None
-    tokenizer = read_tokenizer(source.folder)
+    is_sentence_encoder = bool(read_modules(source))
+    tokenizer = read_tokenizer(source)
     zero_shot = is_sentence_encoder and architecture in ("auto", BiEncoder.name)
     with quiet():
         if zero_shot:
-            network = _around_sentence_encoder(source, dtype)
+            network = _around_sentence_encoder(source, tokenizer, dtype)
         else:
             network = _around_encoder(source, architecture, tokenizer, dtype)
     if network.has_label_encoder:
-        settings = source.read_json("sentence_bert_config.json") or {}
         longest = default_length(position_limit(network.config.encoder_config))
-        length = settings.get("max_seq_length") or longest
+        length = _longest_text(source) or longest
         network.config.max_prompt_length = length if length < longest else None
     return LoadedModel.of(
         network.to(device),
@@ -76,9 +78,22 @@ def load_backbone(
     )
 
 
-def _around_sentence_encoder(source: Source, dtype: torch.dtype) -> Architecture:
+def _longest_text(source: Source) -> int | None:
+    settings = source.read_json("sentence_bert_config.json") or {}
+    length = settings.get("max_seq_length")
+    if not (length is None or (type(length) is int and length > 0)):
+        raise ValueError(
+            f"model={source.name!r}: sentence_bert_config.json says max_seq_length={length!r}, "
+            "which is no number of tokens."
+        )
+    return length
+
+
+def _around_sentence_encoder(
+    source: Source, tokenizer: Tokenizer, dtype: torch.dtype
+) -> Architecture:
     """Make a zero-shot bi-encoder whose logits are scaled cosines."""
-    encoder = _load_encoder(BiEncoder, source.folder / module_path(source, "Transformer"), dtype)
+    encoder = _load_encoder(BiEncoder, source, tokenizer, dtype)
     config = _new_config(
         BiEncoder, encoder.config, source.name, pooling_strategy=read_pooling(source)
     )
@@ -101,7 +116,7 @@ def _around_encoder(
             f"architecture={name!r} is unknown; choose from auto, {', '.join(ARCHITECTURES)}."
         )
     kind = ARCHITECTURES[name]
-    encoder = _load_encoder(kind, _encoder_folder(source), dtype)
+    encoder = _load_encoder(kind, source, tokenizer, dtype)
     # A bi-encoder's prompt holds no marker, so its tokenizer stays as it is.
     markers = {} if kind.encodes_labels_apart else _add_markers(encoder, tokenizer)
     config = _new_config(kind, encoder.config, source.name, pooling_strategy="avg", **markers)
@@ -135,14 +150,36 @@ def _new_config(
     return GLiClassConfig(**{**defaults, **kind.new_fields(backbone), **fields})
 
 
-def _load_encoder(kind: type[Architecture], folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    encoder: PreTrainedModel = kind.backbone_class(config).from_pretrained(
-        folder, dtype=dtype, local_files_only=True, use_safetensors=True
+def _load_encoder(
+    kind: type[Architecture], source: Source, tokenizer: Tokenizer, dtype: torch.dtype
+) -> PreTrainedModel:
+    below = module_path(source, "Transformer") if read_modules(source) else ""
+    weights = read_headers(source.weight_files(below))
+    check_no_adapter(source, below)
+    table = source.read_json(join(below, "config.json")) or {}
+    if "model_type" not in table:
+        raise ValueError(f"model={source.name!r}: its config.json names no model_type.")
+    config = backbone_config(clean_fields(table, n_layers=len(weights)))
+    backbone_class = kind.backbone_class(config)
+    encoder, info = load_pretrained(
+        lambda: make_backbone(backbone_class, config), config, weights, source, dtype=dtype
     )
+    _check_encoder(encoder, info, source)
+    check_vocabulary(tokenizer, encoder.get_input_embeddings().num_embeddings, source)
     # A checkpoint is for others too, so it does not tell where this machine keeps its files.
     encoder.config._name_or_path = ""
     return encoder
+
+
+def _check_encoder(encoder: PreTrainedModel, info: Mapping[str, Any], source: Source) -> None:
+    """Refuse weights that do not belong to the configuration; heads of other tasks may be there."""
+    parts = {name for name, _ in encoder.named_children()}
+    prefix = f"{encoder.base_model_prefix}."
+    surplus = [name.removeprefix(prefix) for name in info["unexpected_keys"]]
+    check_no_surplus([name for name in surplus if name.partition(".")[0] in parts], source)
+    # Nothing reads what a pooler gives, and a model that was trained on words has none.
+    missing = [name for name in info["missing_keys"] if "pooler" not in name.split(".")]
+    check_complete({"missing_keys": missing}, source)
 
 
 def _assemble(config: GLiClassConfig, encoder: PreTrainedModel, dtype: torch.dtype) -> Architecture:
@@ -194,8 +231,3 @@ def _add_markers(encoder: PreTrainedModel, tokenizer: Tokenizer) -> dict[str, in
         "text_token_index": ids[TEXT_MARKER],
         "example_token_index": ids[EXAMPLE_MARKER],
     }
-
-
-def _encoder_folder(source: Source) -> Path:
-    path = module_path(source, "Transformer") if source.read_json("modules.json") else ""
-    return source.folder / path

@@ -56,7 +56,7 @@ class ModelCache(Generic[T]):
 
     def __init__(self, n_kept: int = 4) -> None:
         self._n_kept = n_kept
-        self._models: OrderedDict[Hashable, T] = OrderedDict()
+        self._models: OrderedDict[Hashable, tuple[Hashable, T]] = OrderedDict()
         # By identity: users may compare equal, and may be unhashable.
         self._used: dict[tuple[int, str], tuple[weakref.ref[Any], Hashable]] = {}
         self._lock = Lock()
@@ -65,7 +65,12 @@ class ModelCache(Generic[T]):
         self._loading = Lock()
 
     def get(
-        self, key: Hashable, load: Callable[[], T], user: object | None = None, role: str = ""
+        self,
+        key: Hashable,
+        load: Callable[[], T],
+        user: object | None = None,
+        role: str = "",
+        state: Hashable = None,
     ) -> T:
         """Give the model of a key, loaded now where it is not kept.
 
@@ -79,29 +84,39 @@ class ModelCache(Generic[T]):
             For whom; held weakly.
         role : str
             What the user needs it for, as one may use several models.
+        state : hashable, optional
+            That of what it is loaded from. A model of another state is dropped: nobody will ask
+            for it again.
         """
-        model = self._find(key, user, role)
+        model = self._find(key, state, user, role)
         if model is not None:
             return model
         with self._loading:
             # Asked again, as another thread may have loaded it while this one waited.
-            model = self._find(key, user, role)
+            model = self._find(key, state, user, role)
             if model is None:
                 model = load()
-                self._put(key, model, user, role)
+                self._put(key, (state, model), user, role)
         return model
 
-    def _find(self, key: Hashable, user: object | None, role: str) -> T | None:
+    def _find(self, key: Hashable, state: Hashable, user: object | None, role: str) -> T | None:
         with self._lock:
-            model = self._models.get(key)
-            if model is not None:
-                self._models.move_to_end(key)
-                self._note(key, user, role)
+            loaded_state, model = self._models.get(key, (None, None))
+            if model is None:
+                return None
+            if loaded_state != state:
+                # Before the new one is loaded, so that both need not fit into memory.
+                del self._models[key]
+                return None
+            self._models.move_to_end(key)
+            self._note(key, user, role)
             return model
 
-    def _put(self, key: Hashable, model: T, user: object | None, role: str) -> None:
+    def _put(
+        self, key: Hashable, entry: tuple[Hashable, T], user: object | None, role: str
+    ) -> None:
         with self._lock:
-            self._models[key] = model
+            self._models[key] = entry
             self._note(key, user, role)
             # Here and not in a callback of the weak references: that could run while this very
             # thread holds the lock.

@@ -135,7 +135,7 @@ def _pack(loaded: LoadedModel) -> dict[str, Any]:
     if is_embedded and loaded is load_model(EMBEDDED, device="cpu", dtype=dtype):
         # Without waiting for transformers.
         return {"embedded": loaded.digest, "dtype": dtype, "config": None, "tensors": b""}
-    from ..modeling.model import GLiClassModel
+    from .model import GLiClassModel
 
     config = GLiClassModel.around(loaded.network).config
     tensors = {n: v.detach().cpu().contiguous() for n, v in loaded.network.state_dict().items()}
@@ -217,7 +217,7 @@ def _unpack(packed: Mapping[str, Any], embedded: LoadedModel | None) -> LoadedMo
         assert embedded is not None
         return embedded
     from ..modeling.config import GLiClassConfig
-    from ..modeling.model import GLiClassModel
+    from .model import GLiClassModel
 
     tensors = {} if embedded is None else dict(embedded.network.state_dict())
     tensors |= load_safetensors(packed["tensors"])

@@ -10,12 +10,17 @@ from tokenizers import Tokenizer
 
 from ..files import checked_folder, replaced_folder
 from ..modeling.architecture import Architecture
-from ..modeling.model import MODEL_FILES, GLiClassModel
 from ..prompts.tokens import LABEL_MARKER, MARKERS, TEXT_MARKER
 from .loaded import LoadedModel, default_length
+from .model import MODEL_FILES, GLiClassModel, read_gliclass
 from .quiet import quiet
-from .sources import Source, download
-from .tokenizer_files import read_tokenizer, write_tokenizer
+from .sources import Source, download_tokenizer
+from .tokenizer_files import (
+    check_vocabulary,
+    read_tokenizer,
+    read_tokenizer_config,
+    write_tokenizer,
+)
 
 _LABEL_TOKENIZER_FOLDER = "label_tokenizer"
 
@@ -50,11 +55,12 @@ def load_checkpoint(
         another checkpoint.
     """
     network = _read_network(source, architecture, dtype)
-    tokenizer = read_tokenizer(source.folder)
+    tokenizer = read_tokenizer(source)
+    check_vocabulary(tokenizer, _n_words(network.backbone), source)
     label_tokenizer = tokenizer
     if network.has_label_encoder:
         label_tokenizer = _label_tokenizer(source, network.config, tokenizer)
-        _check_vocabulary(label_tokenizer, network.config.label_model_config, source)
+        _check_label_vocabulary(label_tokenizer, network.config.label_model_config, source)
     if not network.encodes_labels_apart:
         _check_markers(tokenizer, network.config, source)
     return LoadedModel.of(
@@ -63,7 +69,7 @@ def load_checkpoint(
         label_tokenizer,
         zero_shot=True,
         name=source.name,
-        tokenizer_config=source.read_json("tokenizer_config.json") or {},
+        tokenizer_config=read_tokenizer_config(source),
     )
 
 
@@ -131,20 +137,7 @@ def write_checkpoint(
 
 def _read_network(source: Source, architecture: str, dtype: torch.dtype) -> Architecture:
     with quiet():
-        model, info = GLiClassModel.from_pretrained(
-            source.folder,
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    # Transformers fills them with random numbers and a warning, which `quiet` swallows.
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise ValueError(
-            f"model={source.name!r} lacks {len(missing)} weights, such as {missing[0]!r}. "
-            "The checkpoint is incomplete, or its config.json belongs to another."
-        )
+        model, _ = read_gliclass(GLiClassModel, source, dtype=dtype)
     network: Architecture = model.model
     if architecture not in ("auto", network.name):
         raise ValueError(
@@ -170,10 +163,14 @@ def _check_markers(tokenizer: Tokenizer, config: Any, source: Source) -> None:
             )
 
 
-def _check_vocabulary(tokenizer: Tokenizer, backbone: Any, source: Source) -> None:
+def _n_words(backbone: Any) -> int:
+    return int(backbone.get_input_embeddings().num_embeddings)
+
+
+def _check_label_vocabulary(tokenizer: Tokenizer, backbone: Any, source: Source) -> None:
     words = tokenizer.get_vocab(with_added_tokens=True)
     # The markers never occur in a label.
-    largest = max(index for word, index in words.items() if word not in MARKERS)
+    largest = max((index for word, index in words.items() if word not in MARKERS), default=0)
     if largest >= backbone.vocab_size:
         raise ValueError(
             f"model={source.name!r}: the tokenizer of its labels knows the id {largest}, but the "
@@ -185,17 +182,13 @@ def _check_vocabulary(tokenizer: Tokenizer, backbone: Any, source: Source) -> No
 def _label_tokenizer(source: Source, config: Any, tokenizer: Tokenizer) -> Tokenizer:
     if config.share_encoders:
         return tokenizer
-    beside = source.folder / _LABEL_TOKENIZER_FOLDER
-    if beside.is_dir():
-        return read_tokenizer(beside)
+    if source.has_folder(_LABEL_TOKENIZER_FOLDER):
+        return read_tokenizer(source, _LABEL_TOKENIZER_FOLDER)
     name = config.label_model_name or ""
-    folder = Path(name)
-    if not folder.is_dir():
-        try:
-            folder = download(name)
-        except OSError:
-            same_size = config.label_model_config.vocab_size == config.encoder_config.vocab_size
-            if same_size or name == config.encoder_model_name:
-                return tokenizer
-            raise
-    return read_tokenizer(folder)
+    try:
+        return read_tokenizer(download_tokenizer(name))
+    except OSError:
+        same_size = config.label_model_config.vocab_size == config.encoder_config.vocab_size
+        if same_size or name == config.encoder_model_name:
+            return tokenizer
+        raise

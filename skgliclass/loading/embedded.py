@@ -42,7 +42,7 @@ _LARGEST = 127
 
 def load_embedded(source: Source, device: torch.device, dtype: torch.dtype) -> LoadedModel:
     """Load the embedded model."""
-    tokenizer = read_tokenizer(source.folder)
+    tokenizer = read_tokenizer(source)
     network = build_embedded(source, tokenizer, dtype).to(device)
     return LoadedModel.of(
         network,

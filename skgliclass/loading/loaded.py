@@ -13,6 +13,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..modeling.architecture import Architecture
+from ..prompts.composer import PromptComposer
+from ..prompts.layouts import make_composer
 from ..prompts.tokens import PieceTokenizer
 from .cache import RecentlyUsed
 
@@ -110,6 +112,19 @@ class LoadedModel:
             label_position_limit=None if of_labels is None else position_limit(of_labels),
             name=name,
             tokenizer_config=tokenizer_config,
+        )
+
+    def composer(self, max_length: int) -> PromptComposer:
+        """Give what arranges the model's prompts, up to a number of tokens."""
+        config = self.network.config
+        return make_composer(
+            config.architecture_type,
+            self.text_tokenizer,
+            max_length,
+            prompt_first=config.prompt_first,
+            vocabulary_size=config.encoder_config.vocab_size,
+            label_id=config.class_token_index,
+            text_id=config.text_token_index,
         )
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike
 
 import torch
-from safetensors import SafetensorError
 
 from ..modeling.fields import MODEL_TYPE
 from ..modeling.randomness import own_randomness
 from .cache import ModelCache
 from .embedded import embedded_architecture, load_embedded
 from .loaded import LoadedModel, resolve_device, resolve_dtype
-from .sources import EMBEDDED, Source, check_weights, locate, read_whole
+from .sources import EMBEDDED, Source, check_model, locate, read_whole
+from .trial import check_runs
+from .weights import described_errors
 
 MODELS: ModelCache[LoadedModel] = ModelCache()
 """The models that this process has loaded."""
@@ -69,41 +68,40 @@ def load_model(
     embedded = model == EMBEDDED
     # Whether it was asked for as the embedded model: the hub id of its backbone has the same files,
     # but means the backbone alone.
-    key = (source, source.fingerprint(), embedded, architecture, torch_device, torch_dtype)
+    key = (source, embedded, architecture, torch_device, torch_dtype)
 
     def load() -> LoadedModel:
         # Found again: what replaced the files meanwhile may be in another place.
         found = locate(model, revision)
         return _load(found, architecture, torch_device, torch_dtype, embedded)
 
-    return MODELS.get(key, lambda: read_whole(model, revision, lambda _: load()), user, role)
+    return MODELS.get(
+        key,
+        lambda: read_whole(model, revision, lambda _: load()),
+        user,
+        role,
+        state=source.fingerprint(),
+    )
 
 
 def _load(
     source: Source, architecture: str, device: torch.device, dtype: torch.dtype, embedded: bool
 ) -> LoadedModel:
-    check_weights(source)
-    config = source.read_json("config.json") or {}
     # Building modules draws random numbers before the weights replace them.
-    with own_randomness(0), _clear_errors(source):
+    with own_randomness(0), described_errors(source):
+        check_model(source)
+        config = source.read_json("config.json") or {}
         # Imported where they are needed: the embedded model does not wait for transformers.
         if config.get("model_type") == MODEL_TYPE:
             from .checkpoints import load_checkpoint
 
-            return load_checkpoint(source, architecture, device, dtype)
-        if embedded and architecture in ("auto", embedded_architecture()):
+            loaded = load_checkpoint(source, architecture, device, dtype)
+        elif embedded and architecture in ("auto", embedded_architecture()):
+            # Its files are those that were tried before: their hash says so.
             return load_embedded(source, device, dtype)
-        from .backbones import load_backbone
+        else:
+            from .backbones import load_backbone
 
-        return load_backbone(source, architecture, device, dtype)
-
-
-@contextmanager
-def _clear_errors(source: Source) -> Iterator[None]:
-    try:
-        yield
-    except SafetensorError as error:
-        raise ValueError(
-            f"The weights of model={source.name!r} in {source.folder} are damaged ({error}). "
-            "Download or save the checkpoint again."
-        ) from error
+            loaded = load_backbone(source, architecture, device, dtype)
+        check_runs(loaded)
+        return loaded

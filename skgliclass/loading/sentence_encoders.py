@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..modeling.bi_encoder import BiEncoder
 from ..modeling.heads import FeaturesProjector, set_linear_map
-from .sources import Source
+from .sources import Source, join, module_path, read_modules
+from .weights import read_headers, read_tensors
 
 _POOLINGS = {"cls": "first", "mean": "avg", "max": "max", "lasttoken": "last"}
 _MODULES = {"Transformer", "Pooling", "Dense", "Normalize"}
@@ -35,23 +34,6 @@ class DenseLayer:
     bias: Tensor | None
 
 
-def module_path(source: Source, kind: str) -> str:
-    """Give the folder, below the model's, of the module of a kind.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    for module in _modules(source):
-        if _kind(module) == kind:
-            return str(module["path"])
-    raise ValueError(
-        f"model={source.name!r}: modules.json lists no {kind} module, so that it is no "
-        "transformer-based sentence encoder."
-    )
-
-
 def read_pooling(source: Source) -> str:
     """Give the pooling by its name in a GLiClass configuration.
 
@@ -60,14 +42,13 @@ def read_pooling(source: Source) -> str:
     ValueError
         If it, or another module of the model, cannot be expressed there.
     """
-    unknown = {_kind(module) for module in _modules(source)} - _MODULES
+    unknown = {module["kind"] for module in read_modules(source)} - _MODULES
     if unknown:
         raise ValueError(
             f"model={source.name!r} has the sentence-transformers module(s) "
             f"{', '.join(sorted(unknown))}, which a GLiClass model cannot express."
         )
-    path = module_path(source, "Pooling")
-    settings = source.read_json(f"{path}/config.json") or {}
+    settings = source.read_json(join(module_path(source, "Pooling"), "config.json")) or {}
     # Newer versions of sentence-transformers name it, older ones have a flag for each mode.
     modes = settings.get("pooling_mode")
     if not modes:
@@ -76,33 +57,36 @@ def read_pooling(source: Source) -> str:
             for key, value in settings.items()
             if key.startswith("pooling_mode_") and value
         ]
-    modes = [modes] if isinstance(modes, str) else modes
+    modes = modes if isinstance(modes, list) else [modes]
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise ValueError(
-            f"model={source.name!r} pools by {' and '.join(modes) or 'nothing'}; supported are "
-            f"{', '.join(_POOLINGS)}, one at a time."
+            f"model={source.name!r} pools by {' and '.join(map(str, modes)) or 'nothing'}; "
+            f"supported are {', '.join(_POOLINGS)}, one at a time."
         )
     return _POOLINGS[modes[0]]
 
 
 def read_dense_layers(source: Source) -> list[DenseLayer]:
     """Read the layers after the pooling."""
-    layers = []
-    for module in _modules(source):
-        if _kind(module) != "Dense":
-            continue
-        settings = source.read_json(f"{module['path']}/config.json")
-        activation = str(settings.get("activation_function", "Identity"))
-        weights = load_file(source.folder / module["path"] / "model.safetensors")
-        bias = weights.get("linear.bias")
-        layers.append(
-            DenseLayer(
-                activation.rsplit(".", 1)[-1].lower(),
-                weights["linear.weight"].float(),
-                None if bias is None else bias.float(),
-            )
+    paths = [module["path"] for module in read_modules(source) if module["kind"] == "Dense"]
+    return [_dense_layer(source, path) for path in paths]
+
+
+def _dense_layer(source: Source, path: str) -> DenseLayer:
+    settings = source.read_json(join(path, "config.json")) or {}
+    activation = str(settings.get("activation_function", "Identity"))
+    weights = read_tensors(read_headers(source.weight_files(path)))
+    matrix, bias = weights.get("linear.weight"), weights.get("linear.bias")
+    if matrix is None or matrix.dim() != 2 or (bias is not None and bias.shape != matrix.shape[:1]):
+        raise ValueError(
+            f"model={source.name!r}: the module {path!r} has no linear.weight with two dimensions "
+            "and a linear.bias that fits."
         )
-    return layers
+    return DenseLayer(
+        activation.rsplit(".", 1)[-1].lower(),
+        matrix.float(),
+        None if bias is None else bias.float(),
+    )
 
 
 def fold_dense_layers(network: BiEncoder, layers: list[DenseLayer], source: Source) -> None:
@@ -133,15 +117,6 @@ def fold_dense_layers(network: BiEncoder, layers: list[DenseLayer], source: Sour
             f"model={source.name!r} has dense layers with the activations "
             f"{', '.join(activations)}, which a GLiClass model cannot express."
         )
-
-
-def _modules(source: Source) -> list[dict[str, Any]]:
-    modules: list[dict[str, Any]] = source.read_json("modules.json") or []
-    return modules
-
-
-def _kind(module: dict[str, Any]) -> str:
-    return str(module["type"]).rsplit(".", 1)[-1]
 
 
 def _compose_linear(layers: list[DenseLayer]) -> tuple[Tensor, Tensor]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from .sources import Source
+from ..prompts.tokens import MARKERS
+from .sources import Source, join
 
+_FILE = "tokenizer.json"
+_CONFIG = "tokenizer_config.json"
 _SPECIAL = (
     "pad_token",
     "unk_token",
@@ -19,36 +26,164 @@ _SPECIAL = (
     "bos_token",
     "eos_token",
 )
+# What tokenizers were kept in before tokenizer.json.
+_VOCABULARIES = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+# Special tokens for other tasks may lie beyond the words that a model knows, but not far.
+_N_UNUSED = 1024
+_PROBES = ("a", "\N{LATIN SMALL LETTER E WITH ACUTE} \U0010ffff\u4f60", "")
 
 
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """Read a tokenizer without truncation and padding."""
-    path = folder / "tokenizer.json"
-    if path.is_file():
+def read_tokenizer(source: Source, below: str = "") -> Tokenizer:
+    """Read a tokenizer without truncation and padding.
+
+    Parameters
+    ----------
+    source : Source
+        The files of a model.
+    below : str, default=""
+        The folder in it that holds the tokenizer.
+
+    Raises
+    ------
+    ValueError
+        If there is none, it is damaged, or it needs code of its own.
+    """
+    path = source.file(join(below, _FILE))
+    with _clear_errors(source, join(below, _FILE)):
         # AutoTokenizer rebuilds some normalisers instead of reading them, and then tokenises
         # otherwise than the checkpoint was trained, so the file is read as it is.
-        tokenizer = Tokenizer.from_file(str(path))
-    else:
-        from transformers import AutoTokenizer
-
-        wrapped = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+        tokenizer = Tokenizer.from_file(str(path)) if path else _convert(source, below)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        # Some faults show only when it is used.
+        tokenizer.encode_batch(list(_PROBES))
     return tokenizer
+
+
+def check_vocabulary(tokenizer: Tokenizer, n_words: int, source: Source) -> None:
+    """Refuse a tokenizer that gives ids that a model has no vectors for.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        Of the texts.
+    n_words : int
+        How many ids the model knows.
+    source : Source
+        For the message.
+
+    Raises
+    ------
+    ValueError
+        If it does.
+    """
+    special = {
+        index
+        for index, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special or token.content in MARKERS
+    }
+    # A special token is never found in a text, but it may be put around one.
+    special -= set(tokenizer.encode("a").ids)
+    for word, index in tokenizer.get_vocab(with_added_tokens=True).items():
+        if index >= n_words + (_N_UNUSED if index in special else 0):
+            raise ValueError(
+                f"model={source.name!r}: {_FILE} gives {word!r} the id {index}, but the model "
+                f"knows only {n_words} words. The files belong to different checkpoints."
+            )
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
     """Write a tokenizer with what AutoTokenizer needs besides."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / _FILE))
     settings = settings or {"tokenizer_class": "PreTrainedTokenizerFast"}
     text = json.dumps(settings, indent=2, ensure_ascii=False)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    (folder / _CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def read_tokenizer_config(source: Source, below: str = "") -> dict[str, Any]:
+    """Read what goes with a tokenizer, without what would run or look for something."""
+    settings = source.read_json(join(below, _CONFIG)) or {}
+    return {name: value for name, value in settings.items() if not _leads_elsewhere(name)}
 
 
 def plain_tokenizer_config(source: Source) -> dict[str, Any]:
     """Keep what AutoTokenizer needs, but let it read tokenizer.json as it is."""
-    settings = source.read_json("tokenizer_config.json") or {}
+    settings = source.read_json(_CONFIG) or {}
     special = {name: settings[name] for name in _SPECIAL if settings.get(name) is not None}
     return {"tokenizer_class": "PreTrainedTokenizerFast", **special}
+
+
+def _leads_elsewhere(name: str) -> bool:
+    return (
+        name.startswith("_")
+        or name.endswith(("_file", "_files", "_path", "_dir"))
+        or name in ("auto_map", "custom_pipelines", "processor_class", "name_or_path")
+    )
+
+
+def _convert(source: Source, below: str) -> Tokenizer:
+    """Let transformers build a tokenizer from older files, of which it sees copies alone."""
+    kind = _tokenizer_class(source, below)
+    with TemporaryDirectory() as folder:
+        for name in _VOCABULARIES:
+            path = source.file(join(below, name))
+            if path is not None:
+                shutil.copyfile(path, Path(folder) / name)
+        settings = read_tokenizer_config(source, below)
+        (Path(folder) / _CONFIG).write_text(json.dumps(settings), encoding="utf-8")
+        wrapped = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
+
+
+def _tokenizer_class(source: Source, below: str) -> Any:
+    """Find the class of a tokenizer among those that transformers itself knows."""
+    from transformers.models.auto.tokenization_auto import (
+        TOKENIZER_MAPPING_NAMES,
+        tokenizer_class_from_name,
+    )
+
+    config: Mapping[str, Any] = source.read_json(join(below, "config.json")) or {}
+    name = (source.read_json(join(below, _CONFIG)) or {}).get("tokenizer_class")
+    if name is None:
+        name = TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
+    kind = tokenizer_class_from_name(name) if isinstance(name, str) else None
+    if kind is None or not kind.__module__.startswith("transformers."):
+        raise ValueError(
+            f"model={source.name!r} has no {join(below, _FILE)}, and transformers itself knows no "
+            f"tokenizer {name!r}. Code from checkpoints is never run: save the tokenizer as "
+            f"{_FILE} on a machine where you trust it."
+        )
+    return kind
+
+
+@contextmanager
+def _clear_errors(source: Source, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise
+    except ValueError as error:
+        if f"model={source.name!r}" in str(error) or str(source.folder) in str(error):
+            raise
+        raise _damaged(source, name, error) from error
+    except BaseException as error:
+        # What fails in Rust is a plain exception, or a panic that is not even that.
+        raise _damaged(source, name, error) from error
+
+
+def _damaged(source: Source, name: str, error: BaseException) -> ValueError:
+    return ValueError(
+        f"model={source.name!r}: the tokenizer in {source.folder / name} cannot be read "
+        f"({type(error).__name__}: {error}). Download or save the checkpoint again."
+    )

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import GLiClassConfig
     from .decoder_kv import TextCache
-    from .model import GLiClassModel, GLiClassOutput
 
-__all__ = ["GLiClassConfig", "GLiClassModel", "GLiClassOutput", "TextCache"]
+__all__ = ["GLiClassConfig", "TextCache"]
 
-_MODULES = {
-    "GLiClassConfig": "config",
-    "GLiClassModel": "model",
-    "GLiClassOutput": "model",
-    "TextCache": "decoder_kv",
-}
+_MODULES = {"GLiClassConfig": "config", "TextCache": "decoder_kv"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
-from transformers.models.auto import CONFIG_MAPPING
+from transformers.models.auto import CONFIG_MAPPING, modeling_auto
 
 from ..prompts.architectures import DECODERS, SUPPORTED_ARCHITECTURES
-from .fields import DEFAULTS, EXTENSIONS, MODEL_TYPE
+from .fields import DEFAULTS, EXTENSIONS, MODEL_TYPE, check_fields, clean_fields
+
+TEXT_MODELS = frozenset().union(
+    modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+)
+"""The types of backbone that read texts: others bring roads of their own to files and packages."""
 
 _UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "multimodal": (False, "only text is read"),
@@ -109,16 +118,18 @@ class GLiClassConfig(PretrainedConfig):
         values = {
             name: fields.pop(name, default) for name, default in {**DEFAULTS, **EXTENSIONS}.items()
         }
-        self.encoder_config = _backbone_config(encoder_config)
+        check_fields(values)
+        self.encoder_config = backbone_config(encoder_config)
         if values["architecture_type"] in DECODERS:
             # A multimodal model's configuration holds that of its language model.
             self.encoder_config = self.encoder_config.get_text_config()
         # The reference makes a path of it on loading, so that it has to be a string.
         self.encoder_model_name = encoder_model_name or ""
         self.label_model_config: Any = (
-            _backbone_config(label_model_config) if label_model_name is not None else None
+            backbone_config(label_model_config) if label_model_name is not None else None
         )
         self.label_model_name = label_model_name
+        fields = _without_methods(type(self), clean_fields(fields))
         problem_type = values.pop("problem_type")
         for name, value in _resolved(values, self.encoder_config).items():
             setattr(self, name, value)
@@ -166,15 +177,37 @@ def _resolved(values: dict[str, Any], backbone: PretrainedConfig) -> dict[str, A
     return values
 
 
-def _backbone_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:
+def backbone_config(config: PretrainedConfig | Mapping[str, Any] | None) -> PretrainedConfig:
+    """Make a backbone's configuration of what a file says.
+
+    Parameters
+    ----------
+    config : PretrainedConfig or mapping, optional
+        One that is ready is given back.
+
+    Raises
+    ------
+    ValueError
+        If it is not of a type of text model that transformers itself knows.
+    """
     if isinstance(config, PretrainedConfig):
         return config
-    fields = dict(config or {})
+    if not isinstance(config, Mapping | None):
+        raise ValueError(f"A backbone's configuration is an object, not {config!r}.")
+    fields = clean_fields(config or {})
     model_type = fields.pop("model_type", "deberta-v2")
-    if model_type not in CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise ValueError(
             f"The checkpoint's backbone is of type {model_type!r}, which transformers does not "
             "know. Code from checkpoints is never run; update transformers if the type is newer."
         )
-    backbone: PretrainedConfig = CONFIG_MAPPING[model_type](**fields)
+    if model_type not in TEXT_MODELS:
+        raise ValueError(f"The checkpoint's backbone is a {model_type!r}, which reads no texts.")
+    kind = CONFIG_MAPPING[model_type]
+    backbone: PretrainedConfig = kind(**_without_methods(kind, fields))
     return backbone
+
+
+def _without_methods(kind: type[PretrainedConfig], fields: dict[str, Any]) -> dict[str, Any]:
+    """Leave out fields that would take the place of what a configuration can do."""
+    return {name: value for name, value in fields.items() if not callable(getattr(kind, name, 0))}

@@ -69,9 +69,11 @@ def make_backbone(kind: Any, config: Any, vocab_size: int | None = None) -> PreT
     vocab_size : int, optional
         How many words it is to know, where these are not as many as its configuration says.
     """
-    # The public name is one of the Auto classes only.
-    build = getattr(kind, "from_config", None) or kind._from_config
-    backbone: PreTrainedModel = build(config)
+    # The public name is one of the Auto classes only, which alone could run code.
+    if hasattr(kind, "from_config"):
+        backbone: PreTrainedModel = kind.from_config(config, trust_remote_code=False)
+    else:
+        backbone = kind._from_config(config)
     if vocab_size is not None and backbone.config.vocab_size != vocab_size:
         # Rows drawn like the others' mean would cost time, and a checkpoint replaces them anyway.
         backbone.resize_token_embeddings(vocab_size, mean_resizing=False)

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast, overload
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
-from ..files import readable_folder, replaced_folder
-from .architecture import Architecture
-from .architectures import make_network
-from .bi_encoder import BiEncoder
-from .config import GLiClassConfig, check_supported
-from .decoder_kv import DecoderKV, TextCache
-from .features import Scores
-from .fields import config_table
-from .heads import draw_weights
-from .losses import LossOptions, total_loss
+from ..files import replaced_folder
+from ..modeling.architecture import Architecture
+from ..modeling.architectures import make_network
+from ..modeling.bi_encoder import BiEncoder
+from ..modeling.config import GLiClassConfig, check_supported
+from ..modeling.decoder_kv import DecoderKV, TextCache
+from ..modeling.features import Scores
+from ..modeling.fields import MODEL_TYPE, clean_fields, config_table
+from ..modeling.heads import draw_weights
+from ..modeling.losses import LossOptions, total_loss
+from .sources import Source, check_no_adapter, locate, plain_name
+from .weights import (
+    Weight,
+    check_complete,
+    check_no_surplus,
+    described_errors,
+    load_pretrained,
+    read_headers,
+)
 
 MODEL_FILES = (
     "config.json",
@@ -33,6 +41,8 @@ MODEL_FILES = (
 """What :meth:`GLiClassModel.save_pretrained` writes."""
 
 _LAYER_WEIGHTS = "model.layer_wise_attention.W1.weight"
+_SECOND_ENCODER = "model.label_encoder."
+_HUB_OPTIONS = ("cache_dir", "token", "local_files_only", "force_download")
 
 
 @dataclass
@@ -134,24 +144,27 @@ class GLiClassModel(PreTrainedModel):
         Parameters
         ----------
         pretrained_model_name_or_path : str or path
-            A hub id or a folder.
+            A hub id or a folder. Weights are read from safetensors files alone, and nothing that
+            a checkpoint names is fetched or run.
         *args, **kwargs
             As for any transformers model.
+
+        Raises
+        ------
+        OSError
+            If there is no such model.
+        ValueError
+            If its files are damaged, incomplete, unsafe or belong to different checkpoints.
         """
         if pretrained_model_name_or_path is None:
-            # All of it is in the arguments.
             return super().from_pretrained(None, *args, **kwargs)
-        folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
-            pretrained_model_name_or_path = folder = readable_folder(folder)
-        if kwargs.get("config") is None and folder.is_dir():
-            # Before the network is built, whose shape depends on it: a checkpoint of the reference
-            # tells it by its weights alone.
-            config = GLiClassConfig.from_pretrained(folder)
-            if config.squeeze_layers and config.n_squeezed_layers is None:
-                config.n_squeezed_layers = _stored_layer_count(folder)
-                kwargs["config"] = config
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        _check_arguments(kwargs)
+        wants_info = kwargs.pop("output_loading_info", False)
+        source = _source(str(pretrained_model_name_or_path), kwargs)
+        with described_errors(source):
+            model, info = read_gliclass(cls, source, **kwargs)
+        model.config.name_or_path = source.name
+        return (model, info) if wants_info else model
 
     def forward(
         self,
@@ -434,10 +447,84 @@ def _one_hot(classes: Tensor, n_labels: int, ignored: int) -> Tensor:
     return targets.where(known[:, None], ignored)
 
 
-def _stored_layer_count(folder: Path) -> int | None:
-    """Read from a checkpoint's weights how many layers ``squeeze_layers`` weighs."""
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            if _LAYER_WEIGHTS in weights.keys():  # noqa: SIM118
-                return int(weights.get_slice(_LAYER_WEIGHTS).get_shape()[1])
-    return None
+def read_gliclass(
+    kind: type[GLiClassModel],
+    source: Source,
+    *,
+    config: GLiClassConfig | None = None,
+    **options: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Read the configuration and the weights of a GLiClass checkpoint.
+
+    Parameters
+    ----------
+    kind : type
+        The class to load.
+    source : Source
+        The files.
+    config : GLiClassConfig, optional
+        In place of that of the files.
+    **options
+        As for ``transformers.PreTrainedModel.from_pretrained``.
+
+    Returns
+    -------
+    model : GLiClassModel
+    info : dict
+        What transformers tells about the loading.
+
+    Raises
+    ------
+    ValueError
+        If the configuration and the weights do not belong together.
+    """
+    weights = read_headers(source.weight_files())
+    check_no_adapter(source)
+    if config is None:
+        config = _read_config(source, weights)
+    if config.share_encoders:
+        # Files hold a shared encoder a second time, for the reference.
+        weights = {name: w for name, w in weights.items() if not name.startswith(_SECOND_ENCODER)}
+    model, info = load_pretrained(lambda: kind(config), config, weights, source, **options)
+    check_complete(info, source)
+    check_no_surplus(sorted(info["unexpected_keys"]), source)
+    return model, info
+
+
+def _read_config(source: Source, weights: Mapping[str, Weight]) -> GLiClassConfig:
+    table = source.read_json("config.json") or {}
+    if table.get("model_type") != MODEL_TYPE:
+        raise ValueError(
+            f"model={source.name!r} is no GLiClass checkpoint: its config.json says that it is of "
+            f"type {table.get('model_type')!r}. The estimators build a GLiClass around others."
+        )
+    fields = clean_fields(table, n_layers=len(weights))
+    del fields["model_type"]
+    config = GLiClassConfig(**fields)
+    if config.squeeze_layers and config.n_squeezed_layers is None:
+        # The shape of the network depends on it, and a checkpoint of the reference tells it by its
+        # weights alone.
+        stored = weights.get(_LAYER_WEIGHTS)
+        config.n_squeezed_layers = stored.shape[-1] if stored else None
+    return config
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse what would read or run something else than the named model's numbers."""
+    if arguments.get("trust_remote_code"):
+        raise ValueError("Code from checkpoints is never run; a GLiClassModel needs none.")
+    if arguments.get("use_safetensors", True) is False:
+        raise ValueError("use_safetensors=False: weights are read from safetensors files alone.")
+    for name in ("state_dict", "gguf_file", "variant", "adapter_kwargs", "key_mapping"):
+        if arguments.get(name) is not None:
+            raise ValueError(f"{name} has no effect: a GLiClassModel is read from its own files.")
+
+
+def _source(name: str, arguments: dict[str, Any]) -> Source:
+    """Find the model, and take from the arguments of a call what says where."""
+    revision, below = arguments.pop("revision", None), arguments.pop("subfolder", "")
+    options = {n: arguments.pop(n) for n in _HUB_OPTIONS if n in arguments}
+    for ignored in ("use_safetensors", "trust_remote_code", "weights_only", "proxies"):
+        arguments.pop(ignored, None)
+    source = locate(name, revision, **options)
+    return replace(source, folder=source.folder / plain_name(below, name)) if below else source

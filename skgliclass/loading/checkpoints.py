@@ -186,9 +186,13 @@ def _label_tokenizer(source: Source, config: Any, tokenizer: Tokenizer) -> Token
         return read_tokenizer(source, _LABEL_TOKENIZER_FOLDER)
     name = config.label_model_name or ""
     try:
-        return read_tokenizer(download_tokenizer(name))
-    except OSError:
+        elsewhere = download_tokenizer(name)
+    except OSError as error:
         same_size = config.label_model_config.vocab_size == config.encoder_config.vocab_size
         if same_size or name == config.encoder_model_name:
             return tokenizer
-        raise
+        raise OSError(
+            f"model={source.name!r} lacks the tokenizer of its labels. Put its tokenizer.json in "
+            f"the folder {_LABEL_TOKENIZER_FOLDER!r} of the checkpoint. ({error})"
+        ) from error
+    return read_tokenizer(elsewhere)

@@ -128,12 +128,11 @@ class Source:
         path = self.file(file)
         if path is None:
             return None
-        with path.open("rb") as stream:
-            content = stream.read(_LONGEST_JSON + 1)
         try:
-            if len(content) > _LONGEST_JSON:
-                raise ValueError(f"longer than {_LONGEST_JSON} bytes")
-            value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repeats)
+            if path.stat().st_size > _LONGEST_JSON:
+                raise ValueError(f"it is longer than {_LONGEST_JSON} bytes")
+            content = path.read_text(encoding="utf-8")
+            value = json.loads(content, object_pairs_hook=_without_repeats)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not valid JSON ({error}); download it again.") from error
         if not isinstance(value, kind):

@@ -189,6 +189,10 @@ def test_labels_have_their_own_tokenizer(tmp_path, architecture):
         label_model_config=config.to_dict(),
         label_model_name=str(labels),
     )
+    # A folder elsewhere, which the configuration names, is not looked at.
+    with pytest.raises(OSError, match=r"tokenizer of its labels.*'label_tokenizer'"):
+        load_model(str(tmp_path / "written"))
+    shutil.copytree(labels, tmp_path / "written" / "label_tokenizer")
     loaded = load_model(str(tmp_path / "written"))
     expected = AutoTokenizer.from_pretrained(labels)("world news").input_ids
     assert loaded.raw_label_tokenizer.encode("world news").ids == expected

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
 from typing import Any, cast, overload
 
 import torch
@@ -160,7 +162,7 @@ class GLiClassModel(PreTrainedModel):
             return super().from_pretrained(None, *args, **kwargs)
         _check_arguments(kwargs)
         wants_info = kwargs.pop("output_loading_info", False)
-        source = _source(str(pretrained_model_name_or_path), kwargs)
+        source = _source(pretrained_model_name_or_path, kwargs)
         with described_errors(source):
             model, info = read_gliclass(cls, source, **kwargs)
         model.config.name_or_path = source.name
@@ -520,11 +522,13 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} has no effect: a GLiClassModel is read from its own files.")
 
 
-def _source(name: str, arguments: dict[str, Any]) -> Source:
+def _source(name: str | PathLike[str], arguments: dict[str, Any]) -> Source:
     """Find the model, and take from the arguments of a call what says where."""
     revision, below = arguments.pop("revision", None), arguments.pop("subfolder", "")
     options = {n: arguments.pop(n) for n in _HUB_OPTIONS if n in arguments}
     for ignored in ("use_safetensors", "trust_remote_code", "weights_only", "proxies"):
         arguments.pop(ignored, None)
     source = locate(name, revision, **options)
-    return replace(source, folder=source.folder / plain_name(below, name)) if below else source
+    return (
+        replace(source, folder=source.folder / plain_name(below, source.name)) if below else source
+    )

@@ -75,13 +75,8 @@ def load_model(
         found = locate(model, revision)
         return _load(found, architecture, torch_device, torch_dtype, embedded)
 
-    return MODELS.get(
-        key,
-        lambda: read_whole(model, revision, lambda _: load()),
-        user,
-        role,
-        state=source.fingerprint(),
-    )
+    state = source.fingerprint()
+    return MODELS.get(key, lambda: read_whole(model, revision, lambda _: load()), user, role, state)
 
 
 def _load(

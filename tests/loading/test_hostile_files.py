@@ -173,7 +173,7 @@ def test_links_lead_nowhere_outside(copy_of, tmp_path, name):
     assert np.isfinite(logits(folder)).all()
 
 
-def test_links_of_the_hub_s_cache_are_followed(checkpoints, tmp_path):
+def test_links_of_the_hub_s_cache_are_followed(checkpoints, tmp_path, monkeypatch):
     repository = tmp_path / "models--somebody--model"
     snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
@@ -181,7 +181,16 @@ def test_links_of_the_hub_s_cache_are_followed(checkpoints, tmp_path):
     for i, path in enumerate(sorted(checkpoints["uni"].iterdir())):
         shutil.copy(path, repository / "blobs" / str(i))
         (snapshot / path.name).symlink_to(f"../../blobs/{i}")
-    np.testing.assert_array_equal(logits(snapshot), logits(checkpoints["uni"]))
+    expected = logits(checkpoints["uni"])
+    np.testing.assert_array_equal(logits(snapshot), expected)
+    # And by the name of the repository, as it was downloaded.
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    engine = Engine(load_model("somebody/model", device="cpu"))
+    np.testing.assert_array_equal(engine.logits(TEXTS, LABELS), expected)
+    model = GLiClassModel.from_pretrained("somebody/model", cache_dir=tmp_path)
+    assert model.config.name_or_path == "somebody/model"
 
 
 @pytest.mark.parametrize(

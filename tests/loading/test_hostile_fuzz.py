@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import sys
 import time
 from pathlib import Path
@@ -119,7 +120,7 @@ def damage(folder, rng):
         change = rng.choice([change_bytes, change_header if path.suffix == SAFE else change_field])
         try:
             done.append(change(path, rng))
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, struct.error):
             # Damaged so much already that nothing in it can be found.
             done.append(change_bytes(path, rng))
     return done

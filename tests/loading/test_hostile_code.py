@@ -18,6 +18,7 @@ from skgliclass import GLiClassClassifier, GLiClassModel, GLiClassTransformer
 from skgliclass.__main__ import main
 from skgliclass.engine.engine import Engine
 from skgliclass.export import export_onnx
+from skgliclass.loading.checkpoints import save_checkpoint
 from skgliclass.loading.loader import load_model
 
 CANARY = """
@@ -138,7 +139,11 @@ def test_code_is_ignored_where_transformers_knows_the_model(checkpoints, tmp_pat
     nested = {"encoder_config__auto_map": AUTO_MAP} if kind in ("uni", "apart") else {}
     change_json(folder / "config.json", auto_map=AUTO_MAP, **nested)
     change_json(folder / "tokenizer_config.json", auto_map=TOKENIZER_MAP)
-    assert load_model(str(folder), device="cpu").network is not None
+    loaded = load_model(str(folder), device="cpu")
+    # Nor is it handed on.
+    save_checkpoint(tmp_path / "saved", loaded)
+    for path in (tmp_path / "saved").rglob("*.json"):
+        assert "auto_map" not in path.read_text(), path
 
 
 def _predict(folder):

@@ -197,7 +197,7 @@ class Engine:
             for items, logits in run_all(run, work.batches(self.batch_tokens)):
                 work.put(by_cell, items, logits)
                 advance(float(work.shares[items].sum()))
-            by_row = work.combine(by_cell)
+            by_row = self._numbers(work.combine(by_cell), window)
             scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
             n_cut += int(work.cut[window.inverse].sum())
             n_dropped += int(work.texts.examples_dropped[window.inverse].sum())
@@ -248,6 +248,7 @@ class Engine:
                 by_item[items] = batch
             # Every text has as many items as its labels fill prompts.
             by_row = by_item.reshape(len(work.cells), -1, width).mean(axis=1)
+            by_row = self._numbers(by_row, window)
             vectors[window.rows] = by_row[window.inverse]
             n_cut += int(work.cut[window.inverse].sum())
         if warn_truncated:
@@ -436,6 +437,19 @@ class Engine:
         )
         for names in new:
             self.loaded.warned_of.keep(names, True)
+
+    def _numbers(self, by_row: NDArray[np.float32], window: _Window) -> NDArray[np.float32]:
+        """Refuse what a model gives that is no number: damaged weights may do so for some texts."""
+        # Minus infinity is in the columns that a row's label set does not have.
+        bad: NDArray[np.bool_] = np.logical_not((by_row < np.inf).all(axis=1))
+        if bad.any():
+            row = window.rows.start + int(np.flatnonzero(bad[window.inverse])[0])
+            raise ValueError(
+                f"The model {self.loaded.name!r} gives NaN or infinity for text {row}, in "
+                f"{self.loaded.network.dtype}. Its weights are damaged, its training diverged, or "
+                'it needs dtype="float32".'
+            )
+        return by_row
 
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
         if not self.warns:

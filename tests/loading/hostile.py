@@ -52,7 +52,9 @@ def change_weights(folder: Path, change) -> None:
     """Let a function change the weights of a folder."""
     weights = load_file(folder / "model.safetensors")
     weights = {name: value.clone() for name, value in weights.items()}
-    save_file(change(weights) or weights, folder / "model.safetensors")
+    changed = change(weights)
+    weights = changed if isinstance(changed, dict) else weights
+    save_file(weights, folder / "model.safetensors")
 
 
 def set_number(weights: dict[str, torch.Tensor], value: float) -> None:

@@ -6,16 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-"""What torch's allocators say on any device; not all of them have an error of their own."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory did not suffice."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    # torch raises nothing more special on a CPU.
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MESSAGES)
+from ..modeling.memory import is_out_of_memory
 
 
 class Memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..modeling.memory import is_out_of_memory
 from .loaded import LoadedModel
 
 _SHORTEST = 16
@@ -27,8 +28,14 @@ def check_runs(loaded: LoadedModel) -> None:
             f"model={loaded.name!r} reads prompts of {loaded.max_length} tokens; at least "
             f"{_SHORTEST} are needed. Its config.json is damaged."
         )
-    with torch.inference_mode():
-        logits = loaded.network(**_inputs(loaded)).logits.float()
+    try:
+        with torch.inference_mode():
+            logits = loaded.network(**_inputs(loaded)).logits.float()
+    except (RuntimeError, MemoryError) as error:
+        # Says nothing about the model; predicting knows what to do about it.
+        if is_out_of_memory(error):
+            return
+        raise
     if not torch.isfinite(logits).all():
         raise ValueError(
             f"model={loaded.name!r} gives scores that are NaN or infinite in "

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..modeling.memory import is_out_of_memory
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -173,13 +174,15 @@ def described_errors(source: Source) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, NotImplementedError, MemoryError, torch.cuda.OutOfMemoryError):
+    except (OSError, NotImplementedError):
         raise
     except ValueError as error:
         if str(source.folder) in str(error) or f"model={source.name!r}" in str(error):
             raise
         raise ValueError(f"model={source.name!r} cannot be loaded: {error}") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"model={source.name!r} cannot be loaded: its config.json does not describe a model "
             f"that works ({type(error).__name__}: {error})."

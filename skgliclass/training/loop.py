@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..engine.batching import computing_here
 from ..engine.engine import Engine
-from ..engine.memory import is_out_of_memory
+from ..modeling.memory import is_out_of_memory
 from ..modeling.randomness import own_randomness, recomputation
 from .apart import ApartSteps
 from .data import TrainingSet, batches

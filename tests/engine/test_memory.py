@@ -8,9 +8,9 @@ from toy import LABELS, toy
 
 from skgliclass import GLiClassClassifier
 from skgliclass.engine.engine import Engine
-from skgliclass.engine.memory import is_out_of_memory
 from skgliclass.loading.loader import load_model
 from skgliclass.modeling.losses import LossOptions
+from skgliclass.modeling.memory import is_out_of_memory
 from skgliclass.training.data import LabelledRows, make_training_set
 from skgliclass.training.loop import Run
 from skgliclass.training.options import TrainingOptions

@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 
 import pytest
 
@@ -9,6 +10,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A second thread costs tiny models more than it gives, and the cores have a process each.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+# Where a shell starts the tests in the background, they and what they start ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The imports of a collection make millions of objects that stay: looking through them for
 # garbage, again and again while they come, takes a fourth of its time.

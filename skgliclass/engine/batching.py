@@ -242,6 +242,8 @@ def _run_at_once(
             try:
                 results.put((run(job), None))
             except BaseException as error:
+                # Here, as the calling thread may only get to it when others have begun the rest.
+                waiting.clear()
                 results.put((None, error))
 
     running: list[Future[None]] = []
@@ -253,7 +255,7 @@ def _run_at_once(
                 raise error
             yield cast("T", result)
     finally:
-        # After an error or an interruption, no more than what has begun is finished.
+        # After an interruption, no more than what has begun is finished.
         waiting.clear()
         wait(running)
 

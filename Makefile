@@ -7,6 +7,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# On Linux the package index has torch with 5 GB of CUDA, which is of use with an NVIDIA card only.
+# TORCH_INDEX= (empty) takes torch from where everything else comes from.
+ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+endif
+
 .PHONY: demo test test-slow lint format clean
 
 demo: $(VENV)/.installed
@@ -31,11 +37,19 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+# Apart from the rest and without its dependencies, so that nothing else is looked for there.
+$(VENV)/.installed-torch: $(VENV)/.created constraints.txt
+ifneq ($(strip $(TORCH_INDEX)),)
+	$(PIP) --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) torch \
+	    || echo "No torch from $(TORCH_INDEX): it comes from the package index, with CUDA."
+endif
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.installed-torch pyproject.toml constraints.txt
 	$(PIP) -e ".[mini]"
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
+$(VENV)/.installed-dev: $(VENV)/.installed-torch pyproject.toml constraints.txt
 	$(PIP) -e ".[dev]"
 	touch $@ $(VENV)/.installed
 

@@ -21,6 +21,25 @@ class UntrainedModelError(ValueError):
     """A model whose heads were never trained was asked to predict."""
 
 
+def missing_extra(what: str, packages: str, extra: str) -> str:
+    """Say what to install for what an extra of the package brings.
+
+    Parameters
+    ----------
+    what : str
+        What cannot be done without it, as the beginning of a sentence.
+    packages : str
+        The names of the packages, separated by spaces.
+    extra : str
+        The extra that names them.
+    """
+    # The packages themselves can be installed wherever this one came from.
+    return (
+        f"{what} needs {' and '.join(packages.split())}. Install with: pip install {packages} "
+        f'(in a clone of skgliclass: pip install ".[{extra}]")'
+    )
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Issue a warning that points at the user's line, however deep in the package it arose.
 

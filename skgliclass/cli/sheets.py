@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from ..exceptions import warn
+from ..exceptions import missing_extra, warn
 from .delimited import names_of
 from .errors import CommandError
 from .sources import Source
@@ -62,9 +62,7 @@ def import_openpyxl() -> ModuleType:
     try:
         import openpyxl
     except ImportError as error:
-        raise CommandError(
-            ".xlsx files need openpyxl, which the extra excel brings (pip install openpyxl)"
-        ) from error
+        raise CommandError(missing_extra("An .xlsx file", "openpyxl", "excel")) from error
     return openpyxl
 
 

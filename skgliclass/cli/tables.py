@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import warn
+from ..exceptions import missing_extra, warn
 from ..prompts.checks import check_unicode
 from .delimited import checked_separator, names_of, read_delimited, separator_hint
 from .errors import CommandError
@@ -415,9 +415,7 @@ def _open_parquet(name: str) -> Table:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise CommandError(
-            ".parquet files need pyarrow, which the extra parquet brings (pip install pyarrow)"
-        ) from error
+        raise CommandError(missing_extra("Reading .parquet files", "pyarrow", "parquet")) from error
 
     def windows() -> Iterator[Window]:
         # A buffer reads pages one by one, and not the whole of what may be the only row group.

@@ -11,6 +11,7 @@ from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from ..exceptions import missing_extra
 from ..loading.replacement import replacing
 from .errors import CommandError
 from .folders import check_room
@@ -238,7 +239,7 @@ class ParquetWriter:
             from pyarrow import parquet
         except ImportError as error:
             raise CommandError(
-                ".parquet files need pyarrow, which the extra parquet brings (pip install pyarrow)"
+                missing_extra("Writing .parquet files", "pyarrow", "parquet")
             ) from error
         self._pa, self._parquet = pyarrow, parquet
         self._path = path

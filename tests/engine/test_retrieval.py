@@ -91,7 +91,7 @@ def test_a_store_survives_pickling(store):
 
 def test_the_extra_is_named_where_faiss_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r'pip install "skgliclass\[faiss\]"'):
+    with pytest.raises(ImportError, match=r'pip install faiss-cpu .*"\.\[faiss\]"'):
         ExampleStore(TEXTS, vectors_of(TEXTS), LABELS, backend="faiss")
 
 

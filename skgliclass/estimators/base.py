@@ -52,7 +52,7 @@ class BaseGLiClass(BaseEstimator):
     device: Any
     dtype: str
     n_jobs: int | None
-    verbose: int
+    verbose: int | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
     _fit_state: FitState | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -30,6 +32,13 @@ except ImportError:
 
 __all__ = ["CallbackSupportMixin", "FitCallbacks", "scoring_bar", "with_callbacks"]
 
+_CALLERS_OF_MANY = (
+    "joblib.parallel",
+    "joblib._parallel_backends",
+    "joblib.externals.loky",
+    "sklearn.model_selection",
+)
+
 
 class FitCallbacks:
     """Passes the events of one training on to a progress bar and to the estimator's callbacks.
@@ -43,8 +52,8 @@ class FitCallbacks:
         estimator has none. Called when the training begins.
     max_epochs, n_steps : int
         How many epochs and optimizer steps the training will have at most.
-    verbose : int
-        Whether to show a progress bar.
+    verbose : int or None
+        Whether to show a progress bar; None leaves it to who is watching.
     """
 
     def __init__(
@@ -54,7 +63,7 @@ class FitCallbacks:
         *,
         max_epochs: int,
         n_steps: int,
-        verbose: int,
+        verbose: int | None,
     ) -> None:
         self._estimator = estimator
         self._make_context = make_context
@@ -64,7 +73,7 @@ class FitCallbacks:
 
     def __enter__(self) -> FitCallbacks:
         # Only now: a job that fails before it trains leaves no empty bar behind.
-        self._bar = tqdm(total=self._n_steps, unit="step", disable=not self._verbose)
+        self._bar = tqdm(total=self._n_steps, unit="step", disable=not _shows_bar(self._verbose))
         self._context = self._make_context(self._max_epochs)
         if self._context is not None:
             self._context.call_on_fit_task_begin(estimator=self._estimator)
@@ -114,10 +123,39 @@ class FitCallbacks:
 
 
 @contextmanager
-def scoring_bar(n_texts: int, verbose: int) -> Iterator[Callable[[float], None]]:
+def scoring_bar(n_texts: int, verbose: int | None) -> Iterator[Callable[[float], None]]:
     """Show a progress bar over texts, and give what moves it on."""
-    with tqdm(total=n_texts, unit="text", disable=not verbose) as bar:
+    with tqdm(total=n_texts, unit="text", disable=not _shows_bar(verbose)) as bar:
         yield whole_steps(bar.update)
+
+
+def _shows_bar(verbose: int | None) -> bool:
+    if verbose is not None:
+        return bool(verbose)
+    return _is_watched() and not _is_one_of_many()
+
+
+def _is_watched() -> bool:
+    """Tell whether a person sees what is written now: in a terminal or a notebook."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        return True
+    # Whoever runs in a notebook has it imported; to import it here would take time.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
+
+
+def _is_one_of_many() -> bool:
+    """Tell whether a search, a cross-validation or a pool of workers makes this call."""
+    if multiprocessing.parent_process() is not None:
+        return True
+    # With n_jobs=1 they run in the caller's own thread, which says so nowhere but on its stack.
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if str(frame.f_globals.get("__name__", "")).startswith(_CALLERS_OF_MANY):
+            return True
+    return False
 
 
 def whole_steps(update: Callable[[int], object]) -> Callable[[float], None]:

@@ -105,7 +105,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         warm_start: bool = False,
         checkpoint_folder: str | PathLike[str] | None = None,
         random_state: Any = None,
-        verbose: int = 0,
+        verbose: int | None = None,
     ) -> None:
         store_parameters(self, locals())
 

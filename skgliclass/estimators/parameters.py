@@ -229,7 +229,12 @@ PARAMETERS: dict[str, Parameter] = {
         [_at_least(Integral, 1), _Numbers(Integral, None, -1, closed="right"), None],
         option="scoring",
     ),
-    "verbose": Parameter("int", "Show a progress bar.", ["verbose"]),
+    "verbose": Parameter(
+        "int",
+        "Whether to show a progress bar: 0 never, 1 always. None shows one in a terminal or a "
+        "notebook, but not inside a search, a cross-validation or a worker of joblib.",
+        ["verbose", None],
+    ),
     # What becomes of the scores.
     "threshold": Parameter(
         'float, list of float, dict of class to float, or "auto"',

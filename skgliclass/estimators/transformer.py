@@ -81,7 +81,7 @@ class GLiClassTransformer(TransformerMixin, BaseGLiClass):
         device: Any = "auto",
         dtype: str = "auto",
         n_jobs: int | None = None,
-        verbose: int = 0,
+        verbose: int | None = None,
     ) -> None:
         store_parameters(self, locals())
 

@@ -1,10 +1,13 @@
 import pickle
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
@@ -272,6 +275,29 @@ def test_a_progress_bar_on_request(model, capsys):
     GLiClassClassifier(model, LABELS, verbose=1).predict(TEXTS)
     assert "3/3" in capsys.readouterr().err
     GLiClassClassifier(model, LABELS).predict(TEXTS)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_progress_bar_where_somebody_watches(model, monkeypatch, capsys):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+    GLiClassClassifier(model, LABELS).predict(TEXTS)
+    assert "3/3" in capsys.readouterr().err
+    GLiClassClassifier(model, LABELS, verbose=0).predict(TEXTS)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_progress_bar_in_a_notebook(model, monkeypatch, capsys):
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    GLiClassClassifier(model, LABELS).predict(TEXTS)
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_no_progress_bar_inside_a_search(model, monkeypatch, capsys):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+    clf = GLiClassClassifier(model, LABELS, max_epochs=0)
+    search = GridSearchCV(clf, {"task_description": ["", "Choose: "]}, cv=2)
+    search.fit(TEXTS * 2, [*LABELS, *LABELS])
     assert capsys.readouterr().err == ""
 
 

@@ -276,7 +276,7 @@ def test_in_a_search(uni):
 def test_the_backend_is_chosen(uni, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     clf = GLiClassClassifier(uni, LABELS, n_retrieved=1, max_epochs=0, retrieval_backend="faiss")
-    with pytest.raises(ImportError, match=r'retrieval_backend="faiss" .*skgliclass\[faiss\]'):
+    with pytest.raises(ImportError, match=r'retrieval_backend="faiss" .*\.\[faiss\]'):
         clf.fit(TEXTS, Y)
     with pytest.raises(ValueError, match="'retrieval_backend' parameter"):
         clf.set_params(retrieval_backend="annoy").fit(TEXTS, Y)

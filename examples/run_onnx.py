@@ -1,6 +1,9 @@
 """Classify with an exported model; needs onnxruntime, tokenizers and numpy, nothing else.
 
 python examples/run_onnx.py FOLDER "One day I will see the world!" --labels travel dreams sport
+
+The folder of an exported classifier has classes of its own, so that it needs no ``--labels``; its
+temperature, thresholds and `other` then decide, as in the ``predict`` of the classifier.
 """
 
 from __future__ import annotations
@@ -145,19 +148,80 @@ def open_model(folder: str | Path) -> UniEncoder | BiEncoder:
     return kinds[settings["architecture"]](folder, settings)
 
 
+class Decision:
+    """How a saved classifier turns logits into an answer."""
+
+    def __init__(self, saved: dict[str, Any]) -> None:
+        self.saved, self.parameters = saved, saved["parameters"]
+        self.classes, self.label_texts = saved["classes"], saved["label_texts"]
+        self.multi_label = "MultiLabel" in saved["estimator"]
+        if self.parameters.get("hierarchy", "leaves") != "leaves":
+            raise ValueError("Scores that are multiplied along a hierarchy are not implemented.")
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Give the probability of every class for one text."""
+        scaled = logits.astype(np.float64) / self.saved["temperature"]
+        if self.multi_label:
+            return np.exp(-np.logaddexp(0, -scaled))
+        powers = np.exp(scaled - scaled.max())
+        return powers / powers.sum()
+
+    def answer(self, logits: np.ndarray) -> Any:
+        """Give the class of one text, or the list of its classes."""
+        found = self.probabilities(logits)
+        if self.multi_label:
+            return [self.classes[i] for i in np.flatnonzero(found >= self.thresholds())]
+        other = self.parameters.get("other")
+        if other is not None and found.max() < self.min_probability():
+            return other
+        return self.classes[int(found.argmax())]
+
+    def thresholds(self) -> np.ndarray:
+        """Give the threshold of every class."""
+        chosen = self.parameters["threshold"]
+        if chosen == "auto":
+            chosen = 0.5 if self.saved["thresholds"] is None else self.saved["thresholds"]
+        elif isinstance(chosen, dict):
+            # JSON has no keys but strings.
+            keys = [c if isinstance(c, str) else json.dumps(c) for c in self.classes]
+            chosen = [chosen[key] for key in keys]
+        return np.broadcast_to(np.asarray(chosen, dtype=np.float64), len(self.classes))
+
+    def min_probability(self) -> float:
+        """Give the probability that a class needs, where `other` is an answer."""
+        chosen = self.parameters["min_probability"]
+        tuned = self.saved.get("min_probability")
+        return (0.5 if tuned is None else tuned) if chosen == "auto" else chosen
+
+
+def open_decision(folder: str | Path) -> Decision | None:
+    """Open what an exported classifier knows; None where a bare model was exported."""
+    file = Path(folder) / "skgliclass.json"
+    saved = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return Decision(saved) if saved and saved["classes"] else None
+
+
 def main() -> None:
-    """Print the logits of texts."""
+    """Print the answer for each text, and the logits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
     parser.add_argument("texts", nargs="+")
-    parser.add_argument("--labels", nargs="+", required=True)
-    parser.add_argument("--task-description", default="")
+    parser.add_argument("--labels", nargs="+", help="instead of those of an exported classifier")
+    parser.add_argument("--task-description", help="by default that of an exported classifier")
     args = parser.parse_args()
-    scores = open_model(args.folder).logits(args.texts, args.labels, args.task_description)
+    decision = None if args.labels else open_decision(args.folder)
+    if decision is None and not args.labels:
+        parser.error("the folder holds no classes: --labels is needed")
+    labels, task = args.labels, args.task_description or ""
+    if decision is not None:
+        labels = decision.label_texts
+        if args.task_description is None:
+            task = decision.parameters.get("task_description") or ""
+    scores = open_model(args.folder).logits(args.texts, labels, task)
     for text, row in zip(args.texts, scores, strict=True):
-        print(text)
+        print(text if decision is None else f"{text}\n  -> {decision.answer(row)}")
         for i in np.argsort(-row, kind="stable"):
-            print(f"  {row[i]:8.3f}  {args.labels[i]}")
+            print(f"  {row[i]:8.3f}  {labels[i]}")
 
 
 if __name__ == "__main__":

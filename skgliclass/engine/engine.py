@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exceptions import TruncationWarning, warn
+from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
 from ..prompts.checks import listed
 from ..prompts.examples import ExampleEncoder, PromptExample
 from ..prompts.label_plan import LabelPlan, alike_labels, plan_labels
@@ -444,7 +444,7 @@ class Engine:
         bad: NDArray[np.bool_] = np.logical_not((by_row < np.inf).all(axis=1))
         if bad.any():
             row = window.rows.start + int(np.flatnonzero(bad[window.inverse])[0])
-            raise ValueError(
+            raise NonFiniteScoresError(
                 f"The model {self.loaded.name!r} gives NaN or infinity for text {row}, in "
                 f"{self.loaded.network.dtype}. Its weights are damaged, its training diverged, or "
                 'it needs dtype="float32".'

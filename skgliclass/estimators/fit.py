@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..exceptions import TruncationWarning, warn
+from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
 from .calibration import best_min_probability, best_temperature, best_thresholds
 from .callbacks import FitCallbacks
 from .parameters import fill
@@ -293,7 +293,11 @@ def _validator(job: FitJob, store: ExampleStore | None) -> Callable[[Engine], Va
 
     def validate(engine: Engine) -> Validation:
         # That texts were cut is not to be said anew after every epoch.
-        logits = validation.logits(engine.without_warnings(), job.plan, examples)
+        try:
+            logits = validation.logits(engine.without_warnings(), job.plan, examples)
+        except NonFiniteScoresError:
+            # Training has diverged, of which its loop knows more to say.
+            return Validation(np.nan, np.nan)
         return Validation(*validation.judge(logits, job.plan.multi_label))
 
     return validate

@@ -133,6 +133,7 @@ def test_saved_pickled_and_cloned(fitted, tmp_path):
     content = json.loads((tmp_path / "skgliclass.json").read_text())
     del content["min_probability"], content["parameters"]["min_probability"]
     del content["parameters"]["other"]
+    content["format"] = 1
     (tmp_path / "skgliclass.json").write_text(json.dumps(content))
     assert GLiClassClassifier.from_pretrained(tmp_path).other is None
 

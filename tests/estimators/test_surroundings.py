@@ -112,7 +112,13 @@ def test_the_surroundings_are_as_before(folders, tmp_path, monkeypatch, n_thread
 
 @pytest.mark.parametrize(
     ("kind", "trainable"),
-    [("uni", "all"), ("uni", "lora"), ("bi", "all"), ("encoder-decoder", "all"), ("fused", "lora")],
+    [
+        ("uni", "lora"),
+        ("bi", "all"),
+        pytest.param("uni", "all", marks=pytest.mark.slow),
+        pytest.param("encoder-decoder", "all", marks=pytest.mark.slow),
+        pytest.param("fused", "lora", marks=pytest.mark.slow),
+    ],
 )
 def test_fits_at_once_give_what_they_give_one_after_the_other(folders, tmp_path, kind, trainable):
     model = folders[kind]

@@ -129,30 +129,39 @@ def test_bi_encoder_whose_scorer_takes_pairs(tmp_path, runner):
 def sentence_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sentence")
     sentence_transformer(folder / "model", n_layers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(sentence_model):
+    folder = sentence_model
     assert main(["export", str(folder / "model"), "--output", str(folder / "onnx")]) == 0
     return folder
 
 
 @pytest.mark.filterwarnings("ignore::skgliclass.TruncationWarning")
-def test_the_command_exports_a_sentence_transformers_model(sentence_model, runner):
-    check(str(sentence_model / "model"), sentence_model / "onnx", runner)
+def test_the_command_exports_a_sentence_transformers_model(exported, runner):
+    check(str(exported / "model"), exported / "onnx", runner)
 
 
-def test_neither_torch_nor_this_package_is_needed_to_run(sentence_model):
+# Slow only as each of the two processes of the default suite could export once more.
+@pytest.mark.slow
+def test_neither_torch_nor_this_package_is_needed_to_run(exported):
     code = (
         "import runpy, sys; sys.argv[1:] = sys.argv[2:];"
         f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__');"
         "print([m for m in ('torch', 'transformers', 'skgliclass') if m in sys.modules])"
     )
-    arguments = ["-", str(sentence_model / "onnx"), "music", "--labels", "travel", "sport"]
+    arguments = ["-", str(exported / "onnx"), "music", "--labels", "travel", "sport"]
     command = [sys.executable, "-c", code, *arguments]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[-1] == "[]"
     assert {line.split()[-1] for line in lines[1:3]} == {"travel", "sport"}
 
 
-def test_no_trace_of_the_machine_is_written(sentence_model):
-    for file in (sentence_model / "onnx").glob("*.onnx"):
+@pytest.mark.slow
+def test_no_trace_of_the_machine_is_written(exported):
+    for file in (exported / "onnx").glob("*.onnx"):
         content = file.read_bytes()
         assert b"site-packages" not in content
         assert str(Path(__file__).parents[2]).encode() not in content

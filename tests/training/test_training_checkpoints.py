@@ -61,8 +61,14 @@ def weights_of(clf):
 
 
 @pytest.mark.parametrize("held_out", [{}, {"X_val": X_VAL, "y_val": Y_VAL}], ids=["", "held out"])
-@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
-@pytest.mark.parametrize("seconds", [0.0, 600.0], ids=["every step", "every epoch"])
+@pytest.mark.parametrize("trainable", ["all", pytest.param("head", marks=pytest.mark.slow), "lora"])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(0.0, id="every step"),
+        pytest.param(600.0, id="every epoch", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_fit_ends_with_the_same_weights_to_the_bit(
     model, monkeypatch, tmp_path, held_out, trainable, seconds
 ):

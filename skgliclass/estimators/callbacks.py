@@ -30,6 +30,8 @@ except ImportError:
         return method
 
 
+_BAR_FROM_TEXTS = 500
+
 __all__ = ["CallbackSupportMixin", "FitCallbacks", "scoring_bar", "with_callbacks"]
 
 _CALLERS_OF_MANY = (
@@ -125,7 +127,9 @@ class FitCallbacks:
 @contextmanager
 def scoring_bar(n_texts: int, verbose: int | None) -> Iterator[Callable[[float], None]]:
     """Show a progress bar over texts, and give what moves it on."""
-    with tqdm(total=n_texts, unit="text", disable=not _shows_bar(verbose)) as bar:
+    # Unasked, a bar over texts that are done in a moment is but noise on a terminal.
+    is_shown = _shows_bar(verbose) and (verbose is not None or n_texts >= _BAR_FROM_TEXTS)
+    with tqdm(total=n_texts, unit="text", disable=not is_shown) as bar:
         yield whole_steps(bar.update)
 
 

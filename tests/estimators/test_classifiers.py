@@ -278,24 +278,31 @@ def test_a_progress_bar_on_request(model, capsys):
     assert capsys.readouterr().err == ""
 
 
+MANY_TEXTS = TEXTS * 167
+
+
 def test_a_progress_bar_where_somebody_watches(model, monkeypatch, capsys):
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+    GLiClassClassifier(model, LABELS).predict(MANY_TEXTS)
+    assert "501/501" in capsys.readouterr().err
+    GLiClassClassifier(model, LABELS, verbose=0).predict(MANY_TEXTS)
+    # Nor of what is done before one could look at it, unless it was asked for.
     GLiClassClassifier(model, LABELS).predict(TEXTS)
-    assert "3/3" in capsys.readouterr().err
-    GLiClassClassifier(model, LABELS, verbose=0).predict(TEXTS)
     assert capsys.readouterr().err == ""
+    GLiClassClassifier(model, LABELS, verbose=1).predict(TEXTS)
+    assert "3/3" in capsys.readouterr().err
 
 
 def test_a_progress_bar_in_a_notebook(model, monkeypatch, capsys):
     shell = SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    GLiClassClassifier(model, LABELS).predict(TEXTS)
-    assert "3/3" in capsys.readouterr().err
+    GLiClassClassifier(model, LABELS).predict(MANY_TEXTS)
+    assert "501/501" in capsys.readouterr().err
 
 
 def test_no_progress_bar_inside_a_search(model, monkeypatch, capsys):
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
-    clf = GLiClassClassifier(model, LABELS, max_epochs=0)
+    clf = GLiClassClassifier(model, LABELS, max_epochs=1, trainable="head")
     search = GridSearchCV(clf, {"task_description": ["", "Choose: "]}, cv=2)
     search.fit(TEXTS * 2, [*LABELS, *LABELS])
     assert capsys.readouterr().err == ""

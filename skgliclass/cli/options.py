@@ -27,16 +27,17 @@ from typing import Any, NamedTuple
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ..estimators.callbacks import BAR_FROM_TEXTS
 from ..estimators.multi_label import GLiClassMultiLabelClassifier
 from ..estimators.parameters import PARAMETERS, Parameter
 from ..estimators.persistence import read_content
 from ..estimators.single_label import GLiClassClassifier
 from ..exceptions import warn
+from ..loading.sources import without_repeats
 from .errors import CommandError
 
 Classifier = GLiClassClassifier | GLiClassMultiLabelClassifier
 
-_SHOW_PROGRESS_FROM = 500
 # What people put between names in one string.
 _SEPARATORS = re.compile(r"\s*[,;|]\s*")
 
@@ -161,7 +162,7 @@ def _labels_in(name: str, text: str) -> list[Any] | dict[str, Any]:
     # Also where a name does not say so: '{"T": "travel",' is nobody's label.
     if is_json or text.lstrip().startswith(("[", "{")):
         try:
-            labels = json.loads(text, object_pairs_hook=_without_repetition)
+            labels = json.loads(text, object_pairs_hook=without_repeats)
         except (ValueError, RecursionError) as error:
             raise CommandError(f"--labels-file {name}: not valid JSON: {error}") from error
         if not isinstance(labels, list | dict):
@@ -169,15 +170,6 @@ def _labels_in(name: str, text: str) -> list[Any] | dict[str, Any]:
         return labels
     # Not splitlines, which also splits at what may be a part of a label, such as U+2028.
     return [line.strip() for line in text.split("\n") if line.strip()]
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
-    return table
 
 
 def make_classifier(
@@ -238,9 +230,9 @@ def make_classifier(
     return classifier
 
 
-def wants_bar(n_texts: int = _SHOW_PROGRESS_FROM) -> int:
+def wants_bar(n_texts: int = BAR_FROM_TEXTS) -> int:
     """Tell whether to show a progress bar: to a person, over what takes a while."""
-    return int(sys.stderr.isatty() and n_texts >= _SHOW_PROGRESS_FROM)
+    return int(sys.stderr.isatty() and n_texts >= BAR_FROM_TEXTS)
 
 
 def option_of(name: str) -> str:

@@ -165,7 +165,9 @@ def _check_checkpoint(args: argparse.Namespace) -> None:
     if path.absolute() == Path(args.output).absolute():
         raise CommandError(f"--checkpoint-folder {folder}: this is --output; give another folder")
     check_room(_existing(path.absolute()), 0, f"--checkpoint-folder {folder}")
-    exists = (path / "checkpoint.safetensors").is_file()
+    from ..training.checkpoint import NAME
+
+    exists = (path / NAME).is_file()
     if args.resume and not exists:
         raise CommandError(f"--resume: there is no checkpoint in {folder}")
     if exists and not args.resume:

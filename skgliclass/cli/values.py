@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..loading.sources import without_repeats
+
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "absent"})()
 """What a row of JSON has under a key that other rows have, and it has not."""
 
@@ -110,18 +112,9 @@ def _as_written(kind: type[int] | type[float]) -> Any:
     return parse
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
-    return row
-
-
 _DECODER = json.JSONDecoder(
     parse_float=_as_written(float),
     parse_int=_as_written(int),
-    object_pairs_hook=_without_repetition,
+    object_pairs_hook=without_repeats,
 )
 _ENCODER = json.JSONEncoder(ensure_ascii=False)

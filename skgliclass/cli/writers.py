@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from io import StringIO, TextIOWrapper
+from io import StringIO
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from ..datasets.files import opened_to_write
 from ..exceptions import missing_extra
 from ..loading.replacement import replacing
+from ..prompts.checks import first_repeated
 from .errors import CommandError
 from .folders import check_room
 from .sheets import MAX_CHARACTERS, MAX_ROWS, import_openpyxl
@@ -117,7 +118,9 @@ def opened_writer(
         elif kind == ".xlsx":
             writer = SheetWriter(path, names)
         else:
-            file = stack.enter_context(_opened_text(path, name.lower().endswith(".gz")))
+            file = stack.enter_context(
+                opened_to_write(path, is_compressed=name.lower().endswith(".gz"))
+            )
             if kind in (".csv", ".tsv"):
                 separator = "," if kind == ".csv" else "\t"
                 writer = DelimitedWriter(file, separator, names, escape_formulas)
@@ -400,24 +403,8 @@ class _Lines(StringIO):
         return text
 
 
-@contextmanager
-def _opened_text(path: Path, is_compressed: bool) -> Iterator[IO[str]]:
-    if not is_compressed:
-        # Windows would write another end of line.
-        with path.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        return
-    # Without the name and the time of writing, the same rows give the same bytes.
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped,
-        TextIOWrapper(zipped, encoding="utf-8", newline="") as file,
-    ):
-        yield file
-
-
 def _check_distinct(names: Sequence[str], output: str) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = first_repeated(names)
     if twice is not None:
         raise CommandError(
             f"--output {output}: there are two columns {twice!r}, of which this format would keep "

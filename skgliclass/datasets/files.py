@@ -85,7 +85,7 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
     kind = _kind_of(path)
     # All rows become text before the file is touched, so that an error leaves it as it was.
     lines = [json.dumps(_to_json(example), ensure_ascii=False) for example in examples]
-    with _opened_to_write(path) as file:
+    with opened_to_write(path, is_compressed=path.suffix.lower() == ".gz") as file:
         if kind == ".jsonl":
             file.writelines(f"{line}\n" for line in lines)
         else:
@@ -331,13 +331,14 @@ def _opened_to_read(path: Path, encoding: str) -> TextIO:
 
 
 @contextmanager
-def _opened_to_write(path: Path) -> Iterator[TextIO]:
-    if path.suffix.lower() != ".gz":
+def opened_to_write(path: Path, *, is_compressed: bool) -> Iterator[TextIO]:
+    """Open a file for text in UTF-8, whose line ends stay as they are written."""
+    if not is_compressed:
         # Windows would write another end of line.
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    # Without the name and the time of writing, the same examples give the same bytes.
+    # Without the name and the time of writing, the same text gives the same bytes.
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped,

@@ -30,9 +30,16 @@ except ImportError:
         return method
 
 
-_BAR_FROM_TEXTS = 500
+__all__ = [
+    "BAR_FROM_TEXTS",
+    "CallbackSupportMixin",
+    "FitCallbacks",
+    "scoring_bar",
+    "with_callbacks",
+]
 
-__all__ = ["CallbackSupportMixin", "FitCallbacks", "scoring_bar", "with_callbacks"]
+BAR_FROM_TEXTS = 500
+"""How many texts take long enough for a bar that nobody asked for."""
 
 _CALLERS_OF_MANY = (
     "joblib.parallel",
@@ -128,7 +135,7 @@ class FitCallbacks:
 def scoring_bar(n_texts: int, verbose: int | None) -> Iterator[Callable[[float], None]]:
     """Show a progress bar over texts, and give what moves it on."""
     # Unasked, a bar over texts that are done in a moment is but noise on a terminal.
-    is_shown = _shows_bar(verbose) and (verbose is not None or n_texts >= _BAR_FROM_TEXTS)
+    is_shown = _shows_bar(verbose) and (verbose is not None or n_texts >= BAR_FROM_TEXTS)
     with tqdm(total=n_texts, unit="text", disable=not is_shown) as bar:
         yield whole_steps(bar.update)
 

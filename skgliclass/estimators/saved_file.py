@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from ..exceptions import warn
 from .labels import LabelSet, sorted_order
-from .values import array_of, from_json
+from .values import array_of, from_json, shortened
 
 FORMAT = 2
 KINDS = ("GLiClassClassifier", "GLiClassMultiLabelClassifier")
@@ -99,7 +98,7 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
         names the file and the field.
     """
     if not isinstance(content, dict):
-        raise _error(path, f"the file holds {_shortened(content)}, but has to hold an object")
+        raise _error(path, f"the file holds {shortened(content)}, but has to hold an object")
     _check_format(content, path)
     if content["format"] == 1:
         content = _from_first_format(content)
@@ -112,8 +111,8 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
     unknown = sorted(content.keys() - _FIELDS.keys() - {"format"})
     if unknown:
         warn(
-            f"{path}: this version of skgliclass knows nothing of {_shortened(unknown)}, which "
-            f"skgliclass {_shortened(content['skgliclass_version'])} wrote; it is left out."
+            f"{path}: this version of skgliclass knows nothing of {shortened(unknown)}, which "
+            f"skgliclass {shortened(content['skgliclass_version'])} wrote; it is left out."
         )
     return content
 
@@ -140,7 +139,7 @@ def label_set_of(content: Mapping[str, Any], path: Path) -> LabelSet | None:
         if is_sorted and any(a > b for a, b in pairwise(sorted_order(classes))):
             raise ValueError("they are not sorted")
     except (TypeError, ValueError, OverflowError) as error:
-        what = _shortened(content["classes"])
+        what = shortened(content["classes"])
         raise _error(path, f"classes={what} and label_texts are no label set: {error}") from error
     _check_labels(content, label_set, is_sorted, path)
     return label_set
@@ -163,8 +162,8 @@ def parameters_of(content: Mapping[str, Any], known: Collection[str], path: Path
     unknown = sorted(written.keys() - set(known))
     if unknown:
         warn(
-            f"{path}: this version of skgliclass has no parameter {_shortened(unknown)}, which "
-            f"skgliclass {_shortened(content['skgliclass_version'])} wrote; it is left out. "
+            f"{path}: this version of skgliclass has no parameter {shortened(unknown)}, which "
+            f"skgliclass {shortened(content['skgliclass_version'])} wrote; it is left out. "
             "Update skgliclass to use it."
         )
     return {
@@ -190,7 +189,7 @@ def errors_naming_file(path: Path | None) -> Iterator[None]:
 
 def wrong_field(path: Path, name: str, value: Any, description: str) -> ValueError:
     """Give the error that says what a field of the file holds and what it has to be."""
-    return _error(path, f"{name} is {_shortened(value)}; it has to be {description}")
+    return _error(path, f"{name} is {shortened(value)}; it has to be {description}")
 
 
 def _decoded(value: Any, name: str, path: Path) -> Any:
@@ -204,19 +203,14 @@ def _error(path: Path, what: str) -> ValueError:
     return ValueError(f"{path}: {what}. Restore the file, or save the classifier again.")
 
 
-def _shortened(value: Any) -> str:
-    text = reprlib.repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _check_format(content: Mapping[str, Any], path: Path) -> None:
     number = content.get("format")
     if type(number) is not int or number < 1:
         raise wrong_field(path, "format", number, f"a number from 1 to {FORMAT}")
     if number > FORMAT:
-        version = _shortened(content.get("skgliclass_version"))
+        version = shortened(content.get("skgliclass_version"))
         raise ValueError(
-            f"{path}: format is {_shortened(number)}, which skgliclass {version} wrote; this "
+            f"{path}: format is {shortened(number)}, which skgliclass {version} wrote; this "
             f"version reads formats up to {FORMAT}. Update skgliclass."
         )
 
@@ -268,7 +262,7 @@ def _check_labels(
     if not meant.same_as(label_set):
         raise _error(
             path,
-            f"labels mean the classes {_shortened(meant.classes.tolist())}, read as "
-            f"{_shortened(meant.texts)}, but classes and label_texts are "
-            f"{_shortened(label_set.classes.tolist())} and {_shortened(label_set.texts)}",
+            f"labels mean the classes {shortened(meant.classes.tolist())}, read as "
+            f"{shortened(meant.texts)}, but classes and label_texts are "
+            f"{shortened(label_set.classes.tolist())} and {shortened(label_set.texts)}",
         )

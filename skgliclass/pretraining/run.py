@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from ..engine.engine import Engine
 from ..loading.checkpoints import save_checkpoint
 from ..loading.loaded import LoadedModel
 from ..loading.loader import load_model
+from ..loading.replacement import replacing
 from ..modeling.losses import LossOptions
 from ..training.checkpoint import NAME
 from ..training.data import LabelledRows, make_training_set
@@ -368,9 +368,8 @@ def _forget_after(log: Path, step: int) -> None:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     lines_before = [line for line in lines if _step_of(line) <= step]
     # Whenever it is interrupted, the old log or the new one is whole.
-    unfinished = log.with_suffix(".unfinished")
-    unfinished.write_text("".join(f"{line}\n" for line in lines_before), encoding="utf-8")
-    os.replace(unfinished, log)
+    with replacing(log) as written:
+        written.write_text("".join(f"{line}\n" for line in lines_before), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,3 +64,9 @@ def in_short(value: Any) -> str:
 def listed(values: Sequence[Any], n_most: int = 8) -> str:
     """Name values in an error, but only the first of many."""
     return ", ".join(map(repr, values[:n_most])) + (", ..." if len(values) > n_most else "")
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Give the first name that comes again; None where each comes once."""
+    counts = Counter(names)
+    return next((name for name in names if counts[name] > 1), None)

@@ -4,28 +4,13 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread, active_count
+from threading import active_count
 
 import pytest
 import torch
+from threads import threads_of_a_new_thread
 
 from skgliclass.engine.batching import worker_pool
-
-
-@pytest.fixture
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
-
-
-def count_of_new_thread():
-    counts = []
-    thread = Thread(target=lambda: counts.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    return counts[0]
 
 
 def counts_of_workers(n_workers):
@@ -36,7 +21,7 @@ def counts_of_workers(n_workers):
 def test_workers_share_the_threads(four_threads, n_workers, share):
     assert counts_of_workers(n_workers) == [share] * 20
     assert torch.get_num_threads() == 4
-    assert count_of_new_thread() == 4
+    assert threads_of_a_new_thread() == 4
 
 
 def test_overlapping_calls_change_no_count(four_threads):
@@ -50,7 +35,7 @@ def test_overlapping_calls_change_no_count(four_threads):
     for n_workers, result in zip([2, 4, 2, 3, 4, 2] * 10, results, strict=True):
         assert result == (4, {4 // n_workers}, 4)
     assert torch.get_num_threads() == 4
-    assert count_of_new_thread() == 4
+    assert threads_of_a_new_thread() == 4
 
 
 def test_workers_are_kept_and_do_not_pile_up():

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from threads import threads_of_a_new_thread
 from tiny import encoder_checkpoint, joined_pieces, reference_checkpoint, sentence_transformer
 
 from skgliclass import TruncationWarning
@@ -139,22 +140,6 @@ def test_an_empty_text_is_a_text(uni, bi):
 def test_max_length_beyond_the_positions_is_an_error(uni):
     with pytest.raises(ValueError, match="max_length=600 is more than the 512"):
         Engine(uni, max_length=600)
-
-
-@pytest.fixture
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
-
-
-def threads_of_a_new_thread():
-    found = []
-    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1, 2])

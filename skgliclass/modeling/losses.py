@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .features import Scores
+from .scorers import precise
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def focal_loss(
     Tensor of shape ()
         The weighted mean over real pairs (multi-label) or texts.
     """
-    logits, targets = logits.float(), targets.float()
+    logits = precise(logits)
+    targets = targets.to(logits.dtype)
     real = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask.bool()
     per_cell = (
         _sigmoid_focal(logits, targets, gamma, alpha, label_smoothing)
@@ -182,7 +184,8 @@ def mixed_loss(
     Tensor of shape ()
         The weighted mean over texts.
     """
-    logits, targets = logits.float(), targets.float()
+    logits = precise(logits)
+    targets = targets.to(logits.dtype)
     real = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask.bool()
     pairs = _sigmoid_focal(logits, targets, gamma, alpha, label_smoothing).masked_fill(~real, 0.0)
     shares = _softmax_focal(logits, targets, real, gamma, label_smoothing).masked_fill(~real, 0.0)

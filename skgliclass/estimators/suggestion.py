@@ -1,0 +1,86 @@
+"""Which texts to label next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.metrics import pairwise_distances_argmin
+
+from .calibration import as_probabilities
+
+Array = NDArray[np.floating[Any]]
+
+_MOST_TEXTS = 20_000
+
+
+def choose_rows(
+    x: Array,
+    logits: Array,
+    n_rows: int,
+    *,
+    multi_label: bool = False,
+    labelled: NDArray[np.bool_] | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> NDArray[np.intp]:
+    """Choose texts that differ from each other and of which the model is unsure.
+
+    They are those nearest to the centres of a k-means in which a text weighs one minus the margin
+    between its two likeliest labels, or between the two outcomes of its least certain label.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_texts, dimension)
+        Text vectors of length one.
+    logits : ndarray of shape (n_texts, n_labels)
+        What the model says of them.
+    n_rows : int
+        How many to choose, at most as many as there are texts without labels.
+    multi_label : bool, default=False
+        Whether labels hold independently.
+    labelled : ndarray of shape (n_texts,), bool, optional
+        Which have a label already and are not chosen.
+    random_state : int, RandomState or None
+        Where the k-means starts.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        Positions in ascending order.
+    """
+    random = (
+        np.random.RandomState(random_state)
+        if not isinstance(random_state, np.random.RandomState)
+        else random_state
+    )
+    free = np.arange(len(x)) if labelled is None else np.flatnonzero(~labelled)
+    if n_rows >= len(free):
+        return free
+    if len(free) > max(_MOST_TEXTS, 4 * n_rows):
+        n_kept = max(_MOST_TEXTS, 4 * n_rows)
+        free = np.sort(random.choice(free, n_kept, replace=False))
+    weights = 1 - _margins(as_probabilities(logits[free], multi_label), multi_label)
+    centres = KMeans(n_rows, n_init=1, random_state=random).fit(
+        x[free], sample_weight=np.maximum(weights, 1e-6)
+    )
+    return free[_nearest_apart(centres.cluster_centers_, x[free])]
+
+
+def _margins(probabilities: NDArray[np.float32], multi_label: bool) -> NDArray[np.float32]:
+    if multi_label:
+        least: NDArray[np.float32] = np.abs(2 * probabilities - 1).min(axis=1)
+        return least
+    if probabilities.shape[1] < 2:
+        return np.zeros(len(probabilities), dtype=np.float32)
+    two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return two[:, 1] - two[:, 0]
+
+
+def _nearest_apart(centres: Array, x: Array) -> NDArray[np.intp]:
+    """Give the row nearest to each centre; no row twice, as where texts repeat."""
+    chosen = np.unique(pairwise_distances_argmin(centres, x))
+    missing = len(centres) - len(chosen)
+    others = np.setdiff1d(np.arange(len(x)), chosen)[:missing]
+    return np.sort(np.concatenate([chosen, others]))

@@ -1,0 +1,270 @@
+"""Learning from few labels or none: what a convex fit adds to the logits of a model.
+
+The backbone stays as it is. With `x` the text vectors, of length one, the logits become
+
+    base_logits + x @ vectors.T + biases
+
+and the change starts from nothing, so that without rows it is zero-shot. The loss is the focal
+loss of every other fit; at ``gamma=0`` the whole is convex and has one solution, whatever the
+start, so that there is no seed and nothing to hold out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult, minimize
+from scipy.special import softmax
+
+from ..modeling.losses import LossOptions, focal_loss
+
+Array = NDArray[np.floating[Any]]
+
+_WINDOW_CELLS = 1 << 22
+_PRECISE_CELLS = 1 << 24
+_SAMPLE_ROWS = 1 << 15
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """What is added to logits: ``x @ vectors.T + biases``.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_labels, dimension)
+        In units of logits: a change of the label vectors times the scale of the logits.
+    biases : ndarray of shape (n_labels,)
+    n_iter : int
+        The steps that it took.
+    loss_curve : tuple of float
+        What was minimised after each step, divided by the number of rows.
+    """
+
+    vectors: Array
+    biases: Array
+    n_iter: int = 0
+    loss_curve: tuple[float, ...] = ()
+
+    @classmethod
+    def nothing(cls, n_labels: int, dimension: int) -> LabelChange:
+        """Give the change that leaves every logit as it is."""
+        return cls(np.zeros((n_labels, dimension)), np.zeros(n_labels))
+
+    def logits(self, x: Array, base_logits: Array) -> Array:
+        """Give the logits of texts after the change."""
+        changed: Array = base_logits + x @ self.vectors.T + self.biases
+        return changed
+
+
+def fit_label_change(
+    x: Array,
+    base_logits: Array,
+    targets: Array,
+    *,
+    multi_label: bool,
+    penalty: float,
+    bias_penalty: float = 0.05,
+    weights: Array | None = None,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    label_smoothing: float = 0.0,
+    start: LabelChange | None = None,
+    max_iter: int = 500,
+) -> LabelChange:
+    """Find the change of the logits that explains labelled rows best, and is small.
+
+    It minimises, by L-BFGS, the sum over rows of the loss plus
+    ``penalty / 2 * |vectors|^2 + bias_penalty * |biases|^2``.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_rows, dimension)
+        Text vectors of length one.
+    base_logits : ndarray of shape (n_rows, n_labels)
+        The logits before.
+    targets : ndarray of shape (n_rows, n_labels)
+        Between 0 and 1; NaN where nobody knows, which leaves the cell out of the loss.
+    multi_label : bool
+        Whether labels hold independently (sigmoid) or compete (softmax).
+    penalty, bias_penalty : float
+        How much a large change costs.
+    weights : ndarray of shape (n_rows,) or (n_rows, n_labels), optional
+        How much each row or cell counts.
+    gamma, alpha, label_smoothing
+        As in :func:`~skgliclass.modeling.losses.focal_loss`. With `gamma` above 0 the solution may
+        depend on the start.
+    start : LabelChange, optional
+        Where to start; by default at no change. It alters how long the search takes.
+    max_iter : int, default=500
+        The largest number of steps.
+
+    Returns
+    -------
+    LabelChange
+        In double precision.
+    """
+    first = start or LabelChange.nothing(targets.shape[1], x.shape[1])
+    if not len(x) or not max_iter:
+        return LabelChange(first.vectors, first.biases)
+    options = LossOptions(gamma, alpha, label_smoothing)
+    rows = _Rows(x, base_logits, targets, weights, options, multi_label)
+    if len(x) > 4 * _SAMPLE_ROWS:
+        first = _fitted_on_some(rows, first, penalty, bias_penalty, max_iter)
+    return _minimised(rows, first, penalty, bias_penalty, max_iter)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Labelled rows and the loss that they are measured by."""
+
+    x: Array
+    base_logits: Array
+    targets: Array
+    weights: Array | None
+    options: LossOptions
+    multi_label: bool
+
+    def every(self, step: int) -> _Rows:
+        """Give each `step`-th row."""
+        weights = None if self.weights is None else self.weights[::step]
+        x, base, targets = self.x[::step], self.base_logits[::step], self.targets[::step]
+        return _Rows(x, base, targets, weights, self.options, self.multi_label)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Tell how precisely to compute: rows by the million have noise of their own."""
+        n_cells = len(self.x) * (self.x.shape[1] + self.targets.shape[1])
+        return torch.float64 if n_cells <= _PRECISE_CELLS else torch.float32
+
+    def windows(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Give some rows at a time, so that memory does not grow with them."""
+        step = max(1, _WINDOW_CELLS // (self.x.shape[1] + self.targets.shape[1]))
+        for i in range(0, len(self.x), step):
+            part = [array[i : i + step] for array in (self.x, self.base_logits, self.targets)]
+            if self.weights is not None:
+                part.append(self.weights[i : i + step])
+            yield tuple(torch.as_tensor(np.asarray(array)).to(self.dtype) for array in part)
+
+    def loss(self, vectors: Array, biases: Array) -> tuple[float, Array, Array]:
+        """Give the summed loss and its gradient."""
+        total, by_vectors, by_biases = 0.0, np.zeros_like(vectors), np.zeros_like(biases)
+        v, b = (torch.as_tensor(array).to(self.dtype) for array in (vectors, biases))
+        for x, base, targets, *weights in self.windows():
+            logits = (base + x @ v.T + b).requires_grad_()
+            known = ~targets.isnan()
+            loss = focal_loss(
+                logits,
+                targets.nan_to_num(),
+                multi_label=self.multi_label,
+                gamma=self.options.focal_gamma,
+                alpha=self.options.focal_alpha,
+                label_smoothing=self.options.label_smoothing,
+                mask=known,
+                weight=weights[0] if weights else None,
+                normalizer=1.0,
+            )
+            (slope,) = torch.autograd.grad(loss, logits)
+            total += float(loss.detach())
+            by_vectors += (slope.T @ x).numpy()
+            by_biases += slope.sum(dim=0).numpy()
+        return total, by_vectors, by_biases
+
+
+def _fitted_on_some(
+    rows: _Rows, first: LabelChange, penalty: float, bias_penalty: float, max_iter: int
+) -> LabelChange:
+    """Start many rows near their solution, which a part of them tells at a part of the cost."""
+    step = len(rows.x) // _SAMPLE_ROWS
+    return _minimised(rows.every(step), first, penalty / step, bias_penalty / step, max_iter)
+
+
+def _minimised(
+    rows: _Rows, first: LabelChange, penalty: float, bias_penalty: float, max_iter: int
+) -> LabelChange:
+    n_labels, dimension = first.vectors.shape
+    curve: list[float] = []
+
+    def parts(flat: Array) -> tuple[Array, Array]:
+        return flat[n_labels:].reshape(n_labels, dimension), flat[:n_labels]
+
+    def objective(flat: Array) -> tuple[float, Array]:
+        vectors, biases = parts(flat)
+        loss, by_vectors, by_biases = rows.loss(vectors, biases)
+        loss += penalty / 2 * float((vectors**2).sum()) + bias_penalty * float((biases**2).sum())
+        by_biases += 2 * bias_penalty * biases
+        return loss, np.concatenate([by_biases, (by_vectors + penalty * vectors).ravel()])
+
+    def note(intermediate_result: OptimizeResult) -> None:
+        curve.append(float(intermediate_result.fun) / len(rows.x))
+
+    is_precise = rows.dtype == torch.float64
+    found = minimize(
+        objective,
+        np.concatenate([first.biases, first.vectors.ravel()]).astype(np.float64),
+        jac=True,
+        method="L-BFGS-B",
+        callback=note,
+        options={
+            "maxiter": max_iter,
+            "maxfun": 4 * max_iter,
+            "maxcor": 20,
+            "ftol": 1e-13 if is_precise else 1e-8,
+            "gtol": 1e-7 if is_precise else 1e-6 * len(rows.x),
+        },
+    )
+    vectors, biases = parts(found.x)
+    return LabelChange(vectors, biases, int(found.nit), tuple(curve))
+
+
+def move_label_vectors(
+    label_vectors: Array,
+    texts: Array,
+    *,
+    scale: float,
+    multi_label: bool,
+    known: Array | None = None,
+) -> Array:
+    """Move label vectors towards the texts that belong to them, labelled or not.
+
+    Parameters
+    ----------
+    label_vectors : ndarray of shape (n_labels, dimension)
+        Of length one.
+    texts : ndarray of shape (n_texts, dimension)
+        Of length one.
+    scale : float
+        What the model multiplies cosines with.
+    multi_label : bool
+        Whether labels hold independently or compete.
+    known : ndarray of shape (n_texts, n_labels), optional
+        The targets of labelled texts; rows of NaN have none.
+
+    Returns
+    -------
+    ndarray of shape (n_labels, dimension)
+        Of length one.
+    """
+    if not len(texts):
+        return label_vectors
+    if known is None:
+        known = np.full((len(texts), len(label_vectors)), np.nan)
+    is_known = np.isfinite(known.sum(axis=1))
+    counts = np.where(is_known, 3.0, 1.0)[:, None]
+    moved = label_vectors
+    for _ in range(10):
+        shares = softmax(scale * 25 / 17 * texts @ moved.T, axis=1)
+        shares[is_known] = known[is_known]
+        centres = _unit((counts * shares).T @ texts)
+        moved = _unit(0.5 * label_vectors + 0.5 * centres)
+    return moved
+
+
+def _unit(vectors: Array) -> Array:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Array = vectors / np.maximum(lengths, 1e-12)
+    return scaled

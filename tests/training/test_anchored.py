@@ -1,0 +1,170 @@
+"""The convex fit of what is added to logits, and what texts without labels do to label vectors."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+
+from skgliclass.training.anchored import LabelChange, fit_label_change, move_label_vectors
+
+N_LABELS, WIDTH = 4, 6
+SCALE = 10.0
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def rows():
+    """Texts around four label vectors, with their logits and 0/1 targets."""
+    rng = np.random.default_rng(0)
+    labels = unit(rng.normal(size=(N_LABELS, WIDTH)))
+    classes = np.arange(40) % N_LABELS
+    x = unit(labels[classes] + 0.6 * rng.normal(size=(40, WIDTH)))
+    return x, SCALE * x @ labels.T, np.eye(N_LABELS)[classes]
+
+
+def fit(x, base, targets, **changes):
+    options = {"multi_label": False, "penalty": 0.1, **changes}
+    return fit_label_change(x, base, targets, **options)
+
+
+def objective(change, x, base, targets, penalty=0.1, bias_penalty=0.05):
+    loss = -(targets * log_softmax(change.logits(x, base), axis=1)).sum()
+    size = penalty / 2 * (change.vectors**2).sum() + bias_penalty * (change.biases**2).sum()
+    return loss + size
+
+
+def test_no_rows_change_nothing():
+    change = fit(np.zeros((0, WIDTH)), np.zeros((0, N_LABELS)), np.zeros((0, N_LABELS)))
+    assert not change.vectors.any()
+    assert not change.biases.any()
+    assert change.n_iter == 0
+
+
+def test_rows_that_nobody_annotated_change_nothing(rows):
+    x, base, targets = rows
+    change = fit(x, base, np.full_like(targets, np.nan))
+    assert not change.vectors.any()
+
+
+def test_no_other_change_is_better(rows):
+    best = fit(*rows)
+    rng = np.random.default_rng(1)
+    least = objective(best, *rows)
+    for size in (1e-1, 1e-2, 1e-3):
+        step = size * rng.normal(size=(N_LABELS, WIDTH + 1))
+        other = LabelChange(best.vectors + step[:, 1:], best.biases + step[:, 0])
+        assert objective(other, *rows) > least
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_every_start_leads_to_the_same_change(rows, multi_label):
+    rng = np.random.default_rng(2)
+    start = LabelChange(5 * rng.normal(size=(N_LABELS, WIDTH)), rng.normal(size=N_LABELS))
+    near, far = (fit(*rows, multi_label=multi_label, start=s) for s in (None, start))
+    np.testing.assert_allclose(near.vectors, far.vectors, atol=1e-5)
+    np.testing.assert_allclose(near.biases, far.biases, atol=1e-5)
+
+
+def test_from_nothing_it_is_logistic_regression(rows):
+    x, base, targets = rows
+    linear = LogisticRegression(C=2.0, tol=1e-8, max_iter=1000).fit(x, targets.argmax(axis=1))
+    nothing = np.zeros_like(base)
+    change = fit(x, nothing, targets, penalty=0.5, bias_penalty=1e-9)
+    ours = softmax(change.logits(x, nothing), axis=1)
+    np.testing.assert_allclose(ours, linear.predict_proba(x), atol=1e-4)
+
+
+def test_with_sigmoids_it_is_one_logistic_regression_a_label(rows):
+    x, base, targets = rows
+    nothing = np.zeros_like(base)
+    change = fit(x, nothing, targets, multi_label=True, penalty=0.5, bias_penalty=1e-9)
+    for k in range(N_LABELS):
+        linear = LogisticRegression(C=2.0, tol=1e-8, max_iter=1000).fit(x, targets[:, k])
+        expected = linear.decision_function(x)
+        np.testing.assert_allclose(change.logits(x, nothing)[:, k], expected, atol=1e-3)
+
+
+def test_a_weight_of_two_is_the_row_twice(rows):
+    x, base, targets = rows
+    weights = 1.0 + (np.arange(len(x)) < 10)
+    twice = np.concatenate([np.arange(len(x)), np.arange(10)])
+    weighted = fit(x, base, targets, weights=weights)
+    repeated = fit(x[twice], base[twice], targets[twice])
+    np.testing.assert_allclose(weighted.vectors, repeated.vectors, atol=1e-5)
+
+
+def test_a_weight_of_zero_is_a_pair_that_nobody_annotated(rows):
+    x, base, targets = rows
+    weights = np.ones_like(targets)
+    weights[3:20, 1] = 0
+    unknown = np.where(weights, targets, np.nan)
+    weighted = fit(x, base, targets, multi_label=True, weights=weights)
+    left_out = fit(x, base, unknown, multi_label=True)
+    np.testing.assert_allclose(weighted.vectors, left_out.vectors, atol=1e-6)
+
+
+def test_soft_targets_are_shares_of_rows(rows):
+    x, base, targets = rows
+    other = np.roll(targets, 1, axis=1)
+    soft = fit(x, base, 0.75 * targets + 0.25 * other)
+    split = fit(
+        np.r_[x, x], np.r_[base, base], np.r_[targets, other], weights=np.repeat([0.75, 0.25], 40)
+    )
+    np.testing.assert_allclose(soft.vectors, split.vectors, atol=1e-5)
+
+
+def test_label_smoothing_spreads_the_target(rows):
+    x, base, targets = rows
+    smoothed = fit(x, base, targets, label_smoothing=0.2)
+    spread = fit(x, base, 0.8 * targets + 0.2 / N_LABELS)
+    np.testing.assert_allclose(smoothed.vectors, spread.vectors, atol=1e-6)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_focal_loss_falls_all_the_way(rows, multi_label):
+    change = fit(*rows, multi_label=multi_label, gamma=2.0, alpha=0.7)
+    assert change.n_iter == len(change.loss_curve) > 1
+    assert list(change.loss_curve) == sorted(change.loss_curve, reverse=True)
+
+
+def test_the_start_is_kept_where_no_step_is_allowed(rows):
+    start = LabelChange(np.ones((N_LABELS, WIDTH)), np.ones(N_LABELS))
+    assert fit(*rows, start=start, max_iter=0).vectors is start.vectors
+
+
+def test_rows_in_windows_give_the_same(rows, monkeypatch):
+    whole = fit(*rows)
+    monkeypatch.setattr("skgliclass.training.anchored._WINDOW_CELLS", 70)
+    np.testing.assert_allclose(fit(*rows).vectors, whole.vectors, atol=1e-6)
+
+
+def test_many_rows_come_to_the_same_by_way_of_some(rows, monkeypatch):
+    whole = fit(*rows)
+    monkeypatch.setattr("skgliclass.training.anchored._SAMPLE_ROWS", 8)
+    by_some = fit(*rows)
+    np.testing.assert_allclose(by_some.vectors, whole.vectors, atol=1e-5)
+
+
+def test_many_cells_are_computed_in_single_precision(rows, monkeypatch):
+    whole = fit(*rows)
+    monkeypatch.setattr("skgliclass.training.anchored._PRECISE_CELLS", 10)
+    np.testing.assert_allclose(fit(*rows).vectors, whole.vectors, atol=5e-2)
+
+
+def test_texts_draw_label_vectors_to_their_middle():
+    rng = np.random.default_rng(3)
+    centres = unit(rng.normal(size=(3, 8)))
+    labels = unit(centres + 0.5 * unit(rng.normal(size=(3, 8))))
+    texts = unit(np.repeat(centres, 30, axis=0) + 0.1 * rng.normal(size=(90, 8)))
+    moved = move_label_vectors(labels, texts, scale=17.0, multi_label=False)
+    assert ((moved * centres).sum(axis=1) > (labels * centres).sum(axis=1)).all()
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1)
+
+
+def test_without_texts_label_vectors_stay():
+    labels = np.eye(3)
+    moved = move_label_vectors(labels, np.zeros((0, 3)), scale=17.0, multi_label=False)
+    np.testing.assert_array_equal(moved, labels)

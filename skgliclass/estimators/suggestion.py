@@ -56,16 +56,18 @@ def choose_rows(
         else random_state
     )
     free = np.arange(len(x)) if labelled is None else np.flatnonzero(~labelled)
-    if n_rows >= len(free):
-        return free
-    if len(free) > max(_MOST_TEXTS, 4 * n_rows):
-        n_kept = max(_MOST_TEXTS, 4 * n_rows)
-        free = np.sort(random.choice(free, n_kept, replace=False))
-    weights = 1 - _margins(as_probabilities(logits[free], multi_label), multi_label)
-    centres = KMeans(n_rows, n_init=1, random_state=random).fit(
-        x[free], sample_weight=np.maximum(weights, 1e-6)
-    )
-    return free[_nearest_apart(centres.cluster_centers_, x[free])]
+    n_seen = max(_MOST_TEXTS, 4 * n_rows)
+    if len(free) > n_seen:
+        free = np.sort(random.choice(free, n_seen, replace=False))
+    # Of texts that repeat, one label tells all.
+    vectors, first, place = np.unique(x[free], axis=0, return_index=True, return_inverse=True)
+    if n_rows >= len(vectors):
+        return _filled_up(free[first], free, n_rows)
+    unsure = 1 - _margins(as_probabilities(logits[free], multi_label), multi_label)
+    weights = np.maximum(np.bincount(place.ravel(), unsure), 1e-6)
+    groups = KMeans(n_rows, n_init=1, random_state=random).fit(vectors, sample_weight=weights)
+    nearest = pairwise_distances_argmin(groups.cluster_centers_, vectors)
+    return _filled_up(free[first[nearest]], free, n_rows)
 
 
 def _margins(probabilities: NDArray[np.float32], multi_label: bool) -> NDArray[np.float32]:
@@ -78,9 +80,8 @@ def _margins(probabilities: NDArray[np.float32], multi_label: bool) -> NDArray[n
     return two[:, 1] - two[:, 0]
 
 
-def _nearest_apart(centres: Array, x: Array) -> NDArray[np.intp]:
-    """Give the row nearest to each centre; no row twice, as where texts repeat."""
-    chosen = np.unique(pairwise_distances_argmin(centres, x))
-    missing = len(centres) - len(chosen)
-    others = np.setdiff1d(np.arange(len(x)), chosen)[:missing]
+def _filled_up(chosen: NDArray[np.intp], free: NDArray[np.intp], n_rows: int) -> NDArray[np.intp]:
+    """Take others where one row was chosen twice, so that there are as many as asked for."""
+    chosen = np.unique(chosen)
+    others = np.setdiff1d(free, chosen)[: max(0, n_rows - len(chosen))]
     return np.sort(np.concatenate([chosen, others]))

@@ -136,8 +136,7 @@ def focal_loss(
     Tensor of shape ()
         The weighted mean over real pairs (multi-label) or texts.
     """
-    logits = precise(logits)
-    targets = targets.to(logits.dtype)
+    logits, targets = precise(logits), precise(targets)
     real = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask.bool()
     per_cell = (
         _sigmoid_focal(logits, targets, gamma, alpha, label_smoothing)
@@ -184,8 +183,7 @@ def mixed_loss(
     Tensor of shape ()
         The weighted mean over texts.
     """
-    logits = precise(logits)
-    targets = targets.to(logits.dtype)
+    logits, targets = precise(logits), precise(targets)
     real = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask.bool()
     pairs = _sigmoid_focal(logits, targets, gamma, alpha, label_smoothing).masked_fill(~real, 0.0)
     shares = _softmax_focal(logits, targets, real, gamma, label_smoothing).masked_fill(~real, 0.0)

@@ -8,14 +8,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..estimators.multi_label import GLiClassMultiLabelClassifier
+from ..estimators.scores import Scores
 from ..exceptions import warn
 from .data import read_saved, saved_kind
 from .errors import CommandError
@@ -43,6 +43,8 @@ from .writers import check_output, opened_writer
 
 _EPILOG = """A table comes out as it came in, with the columns label and score (or labels) after
 its own; where it has a column of such a name, the new one is called label_2 and so on.
+Texts that are arguments come with the probability of every label; with --multi-label a * is after
+those that are predicted, and --other comes first where no label is.
 An argument that ends in .csv, .json and so on is a file if there is such a file, and a text
 otherwise; but the only argument, if it has no spaces, is taken for a file that is missed.
 
@@ -109,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
     if is_table:
         _write(classifier, table, column, n_rows, args)
     else:
-        _print_texts(classifier, args.inputs, classifier.predict_proba(args.inputs))
+        _print_texts(classifier, args.inputs)
 
 
 def _check_formulas(args: argparse.Namespace, is_table: bool) -> None:
@@ -175,8 +177,8 @@ def _write(
     ):
         for window in table.windows():
             with collect():
-                scores = classifier.predict_proba(window.texts(column))
-            writer.write(window, _results(classifier, scores, args.scores))
+                scores = classifier._scores(window.texts(column), chooses=True)
+            writer.write(window, scores.each(partial(_results, with_scores=args.scores)))
             bar.update(len(window))
 
 
@@ -206,35 +208,26 @@ def _names_of_results(classifier: Classifier, table: Table, args: argparse.Names
     return free
 
 
-def _results(classifier: Classifier, scores: NDArray[Any], with_scores: bool) -> list[list[Any]]:
+def _results(scores: Scores, *, with_scores: bool) -> list[list[Any]]:
     """Give the cells that each row gets."""
-    rounded = scores.astype(float).round(4).tolist()
-    if isinstance(classifier, GLiClassMultiLabelClassifier):
-        results: list[list[Any]] = [[labels] for labels in _chosen_sets(classifier, scores)]
+    rounded = scores.probabilities.astype(float).round(4).tolist()
+    if scores.among.multi_label:
+        results: list[list[Any]] = [[cell] for cell in _chosen_sets(scores)]
     else:
-        best = scores.argmax(axis=1)
-        labels = classifier.classes_[best].tolist()
-        if classifier.other is not None:
-            is_sure = scores.max(axis=1) >= classifier.min_probability_
-            pairs = zip(labels, is_sure, strict=True)
-            labels = [label if sure else classifier.other for label, sure in pairs]
-        results = [
-            [label, row[j]] for label, row, j in zip(labels, rounded, best.tolist(), strict=True)
-        ]
+        labels = scores.one_class().tolist()
+        results = [[label, max(row)] for label, row in zip(labels, rounded, strict=True)]
     if with_scores:
         results = [[*result, *row] for result, row in zip(results, rounded, strict=True)]
     return results
 
 
-def _chosen_sets(classifier: GLiClassMultiLabelClassifier, scores: NDArray[Any]) -> Iterator[str]:
+def _chosen_sets(scores: Scores) -> Iterator[str]:
     """Write the labels of each text in one cell, so that ``train`` reads them back."""
-    names = np.asarray([str(value) for value in classifier.classes_], dtype=object)
-    thresholds = classifier.thresholds_
     # A label that holds what would stand between two of them.
-    is_ambiguous = any(_SEPARATOR.strip() in name for name in names)
-    for row in scores:
-        chosen = names[row >= thresholds].tolist()
-        yield as_json(chosen) if is_ambiguous else _SEPARATOR.join(chosen)
+    is_ambiguous = any(_SEPARATOR.strip() in str(value) for value in scores.among.classes)
+    for chosen in scores.chosen_classes():
+        names = [str(value) for value in chosen]
+        yield as_json(names) if is_ambiguous else _SEPARATOR.join(names)
 
 
 @contextmanager
@@ -260,14 +253,19 @@ def _counted_warnings() -> Iterator[Any]:
             warn(f"{counts[0]} of {counts[1]} {text}" if counts else text, category)
 
 
-def _print_texts(classifier: Classifier, texts: Sequence[str], scores: NDArray[Any]) -> None:
-    classes = [str(value) for value in classifier.classes_]
-    width = max(map(len, classes))
-    for text, row in zip(texts, scores, strict=True):
+def _print_texts(classifier: Classifier, texts: Sequence[str]) -> None:
+    ranking = classifier.predict_top(texts, k=None)
+    width = max(len(str(value)) for value in classifier.classes_)
+    is_multi_label = isinstance(classifier, GLiClassMultiLabelClassifier)
+    for i, text in enumerate(texts):
         if len(texts) > 1:
             print(text)
-        # Equal scores stay in the order of the labels.
-        for i in np.argsort(-row, kind="stable"):
-            print(f"{classes[i]:<{width}}  {row[i]:.3f}")
+        of_text = ranking.loc[[i]]
+        if not is_multi_label and not of_text["predicted"].any():
+            print(classifier.other)
+        for row in of_text.itertuples():
+            # Of any number of labels the first is not the answer, as it is of one.
+            mark = "  *" if is_multi_label and row.predicted else ""
+            print(f"{row.label!s:<{width}}  {row.probability:.3f}{mark}")
         if len(texts) > 1:
             print()

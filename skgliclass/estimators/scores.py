@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -59,7 +60,7 @@ class Scores:
         """Give something of all texts at once, which has a row for each."""
         return what(self)
 
-    @property
+    @cached_property
     def probabilities(self) -> NDArray[np.float32]:
         """The softmax of the logits, or their sigmoid."""
         return as_probabilities(self._scaled, self.among.multi_label)
@@ -75,10 +76,9 @@ class Scores:
         # Dividing by one would copy all scores for nothing.
         return self.logits if temperature == 1 else self.logits / np.float32(temperature)
 
-    def chosen(self, probabilities: NDArray[np.float32] | None = None) -> NDArray[np.bool_]:
+    def chosen(self) -> NDArray[np.bool_]:
         """Tell for every class whether it is chosen."""
-        if probabilities is None:
-            probabilities = self.probabilities
+        probabilities = self.probabilities
         cutoff = self.among.cutoff
         high_enough = np.ones((), np.bool_) if cutoff is None else probabilities >= cutoff
         if self.among.multi_label:
@@ -155,7 +155,7 @@ def _ranking(parts: Sequence[Scores], k: int | None, index: pd.Index | None) -> 
         ranks.append(np.tile(np.arange(1, n_best + 1), n_texts))
         classes.extend(part.among.classes[order.ravel()].tolist())
         values.append(np.take_along_axis(probabilities, order, axis=1).ravel())
-        chosen.append(np.take_along_axis(part.chosen(probabilities), order, axis=1).ravel())
+        chosen.append(np.take_along_axis(part.chosen(), order, axis=1).ravel())
         n_rows.append(np.full(n_texts, n_best))
     repeats = np.concatenate(n_rows)
     of_texts = pd.RangeIndex(len(repeats)) if index is None else index

@@ -1,6 +1,7 @@
 import io
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -37,6 +38,19 @@ def test_one_text_prints_every_label_best_first(model, expected, capsys):
     scores = [float(score) for _, score in lines]
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) == pytest.approx(1, abs=2e-3)
+
+
+def test_what_is_predicted_is_told_of_texts_that_are_arguments(model, expected, capsys):
+    clf = GLiClassMultiLabelClassifier(model, LABELS)
+    limit = float(np.median(clf.predict_proba(TEXTS[:1])))
+    assert classify(model, TEXTS[0], "--multi-label", "--threshold", limit) == 0
+    lines = capsys.readouterr().out.splitlines()
+    marked = {line.split()[0] for line in lines if line.endswith("*")}
+    assert marked == set(clf.set_params(threshold=limit).predict_labels(TEXTS[:1])[0])
+    assert 0 < len(marked) < len(lines)
+    for limit, first in ((1.0, "none"), (0.0, expected[0])):
+        assert classify(model, TEXTS[0], "--other", "none", "--min-probability", limit) == 0
+        assert capsys.readouterr().out.split()[0] == first
 
 
 @pytest.mark.parametrize(

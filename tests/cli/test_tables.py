@@ -18,6 +18,7 @@ from skgliclass import GLiClassMultiLabelClassifier
 from skgliclass.__main__ import main
 from skgliclass.cli import classify as command
 from skgliclass.cli import tables
+from skgliclass.estimators.scores import Alternatives, Scores
 from skgliclass.exceptions import TruncationWarning
 
 LABELS = ["even", "odd"]
@@ -27,13 +28,20 @@ class Stub:
     """Tells whether a text has an even number of characters."""
 
     classes_ = np.asarray(LABELS, dtype=object)
-    other = None
 
     def __init__(self):
         self.texts, self.windows = [], []
 
     def set_params(self, **parameters):
         return self
+
+    def _scores(self, texts, *, chooses):
+        assert chooses
+        among = Alternatives(self.classes_, multi_label=False)
+        return Scores(np.log(self.predict_proba(texts)).astype(np.float32), among)
+
+    def predict_top(self, texts, k):
+        return self._scores(texts, chooses=True).ranking(k, None)
 
     def predict_proba(self, texts):
         self.texts += texts
@@ -503,7 +511,9 @@ def test_formulas(program, is_escaped):
 )
 def test_sets_of_labels_in_one_cell(program, labels, cell):
     clf = GLiClassMultiLabelClassifier(labels=labels)
-    program.monkeypatch.setattr(clf, "predict_proba", lambda texts: np.full((len(texts), 2), 0.7))
+    among = clf._among(clf._snapshot(), chooses=True)
+    scores = Scores(np.ones((1, 2), np.float32), among)
+    program.monkeypatch.setattr(clf, "_scores", lambda texts, *, chooses: scores)
     program.monkeypatch.setattr(command, "make_classifier", lambda *_, **__: clf)
     assert program.run(program.file("in.csv", "text\na\n")) == 0
     assert program.out == f"text,labels\na,{cell}\n"

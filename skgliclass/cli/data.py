@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..datasets.examples import Example
-from ..datasets.files import is_single_label, read_examples
+from ..datasets.files import examples_of, is_single_label
 from ..estimators.persistence import read_content
 from .errors import CommandError
 from .label_cells import labels_of_column, labels_of_columns
 from .tables import (
     EXTENSIONS,
+    JsonTable,
     Table,
     TableOptions,
     add_table_options,
+    check_options,
     check_texts,
     open_table,
+    options_for,
     table_kind,
     table_options,
     text_column,
@@ -54,20 +58,63 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_data_options(args: argparse.Namespace, *names: str) -> None:
-    """Refuse what says how tables are read where no file is one, or none has such labels.
+@dataclass(frozen=True, eq=False)
+class LabelledFile:
+    """A file of labelled texts, opened once.
+
+    Attributes
+    ----------
+    table : Table
+        What it holds.
+    is_table : bool
+        Whether it is a table, whose rows share one label set, rather than a file in the GLiClass
+        training format.
+    """
+
+    table: Table
+    is_table: bool
+
+
+def open_data(args: argparse.Namespace, *names: str) -> list[LabelledFile]:
+    """Open files of labelled texts, each in the GLiClass training format or a table.
+
+    Parameters
+    ----------
+    args : Namespace
+        With the options of :func:`add_data_options`; naming columns of labels makes a table of
+        any file.
+    *names : str
+        The files.
 
     Raises
     ------
     CommandError
-        It names the option.
+        If a file cannot be read, or an option has no effect on any of them; the message names it.
     """
-    for name in ("text_column", "label_separator", "separator", "no_header"):
-        is_used = getattr(args, name) not in (None, False)
-        if is_used and not any(is_labelled_table(file, args) for file in names):
+    options = table_options(args)
+    for name in names:
+        if table_kind(name) in (None, ".txt"):
+            known = [extension for extension in EXTENSIONS if table_kind(extension) != ".txt"]
+            raise CommandError(f"{name}: unknown extension; use one of {', '.join(known)}")
+    check_options(names, options)
+    files = [_opened(name, args, options_for(name, options)) for name in names]
+    _check_effects(args, files)
+    return files
+
+
+def _opened(name: str, args: argparse.Namespace, options: TableOptions) -> LabelledFile:
+    table = open_table(name, options, keeps_objects=True)
+    names_labels = args.label_column is not None or args.label_columns is not None
+    has_keys = isinstance(table, JsonTable) and {"all_labels", "true_labels"} & set(table.columns)
+    return LabelledFile(table, is_table=names_labels or not has_keys)
+
+
+def _check_effects(args: argparse.Namespace, files: Sequence[LabelledFile]) -> None:
+    for name in ("text_column", "label_separator"):
+        if getattr(args, name) is not None and not any(file.is_table for file in files):
             raise CommandError(
-                f"--{name.replace('_', '-')} has no effect: {names[0]} is in the GLiClass training "
-                "format, which says by itself where texts and labels are"
+                f"--{name.replace('_', '-')} has no effect: {files[0].table.name} is in the "
+                "GLiClass training format, which says by itself where texts and labels are"
             )
     if args.label_separator is not None and args.label_columns is not None:
         raise CommandError("--label-separator has no effect with --label-columns")
@@ -105,15 +152,18 @@ def saved_kind(model: str, saved: Mapping[str, Any], asked: bool | None) -> bool
 
 
 def read_data(
-    name: str, args: argparse.Namespace, *, multi_label: bool | None, labels: Iterable[str] = ()
+    file: LabelledFile,
+    args: argparse.Namespace,
+    *,
+    multi_label: bool | None,
+    labels: Iterable[str] = (),
 ) -> list[Example]:
     """Read labelled texts.
 
     Parameters
     ----------
-    name : str
-        A file in the GLiClass training format, or a table with a column of texts and one of
-        labels.
+    file : LabelledFile
+        What :func:`open_data` opened.
     args : Namespace
         With the options of :func:`add_data_options`.
     multi_label : bool or None
@@ -129,46 +179,13 @@ def read_data(
     Raises
     ------
     CommandError
-        If there is no such file, it has no rows, or a row of a table has no text or label.
+        If it has no rows, or a row of a table has no text or label.
     ValueError
         If a file of examples is not in the format.
     """
-    if table_kind(name) in (None, ".txt"):
-        known = [extension for extension in EXTENSIONS if table_kind(extension) != ".txt"]
-        raise CommandError(f"{name}: unknown extension; use one of {', '.join(known)}")
-    if is_labelled_table(name, args):
-        return _from_table(name, args, bool(multi_label), labels)
-    if args.encoding is not None:
-        examples = read_examples(name, encoding=args.encoding)
-    else:
-        examples = read_examples(name)
-    if not examples:
-        raise CommandError(f"{name}: there are no rows")
-    return examples
-
-
-def is_labelled_table(name: str, args: argparse.Namespace | None = None) -> bool:
-    """Tell a table, whose rows share one label set, from a file in the GLiClass training format.
-
-    Parameters
-    ----------
-    name : str
-        The file.
-    args : Namespace, optional
-        With the options of :func:`add_data_options`; naming columns of labels makes a table of
-        any file.
-
-    Raises
-    ------
-    CommandError
-        If the file cannot be read.
-    """
-    if table_kind(name) not in (".json", ".jsonl"):
-        return True
-    if args is not None and (args.label_column is not None or args.label_columns is not None):
-        return True
-    options = TableOptions() if args is None else TableOptions(encoding=args.encoding)
-    return not {"all_labels", "true_labels"} & set(open_table(name, options).columns)
+    if isinstance(file.table, JsonTable) and not file.is_table:
+        return examples_of(file.table.placed(), file.table.name)
+    return _from_table(file.table, args, bool(multi_label), labels)
 
 
 def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> bool:
@@ -193,35 +210,31 @@ def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> b
 
 
 def _from_table(
-    name: str, args: argparse.Namespace, multi_label: bool, labels: Iterable[str]
+    table: Table, args: argparse.Namespace, multi_label: bool, labels: Iterable[str]
 ) -> list[Example]:
-    table = open_table(name, table_options(args))
     column = text_column(table, args.text_column)
     # Before the texts, since whoever has no column of labels has no use for a blank text's row.
     columns = [table.position(name) for name in args.label_columns or ()]
     if len(set(columns)) < len(columns):
         raise CommandError(f"--label-columns {' '.join(args.label_columns)}: name each column once")
-    label_column = None if columns else _label_column(table, args.label_column)
-    check_texts(table, column)
-    texts = [text for window in table.windows() for text in window.texts(column)]
-    if label_column is None:
-        return _of_columns(table, texts, columns, args.label_columns)
     separator = args.label_separator
     if separator is not None and not multi_label:
         raise CommandError("--label-separator has no effect without --multi-label")
-    rows = labels_of_column(
-        table, label_column, multi_label=multi_label, separator=separator or _SEPARATOR
-    )
+    # What is read has the texts first, and then the labels.
+    table = table.read([column, *(columns or [_label_column(table, args.label_column)])])
+    check_texts(table, 0)
+    texts = [text for window in table.windows() for text in window.texts(0)]
+    if columns:
+        return _of_columns(table, texts, args.label_columns)
+    rows = labels_of_column(table, 1, multi_label=multi_label, separator=separator or _SEPARATOR)
     choice = sorted({*labels, *(label for row in rows for label in row)})
     if not choice:
-        raise CommandError(f"{name}: no row has a label")
+        raise CommandError(f"{table.name}: no row has a label")
     return [Example(text, choice, row) for text, row in zip(texts, rows, strict=True)]
 
 
-def _of_columns(
-    table: Table, texts: Sequence[str], columns: Sequence[int], names: Sequence[str]
-) -> list[Example]:
-    rows = labels_of_columns(table, columns, names)
+def _of_columns(table: Table, texts: Sequence[str], names: Sequence[str]) -> list[Example]:
+    rows = labels_of_columns(table, range(1, len(table.columns)), names)
     examples = []
     for text, row in zip(texts, rows, strict=True):
         true = {name: value for name, value in row.items() if value}

@@ -11,9 +11,8 @@ from ..datasets.examples import Example
 from ..estimators.rows import RowError
 from .data import (
     add_data_options,
-    check_data_options,
     chosen_kind,
-    is_labelled_table,
+    open_data,
     read_data,
     read_saved,
     saved_kind,
@@ -73,14 +72,14 @@ def add_evaluate(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate as the arguments say, and print the figures."""
-    check_data_options(args, args.data)
+    (file,) = open_data(args, args.data)
     asked = chosen_kind(args)
     if not has_labels(args):
         asked = saved_kind(args.model, read_saved(args), asked)
-    examples = read_data(args.data, args, multi_label=asked)
+    examples = read_data(file, args, multi_label=asked)
     multi_label = told_kind(examples, asked, args.data)
     classifier = _make_classifier(args, examples, multi_label)
-    examples = _rows_for(classifier, args, examples)
+    examples = _rows_for(classifier, args, examples, is_table=file.is_table)
     classifier.set_params(verbose=wants_bar(len(examples)))
     try:
         ranking = classifier.predict_top(examples, k=None)
@@ -105,11 +104,15 @@ def _make_classifier(
 
 
 def _rows_for(
-    classifier: Classifier, args: argparse.Namespace, examples: Sequence[Example]
+    classifier: Classifier,
+    args: argparse.Namespace,
+    examples: Sequence[Example],
+    *,
+    is_table: bool,
 ) -> list[Example]:
     """Give the rows as the classifier is to see them: those of a table offer its classes."""
     rows = without_other(examples, getattr(classifier, "other", None), name=args.data)
-    if classifier.labels is None or not is_labelled_table(args.data, args):
+    if classifier.labels is None or not is_table:
         return rows
     known = [str(value) for value in classifier.classes_]
     whose = "the labels" if has_labels(args) else f"the classes of {args.model}"

@@ -10,9 +10,12 @@ from .errors import CommandError
 from .sources import Source, text_of
 from .values import parse_json
 
+Placed = tuple[str, dict[str, Any]]
+"""An object, and where in the file it is."""
 
-def read_json_lines(source: Source) -> Iterator[dict[str, Any]]:
-    """Give the objects of a file with one a line; blank lines are none.
+
+def read_json_lines(source: Source) -> Iterator[Placed]:
+    """Give the objects of a file with one a line, each with its place; blank lines are none.
 
     Raises
     ------
@@ -23,11 +26,12 @@ def read_json_lines(source: Source) -> Iterator[dict[str, Any]]:
     with source.lines(newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield _row(_parsed(line, f"{source.name}, line {number}"), source, f"line {number}")
+                value = _parsed(line, f"{source.name}, line {number}")
+                yield _placed(value, source, f"line {number}")
 
 
-def read_json(source: Source) -> Iterator[dict[str, Any]]:
-    """Give the objects of a file that holds a list of them, or a list of values a column.
+def read_json(source: Source) -> Iterator[Placed]:
+    """Give the objects, each with its place, of a list of them, or of a list of values a column.
 
     Unlike the lines of JSONL, the file is read as a whole.
 
@@ -46,7 +50,7 @@ def read_json(source: Source) -> Iterator[dict[str, Any]]:
             f"{source.name}: a .json file holds a list of rows, found {in_short(content)}"
         )
     for number, row in enumerate(content, 1):
-        yield _row(row, source, f"row {number}")
+        yield _placed(row, source, f"row {number}")
 
 
 def _parsed(text: str, place: str, hint: str = "") -> Any:
@@ -56,12 +60,12 @@ def _parsed(text: str, place: str, hint: str = "") -> Any:
         raise CommandError(f"{place}: not valid JSON: {error}{hint}") from error
 
 
-def _row(value: Any, source: Source, place: str) -> dict[str, Any]:
+def _placed(value: Any, source: Source, place: str) -> Placed:
     if not isinstance(value, dict):
         raise CommandError(
             f"{source.name}, {place}: a row is an object with a text, found {in_short(value)}"
         )
-    return value
+    return place, value
 
 
 def _rows_of_columns(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

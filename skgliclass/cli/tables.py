@@ -28,7 +28,7 @@ from ..exceptions import missing_extra, warn
 from ..prompts.checks import check_unicode
 from .delimited import checked_separator, names_of, read_delimited, separator_hint
 from .errors import CommandError
-from .json_rows import read_json, read_json_lines
+from .json_rows import Placed, read_json, read_json_lines
 from .sheets import note_other_sheets, read_sheet
 from .sources import Source, lines_of
 from .values import ABSENT, as_text, is_missing
@@ -57,6 +57,7 @@ _CHARACTERS_OF_WINDOW = 1 << 24
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _WITH_HEADER = (".csv", ".tsv", ".xlsx")
 _WITHOUT_ENCODING = (".parquet", ".xlsx")
+_OPTIONS = {"separator": "--separator", "has_header": "--no-header", "encoding": "--encoding"}
 # A sentence, rather than a name: names of columns are short and end in no full stop.
 _SENTENCE = re.compile(r"(?s)(\S+\s+){2,}\S*[.!?…]\W*|(\S+\s+){5,}\S+.*|.{60,}")
 
@@ -212,6 +213,40 @@ class Table:
         hint = f" ({self.hint})" if self.hint else ""
         return f"columns: {names_of(self.columns)}{hint}"
 
+    def read(self, columns: Sequence[int]) -> Table:
+        """Read some columns, once; give a table of these alone, in this order."""
+        cells: list[list[Any]] = [[] for _ in columns]
+        for window in self.windows():
+            for values, j in zip(cells, columns, strict=True):
+                values.extend(window.column(j))
+        names = tuple(self.columns[j] for j in columns)
+        whole = Window(names, [list(row) for row in zip(*cells, strict=True)])
+        return Table(self.name, names, lambda: iter([whole]), self.kind, self.hint)
+
+
+class JsonTable(Table):
+    """A table of objects of JSON.
+
+    Parameters
+    ----------
+    name, kind
+        As for :class:`Table`.
+    placed : callable
+        Begins to read the objects, each with its place in the file.
+    """
+
+    def __init__(self, name: str, kind: str, placed: Callable[[], Iterable[Placed]]) -> None:
+        # An object may have keys that those before it have not.
+        columns = tuple({key: None for _, row in placed() for key in row})
+        if not columns:
+            raise CommandError(f"{name}: there are no rows")
+        self.placed = placed
+        super().__init__(name, columns, self._read_windows, kind)
+
+    def _read_windows(self) -> Iterator[Window]:
+        rows = ([row.get(key, ABSENT) for key in self.columns] for _, row in self.placed())
+        return _windows(self.columns, rows)
+
 
 def table_kind(name: str) -> str | None:
     """Give the extension that says how a file is read, without .gz; None for another."""
@@ -219,7 +254,9 @@ def table_kind(name: str) -> str | None:
     return next((e.removesuffix(".gz") for e in EXTENSIONS if lower.endswith(e)), None)
 
 
-def open_table(name: str, options: TableOptions = TableOptions()) -> Table:
+def open_table(
+    name: str, options: TableOptions = TableOptions(), *, keeps_objects: bool = False
+) -> Table:
     """Begin to read a table by the extension of its name; ``-`` is one text a line from stdin.
 
     Parameters
@@ -227,6 +264,10 @@ def open_table(name: str, options: TableOptions = TableOptions()) -> Table:
     name : str
         Of a file, or ``-``.
     options : TableOptions
+        Those that are for files of this kind.
+    keeps_objects : bool, default=False
+        Whether the objects of JSONL are kept in memory, as those of JSON are, rather than read
+        each time.
 
     Returns
     -------
@@ -244,12 +285,12 @@ def open_table(name: str, options: TableOptions = TableOptions()) -> Table:
         raise CommandError(f"{name}: this is a folder; give a file")
     if kind is None:
         raise CommandError(f"{name}: unknown extension; use one of {', '.join(EXTENSIONS)}, or -")
-    _check_options(name, kind, options)
+    check_options([name], options)
     if kind == ".parquet":
         return _open_parquet(name)
     source = Source(name, options.encoding)
     if kind in (".json", ".jsonl"):
-        return _open_json(source, kind)
+        return _open_json(source, kind, keeps_objects)
     if kind == ".txt":
         return _table_of(source.name, kind, lambda: _rows_of_lines(source))
     if kind == ".xlsx":
@@ -343,14 +384,34 @@ def _check_text(name: str, number: int, cell: Any) -> None:
         raise CommandError(f"{name}: row {number} has bytes that are no text: {error}") from error
 
 
-def _check_options(name: str, kind: str, options: TableOptions) -> None:
-    for option, is_given, is_for in (
-        ("--separator", options.separator is not None, kind in _SEPARATORS),
-        ("--no-header", not options.has_header, kind in _WITH_HEADER),
-        ("--encoding", options.encoding is not None, kind not in _WITHOUT_ENCODING),
-    ):
-        if is_given and not is_for:
-            raise CommandError(f"{option} is not for {'stdin' if name == '-' else kind + ' files'}")
+def check_options(names: Sequence[str], options: TableOptions) -> None:
+    """Refuse options that are for none of the files that are to be read with them.
+
+    Raises
+    ------
+    CommandError
+        It names the option, and the kind of the first file.
+    """
+    for field, option in _OPTIONS.items():
+        is_given = getattr(options, field) != getattr(TableOptions(), field)
+        if is_given and not any(_is_for(field, name) for name in names):
+            kind = "stdin" if names[0] == "-" else f"{table_kind(names[0])} files"
+            raise CommandError(f"{option} is not for {kind}")
+
+
+def options_for(name: str, options: TableOptions) -> TableOptions:
+    """Give the options that are for a file of this kind."""
+    kept = {field: getattr(options, field) for field in _OPTIONS if _is_for(field, name)}
+    return TableOptions(**kept)
+
+
+def _is_for(field: str, name: str) -> bool:
+    kind = table_kind(name)
+    return {
+        "separator": kind in _SEPARATORS,
+        "has_header": kind in _WITH_HEADER,
+        "encoding": kind not in _WITHOUT_ENCODING,
+    }[field]
 
 
 # From rows to windows.
@@ -396,18 +457,12 @@ def _rows_of_lines(source: Source) -> Iterator[list[str]]:
         yield [line]
 
 
-def _open_json(source: Source, kind: str) -> Table:
+def _open_json(source: Source, kind: str, keeps_objects: bool) -> JsonTable:
     read = read_json if kind == ".json" else read_json_lines
-    # An object may have keys that those before it have not.
-    columns = tuple({key: None for row in read(source) for key in row})
-    if not columns:
-        raise CommandError(f"{source.name}: there are no rows")
-
-    def windows() -> Iterator[Window]:
-        rows = ([row.get(key, ABSENT) for key in columns] for row in read(source))
-        return _windows(columns, rows)
-
-    return Table(source.name, columns, windows, kind)
+    if keeps_objects or kind == ".json":
+        objects = list(read(source))
+        return JsonTable(source.name, kind, lambda: objects)
+    return JsonTable(source.name, kind, lambda: read(source))
 
 
 def _open_parquet(name: str) -> Table:

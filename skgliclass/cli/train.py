@@ -14,10 +14,10 @@ from ..datasets.examples import Example
 from ..estimators.fit import FitOutcome
 from ..estimators.rows import RowError
 from .data import (
+    LabelledFile,
     add_data_options,
-    check_data_options,
     chosen_kind,
-    is_labelled_table,
+    open_data,
     read_data,
     told_kind,
 )
@@ -101,14 +101,14 @@ class _Rows(NamedTuple):
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say, and write the result."""
     _check_options(args)
-    check_data_options(args, args.data, *([args.validation] if args.validation else []))
+    files = open_data(args, args.data, *([args.validation] if args.validation else []))
     asked = chosen_kind(args)
-    examples = read_data(args.data, args, multi_label=asked)
+    examples = read_data(files[0], args, multi_label=asked)
     multi_label = told_kind(examples, asked, args.data)
-    training, validation = _held_out(examples, args, multi_label)
+    training, validation = _held_out(examples, files, args, multi_label)
     _check_rows(training, args.data)
     classifier = _make_classifier(args, examples, multi_label)
-    rows = _rows_for(classifier, args, training, validation)
+    rows = _rows_for(classifier, args, files, training, validation)
     with _processes(args) as processes:
         # One bar for all of them.
         classifier.set_params(verbose=wants_bar() if processes.is_first else 0)
@@ -193,11 +193,14 @@ def _check_rows(examples: Sequence[Example], name: str) -> None:
 
 
 def _held_out(
-    examples: list[Example], args: argparse.Namespace, multi_label: bool
+    examples: list[Example],
+    files: Sequence[LabelledFile],
+    args: argparse.Namespace,
+    multi_label: bool,
 ) -> tuple[list[Example], list[Example] | None]:
     if args.validation is not None:
         known = {label for row in examples for label in row.all_labels}
-        held_out = read_data(args.validation, args, multi_label=multi_label, labels=known)
+        held_out = read_data(files[1], args, multi_label=multi_label, labels=known)
         told_kind(held_out, multi_label, args.validation)
         return examples, held_out
     if args.validation_fraction is None:
@@ -245,6 +248,7 @@ def _make_classifier(
 def _rows_for(
     classifier: Classifier,
     args: argparse.Namespace,
+    files: Sequence[LabelledFile],
     training: list[Example],
     validation: list[Example] | None,
 ) -> _Rows:
@@ -253,16 +257,17 @@ def _rows_for(
     parts = [without_other(training, other, name=args.data)]
     if validation is not None:
         parts.append(without_other(validation, other, name=args.validation))
-    files = args.data, args.validation or args.data
     known = [] if classifier.labels is None else [str(value) for value in classifier.classes_]
     if not has_labels(args) and not set().union(*map(names_in, parts)) <= set(known):
         # What a saved classifier was for is another task.
         classifier.set_params(labels=_shared_labels(parts[0]))
         return _without_others(parts, other)
-    for i, (rows, file) in enumerate(zip(parts, files, strict=False)):
+    for i, rows in enumerate(parts):
+        # Held out of the first where there is no second one.
+        file = files[min(i, len(files) - 1)]
         # A file of examples says for each row what it offers; a table does not.
-        if is_labelled_table(file, args):
-            check_known(rows, known, name=file, whose="the labels")
+        if file.is_table:
+            check_known(rows, known, name=file.table.name, whose="the labels")
             # An empty cell of one column a label is not annotated, and no label that does not hold.
             parts[i] = rows if args.label_columns else offer(rows, known)
     return _without_others(parts, other)

@@ -19,6 +19,7 @@ from ..estimators.labels import LabelSet
 from ..estimators.problem import checked_weights
 from ..estimators.targets import multi_label_targets, single_label_targets
 from ..estimators.texts import as_texts
+from ..loading.sources import without_repeats
 from ..prompts.checks import in_short, listed
 from ..prompts.examples import PromptExample
 from .examples import FIELDS, Example
@@ -53,11 +54,28 @@ def read_examples(path: str | Path, *, encoding: str = "utf-8") -> list[Example]
         counted from one) and the field.
     """
     path = Path(path)
-    kind = _kind_of(path)
+    return examples_of(_rows(path, _kind_of(path), encoding), str(path))
+
+
+def examples_of(rows: Iterable[tuple[str, Any]], name: str) -> list[Example]:
+    """Make examples of the objects of a file.
+
+    Parameters
+    ----------
+    rows : iterable of tuple (str, object)
+        Where in the file each is, and what was read there.
+    name : str
+        What to call the file in an error.
+
+    Raises
+    ------
+    ValueError
+        If one is not of the format; the message names the file, the place and the field.
+    """
     examples = []
-    for place, row in _rows(path, kind, encoding):
+    for place, row in rows:
         # What is raised here does not pass through the generator, which names errors of its own.
-        with _errors_named(f"{path}, {place}"):
+        with _errors_named(f"{name}, {place}"):
             examples.append(_from_json(row))
     return examples
 
@@ -303,7 +321,7 @@ def _rows(path: Path, kind: str, encoding: str) -> Iterator[tuple[str, Any]]:
 
 def _parsed(text: str, place: str = "") -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=without_repeats)
     except RecursionError as error:
         raise ValueError(f"{place}lists or objects are nested too deeply") from error
     except ValueError as error:

@@ -1,10 +1,12 @@
 """Labels in tables, as ``train`` and ``evaluate`` read them."""
 
 import argparse
+import gzip
 
 import pytest
 
-from skgliclass.cli.data import add_data_options, chosen_kind, is_labelled_table, read_data
+from skgliclass.cli import json_rows
+from skgliclass.cli.data import add_data_options, chosen_kind, open_data, read_data
 from skgliclass.cli.errors import CommandError
 
 
@@ -17,7 +19,8 @@ def read(tmp_path):
         parser = argparse.ArgumentParser()
         add_data_options(parser)
         args = parser.parse_args(arguments)
-        return read_data(str(path), args, multi_label=chosen_kind(args))
+        (file,) = open_data(args, str(path))
+        return read_data(file, args, multi_label=chosen_kind(args))
 
     return read
 
@@ -152,14 +155,29 @@ def test_columns_at_fault(read, cells, columns, message):
         read("data.csv", f"text,x,y\na,{cells}\n", "--label-columns", *columns)
 
 
-def test_a_file_of_examples_is_told_by_its_keys(read, tmp_path):
+def test_a_file_of_examples_is_told_by_its_keys(read):
     row = '{"text": "a", "label": "z", "all_labels": ["x", "y"], "true_labels": ["x"]}'
     assert true(read("data.jsonl", row)) == [["x"]]
-    assert not is_labelled_table(str(tmp_path / "data.jsonl"))
     assert true(read("data.jsonl", row, "--label-column", "label")) == [["z"]]
     assert true(read("data.json", f"\ufeff[{row}]")) == [["x"]]
-    read("table.json", '[{"text": "a", "label": "x"}]')
-    assert is_labelled_table(str(tmp_path / "table.json"))
+    assert true(read("table.json", '[{"text": "a", "label": "x"}]')) == [["x"]]
+
+
+@pytest.mark.parametrize("extension", ["json", "jsonl", "jsonl.gz"])
+@pytest.mark.parametrize("rest", ['"label": "x"', '"all_labels": ["x"], "true_labels": ["x"]'])
+def test_every_object_is_parsed_once(read, monkeypatch, extension, rest):
+    parsed, parse = [], json_rows.parse_json
+
+    def counted(text):
+        parsed.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(json_rows, "parse_json", counted)
+    rows = [f'{{"text": "{letter}", {rest}}}' for letter in "abc"]
+    content = f"[{', '.join(rows)}]" if extension == "json" else "\n".join(rows)
+    content = gzip.compress(content.encode()) if extension.endswith("gz") else content
+    assert [row.text for row in read(f"data.{extension}", content)] == ["a", "b", "c"]
+    assert len(parsed) == (1 if extension == "json" else 3)
 
 
 def test_a_file_of_examples_in_another_encoding(read):
@@ -178,3 +196,16 @@ def test_a_table_without_header(read):
         ("I like it", ["pos"]),
         ("meh", ["neg"]),
     ]
+
+
+def test_an_option_is_for_the_files_that_it_fits(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_data_options(parser)
+    args = parser.parse_args(["--separator", ";", "--label-column", "label"])
+    (tmp_path / "train.csv").write_text("text;label\na;x\n")
+    (tmp_path / "held_out.jsonl").write_text('{"text": "b", "label": "x"}')
+    names = [str(tmp_path / name) for name in ("train.csv", "held_out.jsonl")]
+    rows = [read_data(file, args, multi_label=False) for file in open_data(args, *names)]
+    assert [[row.text for row in part] for part in rows] == [["a"], ["b"]]
+    with pytest.raises(CommandError, match=r"--separator is not for \.jsonl files"):
+        open_data(args, names[1])

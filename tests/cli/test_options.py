@@ -287,7 +287,7 @@ def test_a_bar_is_shown_in_a_terminal_alone(bi, files, tmp_path, capsys, monkeyp
         ("both", ["{one}", "--n-jobs", "0"], "'n_jobs' parameter"),
         ("both", ["{one}", "--text-column", "text"], "--text-column has no effect: "),
         ("both", ["{one}", "--label-separator", "|"], "is in the GLiClass training format"),
-        ("both", ["{one}", "--no-header"], "--no-header has no effect"),
+        ("both", ["{one}", "--no-header"], "--no-header is not for .json files"),
         ("both", ["{table}", "--label-separator", "|"], "has no effect without --multi-label"),
         ("train", ["{one}", "--focal-alpha", "0.3"], "--focal-alpha is for many labels a text"),
         ("train", ["{one}", "--lora-rank", "3"], "has no effect without --trainable lora"),

@@ -159,6 +159,7 @@ def test_a_bad_row_is_named_with_its_field(tmp_path, extension, bad, message):
         ("data.json", b'{"text": "a"}', "holds a list of rows, found"),
         ("data.json", b'{"text": "a"}\n{"text": "b"}', "one object a line is the .jsonl format"),
         ("data.jsonl", b'{"text": "a"\n', "line 1: not valid JSON"),
+        ("data.jsonl", b'{"text": "a", "text": "b"}', "line 1: .* the key 'text' is there twice"),
         ("data.jsonl", b'{"text": "\xff"}', "cannot be read: 'utf-8' codec"),
         ("data.jsonl.gz", b"[]", "cannot be read: Not a gzipped file"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import warnings
@@ -96,6 +97,8 @@ def add_classify(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Classify what the arguments say."""
     check_output(args.output)
+    if args.label_column_out is not None and not args.label_column_out.strip():
+        raise CommandError("--label-column-out is empty; give a name, or leave it out")
     labels = chosen_labels(args)
     multi_label = _is_saved_multi_label(args) if labels is None else args.multi_label
     is_file = _is_file(args)
@@ -144,6 +147,8 @@ def _is_file(args: argparse.Namespace) -> bool:
         )
     if table_kind(first):
         warn(f"there is no file {first!r}, so that it is classified as a text")
+    elif os.path.isdir(first):
+        warn(f"{first!r} is a folder, whose name is classified as a text; give a file in it")
     return False
 
 

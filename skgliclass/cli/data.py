@@ -47,6 +47,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     columns.add_argument(
         "--label-columns",
         nargs="+",
+        action="extend",
         metavar="NAME",
         help="the columns of a table that each stand for the label of their name, and hold 1 where "
         "it is true, 0 where not, and nothing where nobody knows",
@@ -220,8 +221,14 @@ def _from_table(
     separator = args.label_separator
     if separator is not None and not multi_label:
         raise CommandError("--label-separator has no effect without --multi-label")
+    of_labels = columns or [_label_column(table, args.label_column)]
+    if column in of_labels:
+        raise CommandError(
+            f"{table.name}: the column {table.columns[column]!r} cannot hold both the texts and "
+            f"their labels; give another --text-column or --label-column; {table.described()}"
+        )
     # What is read has the texts first, and then the labels.
-    table = table.read([column, *(columns or [_label_column(table, args.label_column)])])
+    table = table.read([column, *of_labels])
     check_texts(table, 0)
     texts = [text for window in table.windows() for text in window.texts(0)]
     if columns:

@@ -91,7 +91,9 @@ def separator_hint(columns: Sequence[str], separator: str) -> str:
 
 def names_of(columns: Sequence[str]) -> str:
     """Name columns in an error, in short where they are many or long."""
-    names = [name if len(name) <= 60 else f"{name[:57]}..." for name in columns[:20]]
+    short = [name if len(name) <= 60 else f"{name[:57]}..." for name in columns[:20]]
+    # Blanks at its ends make another name of it, and would not be seen.
+    names = [name if name and name == name.strip() else repr(name) for name in short]
     return ", ".join(names) + (", ..." if len(columns) > 20 else "")
 
 

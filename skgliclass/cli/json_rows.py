@@ -72,7 +72,8 @@ def _rows_of_columns(content: Mapping[str, Any], name: str) -> list[dict[str, An
     """Read what pandas' ``to_json`` and ``to_dict`` write by default."""
     columns = list(content.values())
     if columns and all(isinstance(c, Mapping) and c.keys() == columns[0].keys() for c in columns):
-        columns = [list(c.values()) for c in columns]
+        # The keys are the names of the rows, which each column may have in an order of its own.
+        columns = [[column[row] for row in columns[0]] for column in columns]
     if not columns or not all(
         isinstance(c, Sequence) and not isinstance(c, str) and len(c) == len(columns[0])
         for c in columns

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from ..exceptions import warn
 from .errors import CommandError
 from .tables import Table
-from .values import as_text, is_missing
+from .values import as_text, is_missing, parse_json
 
 Labels = list[str] | dict[str, float]
 _NUMBERS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
+_AS_JSON = 'write every cell as a JSON list, such as ["a", "b"]'
+# What numpy writes, or a person, which neither JSON nor Python reads as a list.
+_LIKE_LIST = re.compile(r"""(?s)(\[.*[,;|'"].*\]|\{.*[,;|'"].*\})""")
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column, for what is said of its cells."""
+
+    table: str
+    name: str
+
+    def cell(self, number: int, what: str) -> str:
+        return f"{self.table}: row {number} has {what} in column {self.name!r}"
+
+    def text(self, value: Any, number: int) -> str:
+        """Give the text of a value, which is to be a label."""
+        try:
+            return as_text(value)
+        except UnicodeDecodeError as error:
+            place = self.cell(number, "bytes that are no text")
+            raise CommandError(f"{place}: {error}") from error
 
 
 def labels_of_column(
@@ -43,18 +69,25 @@ def labels_of_column(
     CommandError
         If a row has no label and has to have one, or lists and single labels are mixed.
     """
+    place = _Column(table.name, table.columns[column])
     cells = [cell for window in table.windows() for cell in window.column(column)]
-    where = f"{table.name}: row {{}} has {{}} in column {table.columns[column]!r}"
-    lists = [None if is_missing(cell) else _as_list(cell) for cell in cells]
+    lists = [
+        None if is_missing(cell) else _list_in(cell, place, number)
+        for number, cell in enumerate(cells, 1)
+    ]
     if any(found is not None for found in lists):
-        return _checked_lists(cells, lists, where)
-    labels = ["" if is_missing(cell) else as_text(cell).strip() for cell in cells]
+        return _checked_lists(cells, lists, place)
+    labels = [
+        "" if is_missing(cell) else place.text(cell, number).strip()
+        for number, cell in enumerate(cells, 1)
+    ]
+    _warn_of_likely_list(labels, place)
     if multi_label:
         return [_distinct(cell.split(separator)) for cell in labels]
     empty = [number for number, label in enumerate(labels, 1) if not label]
     # With any number of labels an empty cell is a text that has none.
     if empty:
-        raise CommandError(f"{where.format(empty[0], 'no label')} ({len(empty)} such rows)")
+        raise CommandError(f"{place.cell(empty[0], 'no label')} ({len(empty)} such rows)")
     return [[label] for label in labels]
 
 
@@ -92,8 +125,12 @@ def labels_of_columns(
                     f"{table.name}: row {number} is empty in all of the columns of labels; give at "
                     "least one 0 or 1"
                 )
-            where = f"{table.name}: row {number} has {{}} in column {{!r}}"
-            rows.append({name: _number(cell, where, name) for name, cell in known.items()})
+            rows.append(
+                {
+                    name: _number(cell, _Column(table.name, name), number)
+                    for name, cell in known.items()
+                }
+            )
     return rows
 
 
@@ -101,68 +138,97 @@ def _blank(cell: Any) -> bool:
     return is_missing(cell) or (isinstance(cell, str) and not cell.strip())
 
 
-def _number(cell: Any, where: str, name: str) -> float:
-    text = as_text(cell).strip().lower()
+def _number(cell: Any, place: _Column, row: int) -> float:
+    text = place.text(cell, row).strip().lower()
     try:
         number = _NUMBERS[text] if text in _NUMBERS else float(text)
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        found = where.format(repr(cell), name)
-        raise CommandError(f"{found}; with --label-columns a cell is 1 or 0")
+        raise CommandError(f"{place.cell(row, repr(cell))}; with --label-columns a cell is 1 or 0")
     return number
 
 
-def _as_list(cell: Any) -> Any:
+def _list_in(cell: Any, place: _Column, number: int) -> list[Any] | dict[Any, Any] | None:
     """Give the list or the scores that a cell holds, or None."""
+    if isinstance(cell, list) and cell and all(isinstance(item, tuple) for item in cell):
+        # As Parquet's maps come, whose keys may be there twice.
+        if len(dict(cell)) < len(cell):
+            raise CommandError(place.cell(number, "a label twice"))
+        return dict(cell)
     if isinstance(cell, list | dict):
         return cell
-    text = as_text(cell).strip()
-    if not text.startswith(("[", "{")) or not text.endswith(("]", "}")):
+    text = place.text(cell, number).strip()
+    if not text.startswith(("[", "{", "(")) or not text.endswith(("]", "}", ")")):
         return None
     try:
-        value = json.loads(text)
-    except ValueError:
-        value = _as_python_list(text)
+        value = parse_json(text)
+    except json.JSONDecodeError:
+        value = _python_list(text)
+    except ValueError as error:
+        raise CommandError(f"{place.cell(number, text[:60])}: {error}") from error
     return value if isinstance(value, list | dict) else None
 
 
-def _as_python_list(text: str) -> Any:
+def _python_list(text: str) -> Any:
+    """Read a list, set, tuple of strings or dict as Python writes it; None for anything else."""
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        # Of escapes that Python does not know it warns.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value, tree = ast.literal_eval(text), ast.parse(text, mode="eval").body
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
+    written = repr(value)
+    if isinstance(tree, ast.Set):
+        # In the order that was written, and not in that of this process.
+        value = list(map(ast.literal_eval, tree.elts))
+        written = "{" + ", ".join(map(repr, value)) + "}"
+    # Numbers in round brackets are the ends of an interval, which is one class.
+    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+        value = list(value)
     # numpy leaves the commas out, and Python joins what stands side by side into one name.
-    return value if repr(value) == text else None
+    return value if written == text else None
 
 
-def _checked_lists(cells: Sequence[Any], lists: Sequence[Any], where: str) -> list[Labels]:
+def _warn_of_likely_list(labels: Sequence[str], place: _Column) -> None:
+    for number, label in enumerate(labels, 1):
+        if _LIKE_LIST.fullmatch(label):
+            where = place.cell(number, repr(label[:60]))
+            warn(f"{where}, which cannot be read as a list and is taken as it is; {_AS_JSON}")
+            return
+
+
+def _checked_lists(cells: Sequence[Any], lists: Sequence[Any], place: _Column) -> list[Labels]:
     """Read the lists of a column, in which a missing cell is a text that has no label."""
     labels: list[Labels] = []
     for number, (cell, found) in enumerate(zip(cells, lists, strict=True), 1):
         if found is None and not _blank(cell):
-            text = f"{as_text(cell)[:60]!r}, while other rows have lists,"
-            raise CommandError(
-                f'{where.format(number, text)}; write every cell as a JSON list, such as ["a", "b"]'
-            )
+            text = f"{place.text(cell, number)[:60]!r}, while other rows have lists,"
+            raise CommandError(f"{place.cell(number, text)}; {_AS_JSON}")
         if isinstance(found, Mapping):
-            labels.append(_checked_scores(found, where, number))
+            labels.append(_checked_scores(found, place, number))
         else:
             names = [] if found is None else list(found)
             if any(map(_blank, names)):
-                raise CommandError(where.format(number, "an empty label"))
-            if any(isinstance(item, list | dict) for item in names):
-                raise CommandError(where.format(number, "a list of lists"))
-            labels.append(_distinct(map(as_text, names)))
+                raise CommandError(place.cell(number, "an empty label"))
+            if any(isinstance(item, list | tuple | dict | set) for item in names):
+                raise CommandError(place.cell(number, "a list of lists"))
+            labels.append(_distinct(place.text(name, number) for name in names))
     return labels
 
 
-def _checked_scores(scores: Mapping[Any, Any], where: str, number: int) -> dict[str, float]:
+def _checked_scores(scores: Mapping[Any, Any], place: _Column, number: int) -> dict[str, float]:
     # Parquet has the same keys in every row, and null where a row has none of them.
-    values = {as_text(name): value for name, value in scores.items() if value is not None}
+    known = {name: value for name, value in scores.items() if value is not None}
+    values = {place.text(name, number).strip(): value for name, value in known.items()}
+    if len(values) < len(known):
+        raise CommandError(place.cell(number, "a label twice"))
+    if "" in values:
+        raise CommandError(place.cell(number, "an empty label"))
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise CommandError(where.format(number, f"the score {value!r} for {name!r}"))
+            raise CommandError(place.cell(number, f"the score {value!r} for {name!r}"))
     return {name: float(value) for name, value in values.items()}
 
 

@@ -20,7 +20,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,10 +35,12 @@ from ..estimators.single_label import GLiClassClassifier
 from ..exceptions import warn
 from ..loading.sources import without_repeats
 from .errors import CommandError
+from .tables import table_kind
 
 Classifier = GLiClassClassifier | GLiClassMultiLabelClassifier
 
 # What people put between names in one string.
+_BETWEEN = (",", ";", "|")
 _SEPARATORS = re.compile(r"\s*[,;|]\s*")
 
 
@@ -71,6 +73,8 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--labels",
         nargs="+",
+        # Given several times it would be the last ones alone.
+        action="extend",
         metavar="LABEL",
         help="what to choose from, each label an argument of its own",
     )
@@ -118,16 +122,26 @@ def chosen_labels(args: argparse.Namespace) -> Any:
     CommandError
         If the file of labels cannot be read.
     """
-    if args.labels_file is not None:
-        return read_labels(args.labels_file)
-    if args.labels is not None and len(args.labels) == 1:
-        names = _SEPARATORS.split(args.labels[0].strip())
-        if len(names) > 1 and all(names):
-            warn(
-                f"{args.labels[0]!r} is one label; for {len(names)} write --labels "
-                + shlex.join(names)
-            )
-    return args.labels
+    labels = args.labels if args.labels_file is None else read_labels(args.labels_file)
+    names = _names_between(labels) if isinstance(labels, list) else []
+    if names:
+        what = "one label" if len(labels) == 1 else "a label, with what stands at its end"
+        form = f"--labels {shlex.join(names)}" if args.labels else "one on each line"
+        warn(f"{labels[0]!r} is {what}; for {len(names)} write {form}")
+    return labels
+
+
+def _names_between(labels: Sequence[Any]) -> list[str]:
+    """Give the names that somebody meant who put commas and the like between labels, or none."""
+    if not all(isinstance(label, str) for label in labels):
+        return []
+    if len(labels) == 1:
+        # As a list, too, as Python and JSON write it.
+        names = [name.strip("\"'") for name in _SEPARATORS.split(labels[0].strip("[]() \t"))]
+        return names if len(names) > 1 and all(names) else []
+    if len(labels) < 2 or not all(label.rstrip().endswith(_BETWEEN) for label in labels[:-1]):
+        return []
+    return [label.strip("".join(_BETWEEN) + " ") for label in labels]
 
 
 def has_labels(args: argparse.Namespace) -> bool:
@@ -141,8 +155,13 @@ def read_labels(name: str) -> Any:
     Raises
     ------
     CommandError
-        If there is no such file, it is not in UTF-8 or not valid JSON, or holds no labels.
+        If there is no such file, it is a table, not in UTF-8 or not valid JSON, or holds no labels.
     """
+    if table_kind(name) not in (None, ".txt", ".json"):
+        raise CommandError(
+            f"--labels-file {name}: it is a table, whose header and columns are no labels; give a "
+            ".txt file with one label a line, or a .json file with a list or an object"
+        )
     try:
         # As other programs write it: with or without a byte order mark.
         text = Path(name).read_text(encoding="utf-8-sig")

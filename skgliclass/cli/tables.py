@@ -29,7 +29,7 @@ from ..prompts.checks import check_unicode
 from .delimited import checked_separator, names_of, read_delimited, separator_hint
 from .errors import CommandError
 from .json_rows import Placed, read_json, read_json_lines
-from .sheets import note_other_sheets, read_sheet
+from .sheets import note_formulas, note_other_sheets, read_sheet
 from .sources import Source, lines_of
 from .values import ABSENT, as_text, is_missing
 
@@ -295,6 +295,7 @@ def open_table(
         return _table_of(source.name, kind, lambda: _rows_of_lines(source))
     if kind == ".xlsx":
         note_other_sheets(source)
+        note_formulas(source)
         return _table_of(source.name, kind, lambda: read_sheet(source, options.has_header))
     separator = checked_separator(options.separator or _SEPARATORS[kind])
     hint = "give --no-header if the first line names none" if options.has_header else ""

@@ -260,7 +260,10 @@ def _rows_for(
     known = [] if classifier.labels is None else [str(value) for value in classifier.classes_]
     if not has_labels(args) and not set().union(*map(names_in, parts)) <= set(known):
         # What a saved classifier was for is another task.
-        classifier.set_params(labels=_shared_labels(parts[0]))
+        labels = _shared_labels(parts[0])
+        classifier.set_params(labels=labels)
+        if labels is not None and validation is not None and is_labelled_table(files[1], args):
+            check_known(parts[1], labels, name=files[1], whose=f"the labels of {args.data}")
         return _without_others(parts, other)
     for i, rows in enumerate(parts):
         # Held out of the first where there is no second one.

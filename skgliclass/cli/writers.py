@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from ..datasets.files import opened_to_write
+from ..estimators.values import shortened
 from ..exceptions import missing_extra
 from ..loading.replacement import replacing
 from ..prompts.checks import first_repeated
 from .errors import CommandError
 from .folders import check_room
-from .sheets import MAX_CHARACTERS, MAX_ROWS, import_openpyxl
+from .sheets import MAX_CHARACTERS, MAX_ROWS, escaped, import_openpyxl
 from .tables import ArrowWindow, Table, Window, table_kind
 from .values import ABSENT, WrittenNumber, as_json, as_text
 
@@ -174,7 +176,7 @@ class DelimitedWriter:
             try:
                 self._writer.writerow(list(map(self._to_text, row)))
             except UnicodeDecodeError as error:
-                raise CommandError(f"row {number} has bytes that are no text: {error}") from error
+                raise _no_text(number, error) from error
         self._n_rows += len(rows)
         try:
             self._file.write(self._buffer.taken())
@@ -208,7 +210,10 @@ class JsonWriter:
         """Write rows, each with the cells that come after its own."""
         for row, result in zip(window.rows, results, strict=True):
             cells = zip(self._columns, [*row, *result], strict=True)
-            line = as_json({name: cell for name, cell in cells if cell is not ABSENT})
+            try:
+                line = as_json({name: cell for name, cell in cells if cell is not ABSENT})
+            except UnicodeDecodeError as error:
+                raise _no_text(self._n_rows + 1, error) from error
             if self._is_list:
                 self._file.write(",\n" if self._n_rows else "[\n")
             self._file.write(line if self._is_list else line + "\n")
@@ -247,21 +252,18 @@ class ParquetWriter:
         self._pa, self._parquet = pyarrow, parquet
         self._path = path
         self._columns = columns
-        self._schema = None if table.kind == ".parquet" else self._inferred(table)
+        with self._errors_told(f"{table.name}: cannot become"):
+            self._schema = None if table.kind == ".parquet" else self._inferred(table)
         self._writer: Any = None
         self._pending: list[Any] = []
 
     def write(self, window: Window, results: Sequence[Sequence[Any]]) -> None:
         """Write rows, each with the cells that come after its own."""
-        batch = self._as_table(window, self._schema)
+        with self._errors_told("the table cannot become"):
+            batch = self._as_table(window, self._schema)
         for name, cells in zip(self._columns, zip(*results, strict=True), strict=True):
-            try:
+            with self._errors_told(f"the column {name!r} cannot become one of"):
                 batch = batch.append_column(name, self._pa.array(cells))
-            except (self._pa.ArrowException, TypeError) as error:
-                raise CommandError(
-                    f"the column {name!r} cannot become one of a Parquet file, which has one type: "
-                    f"{error}; write .jsonl"
-                ) from error
         self._pending.append(batch)
         if sum(map(len, self._pending)) >= _ROWS_OF_ROW_GROUP:
             self._flush()
@@ -279,27 +281,31 @@ class ParquetWriter:
     def _flush(self) -> None:
         if not self._pending:
             return
-        rows = self._pa.concat_tables(self._pending)
-        self._pending = []
-        if self._writer is None:
-            self._writer = self._parquet.ParquetWriter(self._path, rows.schema)
-        self._writer.write_table(rows)
+        with self._errors_told("the table cannot become"):
+            rows = self._pa.concat_tables(self._pending)
+            self._pending = []
+            if self._writer is None:
+                self._writer = self._parquet.ParquetWriter(self._path, rows.schema)
+            self._writer.write_table(rows)
 
     def _inferred(self, table: Table) -> Any:
         """Find the types of the columns, for which all rows have to be seen."""
         schema: Any = None
+        for window in table.windows():
+            found = self._as_table(window, None).schema
+            # Whole numbers and others in one column are numbers; nulls are of any type.
+            schemas = [found] if schema is None else [schema, found]
+            schema = self._pa.unify_schemas(schemas, promote_options="permissive")
+        return schema
+
+    @contextmanager
+    def _errors_told(self, what: str) -> Iterator[None]:
         try:
-            for window in table.windows():
-                found = self._as_table(window, None).schema
-                # Whole numbers and others in one column are numbers; nulls are of any type.
-                schemas = [found] if schema is None else [schema, found]
-                schema = self._pa.unify_schemas(schemas, promote_options="permissive")
+            yield
         except (self._pa.ArrowException, TypeError, OverflowError) as error:
             raise CommandError(
-                f"{table.name}: cannot become a Parquet file, in which a column has one type: "
-                f"{error}; write .jsonl"
+                f"{what} a Parquet file, in which a column has one type: {error}; write .jsonl"
             ) from error
-        return schema
 
     def _as_table(self, window: Window, schema: Any) -> Any:
         if isinstance(window, ArrowWindow):
@@ -328,7 +334,7 @@ class SheetWriter:
         self._book = openpyxl.Workbook(write_only=True)
         self._sheet = self._book.create_sheet()
         self._cell = openpyxl.cell.WriteOnlyCell
-        self._errors = ValueError, TypeError, openpyxl.utils.exceptions.IllegalCharacterError
+        self._errors = ValueError, TypeError, OverflowError
         self._n_rows = 0
         self._write_row(columns)
 
@@ -359,11 +365,12 @@ class SheetWriter:
             ) from error
 
     def _as_cell(self, value: Any) -> Any:
-        if isinstance(value, WrittenNumber):
-            value = float(value)
+        value = _plain_number(value)
+        if isinstance(value, float) and math.isinf(value):
+            raise ValueError(f"the number {value}")
         if not isinstance(value, str | list | dict | bytes) and value is not ABSENT:
             return value
-        text = as_text(value)
+        text = escaped(as_text(value))
         # openpyxl would cut it off, and read it as a formula or an error.
         if len(text) > MAX_CHARACTERS:
             raise ValueError(
@@ -412,12 +419,33 @@ def _check_distinct(names: Sequence[str], output: str) -> None:
         )
 
 
+def _no_text(number: int, error: UnicodeDecodeError) -> CommandError:
+    return CommandError(f"row {number} has bytes that are no text: {error}; write .parquet")
+
+
 def _escaped(value: Any) -> str:
     text = as_text(value)
     return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
 
 
 def _for_arrow(value: Any) -> Any:
-    if value is ABSENT:
-        return None
-    return float(value) if isinstance(value, WrittenNumber) else value
+    if isinstance(value, list):
+        return list(map(_for_arrow, value))
+    if isinstance(value, dict):
+        return {name: _for_arrow(part) for name, part in value.items()}
+    return None if value is ABSENT else _plain_number(value)
+
+
+def _plain_number(value: Any) -> Any:
+    """Give a number that JSON has otherwise written as one that other formats can hold.
+
+    Raises
+    ------
+    OverflowError
+        If it is too large for that.
+    """
+    if not isinstance(value, WrittenNumber):
+        return value
+    if math.isinf(value):
+        raise OverflowError(f"the number {shortened(value.text)} is too large")
+    return float(value)

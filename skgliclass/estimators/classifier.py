@@ -41,6 +41,7 @@ from .rows import (
     label_each,
     label_set_of,
     rows_in,
+    warn_of_one_choice,
 )
 from .saved_file import errors_naming_file
 from .scores import Alternatives, RowScores, Scores
@@ -330,6 +331,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._validate_params()
         snapshot = self._snapshot()
         plan = self._plan(snapshot)
+        if not self._multi_label:
+            warn_of_one_choice(rows)
         known: dict[Hashable, Alternatives] = {}
         among = [self._among_own(row, plan, snapshot, known, chooses=chooses) for row in rows]
         examples = RowExamples(rows)
@@ -387,6 +390,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         training = examples_of_rows(rows, plan)
         held_out = None if validation is None else examples_of_rows(validation, plan)
         self._check_for_classes(training, held_out)
+        if not self._multi_label:
+            warn_of_one_choice(rows)
         problem = Problem(label_set, training, held_out, others=others)
         outcome = run(self._job(problem, labels_parameter, self._fit_state))
         self._store(outcome)

@@ -195,6 +195,17 @@ def columns_of(row: Row, plan: ScoringPlan) -> list[int] | None:
     return found
 
 
+def warn_of_one_choice(rows: Sequence[Row]) -> None:
+    """Warn of texts that get one class, and have no second one to choose from."""
+    n_rows = sum(len(row.all_labels) == 1 for row in rows)
+    if n_rows:
+        warn(
+            f"{n_rows} of {len(rows)} rows offer one label alone, which always gets a probability "
+            "of 1: nothing is learnt from them, and all of them are right. Give every row all the "
+            "labels to choose from, the wrong ones, too."
+        )
+
+
 def label_set_of(row: Row) -> LabelSet:
     """Give the labels of a row, in its order."""
     if isinstance(row, LabelledText):

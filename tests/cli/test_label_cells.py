@@ -116,11 +116,72 @@ def test_objects_are_scores(read):
         ('text,label\na,"[""x"", null]"\n', "row 1 has an empty label"),
         ('text,label\na,"[[""x""]]"\n', "row 1 has a list of lists"),
         ('text,label\na,"{""x"": 2}"\n', "row 1 has the score 2 for 'x'"),
+        ('text,label\na,"{""x"": 1, ""x"": 0}"\n', "row 1 has .* the key 'x' is there twice"),
+        ('text,label\na,"{""x"": 1, "" x"": 0}"\n', "row 1 has a label twice"),
     ],
 )
 def test_lists_at_fault(read, content, message):
     with pytest.raises(CommandError, match=message):
         read("data.csv", content)
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("{'y', 'x'}", ["y", "x"]),
+        ("('x', 'y')", ["x", "y"]),
+        # The ends of an interval, and a name in brackets.
+        ("(18, 25)", ["(18, 25)"]),
+        ("(none)", ["(none)"]),
+    ],
+)
+def test_label_sets_as_python_writes_them(read, cell, expected):
+    assert true(read("data.csv", f'text,label\na,"{cell}"\n')) == [expected]
+
+
+@pytest.mark.parametrize("cell", ["['x' 'y']", "[x, y]", "[x; y]"])
+def test_what_looks_like_a_list_and_is_none_is_told(read, cell):
+    with pytest.warns(UserWarning, match="row 1 has .* in column 'label', which cannot be read"):
+        assert true(read("data.csv", f'text,label\na,"{cell}"\nb,z\n'))[1] == ["z"]
+
+
+@pytest.mark.needs("pyarrow")
+def test_maps_of_parquet_are_scores(read, tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kind = pa.map_(pa.string(), pa.float64())
+    cells = pa.array([[("x", 0.25)], [("y", 1.0), ("x", 0.5)]], kind)
+    parquet.write_table(pa.table({"text": ["a", "b"], "label": cells}), tmp_path / "data.parquet")
+    assert true(read("data.parquet", None)) == [{"x": 0.25}, {"y": 1.0, "x": 0.5}]
+    twice = pa.array([[("x", 0.25), ("x", 0.5)]], kind)
+    parquet.write_table(pa.table({"text": ["a"], "label": twice}), tmp_path / "data.parquet")
+    with pytest.raises(CommandError, match="row 1 has a label twice"):
+        read("data.parquet", None)
+
+
+@pytest.mark.needs("pyarrow")
+@pytest.mark.parametrize("cells", [[b"x", b"\xff"], [[b"x"], [b"\xff"]]])
+def test_labels_that_are_no_text(read, tmp_path, cells):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"text": ["a", "b"], "label": cells}), tmp_path / "data.parquet")
+    with pytest.raises(CommandError, match="row 2 has bytes that are no text in column 'label'"):
+        read("data.parquet", None)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--label-column", "text"], ["--label-columns", "x", "text"]]
+)
+def test_texts_are_not_their_labels(read, arguments):
+    with pytest.raises(CommandError, match="'text' cannot hold both the texts and their labels"):
+        read("data.csv", "text,x\na,1\n", *arguments)
+
+
+def test_names_with_braces(read):
+    with pytest.raises(CommandError, match=r"row 1 has no label in column '\{0\}\{x\}'"):
+        read("{a}.csv", "text,{0}{x}\na,\n", "--label-column", "{0}{x}")
 
 
 def test_a_column_for_each_label(read):

@@ -200,6 +200,61 @@ def test_several_labels_in_one_string_are_noticed(files, bi, capsys):
         assert "for 3 write --labels sci-fi 'a trip' dogs" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default:.*is (one label|a label|the only class)")
+@pytest.mark.parametrize(
+    ("labels", "hint"),
+    [
+        (["--labels", "a trip,", "dogs"], "for 2 write --labels 'a trip' dogs"),
+        (["--labels", '["a trip", "dogs"]'], "for 2 write --labels 'a trip' dogs"),
+        (["--labels", "['a trip', 'dogs']"], "for 2 write --labels 'a trip' dogs"),
+        ("a trip, dogs\n", "for 2 write one on each line"),
+    ],
+)
+def test_what_stands_between_labels_is_noticed(bi, tmp_path, capsys, labels, hint):
+    if isinstance(labels, str):
+        (tmp_path / "labels.txt").write_text(labels)
+        labels = ["--labels-file", tmp_path / "labels.txt"]
+    assert run("classify", "a text", "--model", bi, *labels) == 0
+    assert hint in capsys.readouterr().err
+
+
+def test_labels_may_be_given_one_by_one(bi, capsys):
+    labels = ["--labels", "dogs", "--labels", "a trip"]
+    assert run("classify", "a text", "--model", bi, *labels) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert {line.rsplit(maxsplit=1)[0] for line in captured.out.splitlines()} == {"a trip", "dogs"}
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl", "labels.tsv"])
+def test_a_table_is_no_file_of_labels(tmp_path, name):
+    (tmp_path / name).write_text("label\nsport\n")
+    with pytest.raises(CommandError, match="it is a table"):
+        read_labels(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("kind", [[], ["--multi-label"]])
+def test_held_out_rows_have_labels_that_are_learnt(bi, files, tmp_path, capsys, kind):
+    (tmp_path / "val.csv").write_text("text,label\na goal,sport\na form,taxes\n")
+    held_out = ["--validation", tmp_path / "val.csv", *kind]
+    assert train(files["table"], bi, tmp_path / "tuned", *held_out) == 2
+    err = capsys.readouterr().err
+    assert (
+        f"val.csv: row 2 has the label 'taxes', which is none of the labels of {files['table']}"
+        in err
+    )
+
+
+@pytest.mark.filterwarnings("default:.* rows offer one label alone")
+def test_rows_with_nothing_to_choose_from_are_told(bi, tmp_path, capsys):
+    (tmp_path / "one.csv").write_text("text,label\na goal,sport\na match,sport\n")
+    said = "2 of 2 rows offer one label alone, which always gets a probability of 1"
+    assert train(tmp_path / "one.csv", bi, tmp_path / "tuned") == 0
+    assert said in capsys.readouterr().err
+    assert run("evaluate", tmp_path / "one.csv", "--model", bi) == 0
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("validation", [True, False])
 def test_an_interrupted_training_writes_the_best_weights_so_far(
     bi, files, tmp_path, capsys, monkeypatch, validation

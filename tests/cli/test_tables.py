@@ -4,10 +4,12 @@ import csv
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
 import tracemalloc
 import warnings
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,6 +167,26 @@ def test_json_by_columns(program, content):
     assert [row["text"] for row in rows] == ["a", "b"]
 
 
+def test_columns_of_json_go_together_by_the_names_of_their_rows(program):
+    content = '{"text": {"0": "a", "1": "b"}, "x": {"1": "of b", "0": "of a"}}'
+    rows = json.loads(program.convert("in.json", content, "out.json"))
+    assert [(row["text"], row["x"]) for row in rows] == [("a", "of a"), ("b", "of b")]
+
+
+def test_blanks_at_the_ends_of_names_are_shown(program):
+    assert "columns: id, ' text', ''" in program.fails(program.file("in.csv", "id, text,\n1,a,\n"))
+
+
+@pytest.mark.filterwarnings("default:.* is a folder")
+def test_a_folder_is_told(program):
+    assert program.run(program.folder) == 0
+    assert "is a folder, whose name is classified as a text" in program.err
+
+
+def test_a_column_needs_a_name(program):
+    assert "--label-column-out is empty" in program.fails("a", "--label-column-out", " ")
+
+
 @pytest.mark.needs("pyarrow")
 def test_parquet_keeps_its_types(program):
     import pyarrow as pa
@@ -205,6 +227,38 @@ def test_a_parquet_file_of_other_rows(program):
     assert not list(program.folder.glob("*new*"))
 
 
+@pytest.mark.needs("pyarrow")
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1e400"],
+        ["9" * 5000],
+        ["[1e400]"],
+        ["{}"],
+        # In windows of their own, each of which has one type.
+        ["9007199254740993", *["1"] * 1100, "2.5"],
+    ],
+)
+def test_what_a_parquet_file_cannot_hold(program, cells):
+    source = program.file("in.jsonl", "".join(f'{{"text": "a", "x": {cell}}}\n' for cell in cells))
+    assert program.run(source, "--output", program.folder / "out.parquet") == 2
+    assert "cannot become a Parquet file" in program.err
+    assert "write .jsonl" in program.err
+    assert [path.name for path in program.folder.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.needs("pyarrow")
+@pytest.mark.parametrize("output", ["out.csv", "out.jsonl", "out.json"])
+def test_bytes_that_are_no_text_are_told(program, output):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    source = program.folder / "in.parquet"
+    parquet.write_table(pa.table({"text": ["a", "b"], "x": [b"x", b"\xff"]}), source)
+    assert program.run(source, "--output", program.folder / output) == 2
+    assert "row 2 has bytes that are no text" in program.err
+
+
 @pytest.mark.needs("openpyxl")
 def test_excel_files(program):
     import openpyxl
@@ -228,12 +282,55 @@ def test_excel_files(program):
 
 
 @pytest.mark.needs("openpyxl")
-@pytest.mark.parametrize("cell", ["x" * 40_000, "\x01"])
+@pytest.mark.parametrize("cell", [f'"{"x" * 40_000}"', "1e400", "Infinity", "9" * 400])
 def test_what_an_excel_file_cannot_hold(program, cell):
-    source = program.file("in.csv", f"text,x\na,{cell}\n")
+    source = program.file("in.jsonl", f'{{"text": "a", "x": {cell}}}\n')
     assert program.run(source, "--output", program.folder / "out.xlsx") == 2
     assert "row 1 cannot be written to an .xlsx file" in program.err
-    assert [path.name for path in program.folder.iterdir()] == ["in.csv"]
+    assert [path.name for path in program.folder.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.needs("openpyxl")
+def test_any_text_comes_back_from_an_excel_file(program):
+    """Some characters XML cannot hold, or makes others of, without a word."""
+    cells = ["a\rb", "a\r\nb", "\x01\x1f\t\n", "\uffff", "\ud800", "_x0041_", "_x005F_x0041_", "_x"]
+    rows = [{"text": "a", "x": cell} for cell in cells]
+    source = program.file("in.jsonl", "\n".join(map(json.dumps, rows)))
+    target = program.folder / "out.xlsx"
+    assert program.run(source, "--output", target) == 0
+    assert program.run(target, "--output", program.folder / "back.jsonl") == 0
+    lines = (program.folder / "back.jsonl").read_text().splitlines()
+    assert [json.loads(line)["x"] for line in lines] == cells
+
+
+@pytest.mark.needs("openpyxl")
+@pytest.mark.filterwarnings("default:.* formulas have no values")
+def test_formulas_without_values_are_told(program):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (["text", "n"], ["a", 1], ["b", "=1+1"]):
+        book.active.append(row)
+    source = program.folder / "in.xlsx"
+    book.save(source)
+    assert program.run(source) == 0
+    assert "1 formulas have no values, the first in B3" in program.err
+    # As a spreadsheet saves them: with the value, which may be an empty text.
+    archive = {}
+    with zipfile.ZipFile(source) as file:
+        archive = {name: file.read(name) for name in file.namelist()}
+    sheet = archive["xl/worksheets/sheet1.xml"]
+    for value in (b"<v>2</v>", b"<v></v>"):
+        kind = b"" if b"2" in value else b' t="str"'
+        cell = re.sub(
+            rb'<c r="B3"[^>]*>.*?</c>', b'<c r="B3"%s><f>1+1</f>%s</c>' % (kind, value), sheet
+        )
+        with zipfile.ZipFile(source, "w") as file:
+            for name, content in {**archive, "xl/worksheets/sheet1.xml": cell}.items():
+                file.writestr(name, content)
+        assert program.run(source) == 0
+        assert program.err == ""
+        assert program.out.splitlines()[2].split(",")[1] == value[3:-4].decode()
 
 
 @pytest.mark.needs("openpyxl")

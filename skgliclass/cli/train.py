@@ -262,8 +262,8 @@ def _rows_for(
         # What a saved classifier was for is another task.
         labels = _shared_labels(parts[0])
         classifier.set_params(labels=labels)
-        if labels is not None and validation is not None and is_labelled_table(files[1], args):
-            check_known(parts[1], labels, name=files[1], whose=f"the labels of {args.data}")
+        if labels is not None and args.validation is not None and files[1].is_table:
+            check_known(parts[1], labels, name=args.validation, whose=f"the labels of {args.data}")
         return _without_others(parts, other)
     for i, rows in enumerate(parts):
         # Held out of the first where there is no second one.

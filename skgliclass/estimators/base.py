@@ -246,9 +246,13 @@ class BaseGLiClass(BaseEstimator):
         labels: Any = None,
         *,
         snapshot: Snapshot | None = None,
+        texts: list[str] | None = None,
         chooses: bool = False,
     ) -> Scores | RowScores:
-        """Score texts: the one road, whatever is made of the scores."""
+        """Score texts: the one road, whatever is made of the scores.
+
+        With a snapshot, whose classes all texts have, `X` may have been read as texts already.
+        """
         rows = None if snapshot else self._rows(X, labels)
         if rows is not None:
             return self._row_scores(rows, chooses=chooses)
@@ -256,7 +260,7 @@ class BaseGLiClass(BaseEstimator):
             snapshot = self._snapshot_with_labels()
         # What is wrong with texts or parameters is said before a model is loaded.
         among = self._among(snapshot, chooses=chooses)
-        texts = self._texts(X)
+        texts = self._texts(X) if texts is None else texts
         plan = self._plan(snapshot)
         if self._fit_state is None:
             # Where there was a fit, that told.

@@ -36,10 +36,14 @@ from .problem import (
 from .rows import (
     Row,
     RowExamples,
+    check_among_own,
     columns_of,
     examples_of_rows,
     label_each,
     label_set_of,
+    label_set_of_all,
+    numbers_by_class,
+    own_classes,
     rows_in,
     warn_of_one_choice,
 )
@@ -77,11 +81,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         raise NotImplementedError
 
     def _agrees(
-        self, predictions: NDArray[Any], targets: Targets, label_set: LabelSet
+        self, chosen: NDArray[np.bool_], targets: Targets
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Tell for each text whether a prediction is right, and whether that can be known.
+        """Tell for each text whether what is chosen is right, and whether that can be known.
 
-        The classes of the predictions, `label_set`, have the first columns of the targets.
+        The classes to choose from have the first columns of the targets.
         """
         raise NotImplementedError
 
@@ -159,19 +163,25 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """
         return self._scores(X, labels).each(lambda scores: scores.log_probabilities)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any, sample_weight: Any = None, labels: Sequence[Any] | None = None
+    ) -> float:
         """Give the share of texts whose prediction is right.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
-            The texts.
+            The texts; or a list of :class:`skgliclass.datasets.Example`, as in :meth:`predict`.
         y : array-like
             The labels, read as :meth:`fit` reads them. Where a text may have any number of
             classes, all of them have to be right (subset accuracy): of soft targets those above
             one half are true, and what is not annotated, NaN, counts neither way.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
+        labels : sequence of length n_samples of label sets, default=None
+            What to choose from for each text, as in :meth:`predict`. `y` names classes among
+            these; numbers in place of label sets are in the order of a text's labels, as
+            :meth:`predict` gives them, or in that in which the labels of all texts first come.
 
         Returns
         -------
@@ -185,16 +195,41 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         ValueError, TypeError
             If a text or a label is at fault; the message names it.
         """
-        snapshot = self._snapshot_with_labels()
-        # A fold may hold a class that the one that was learnt from had no text of; a class that is
-        # not among those that the user named is a mistake, here as in `fit`.
-        targets = self._targets(y, snapshot.label_set, unseen=self.labels is None)
-        check_same_length(self._texts(X), targets, "X", "y")
-        weights = checked_weights(sample_weight, targets)
-        right, is_known = self._agrees(self.predict(X), targets, snapshot.label_set)
+        self._validate_params()
+        rows = self._rows(X, labels)
+        if rows is not None:
+            classes, targets = self._targets_among_own(y, rows)
+            check_same_length(rows, targets, "X", "y")
+            weights = checked_weights(sample_weight, targets)
+            chosen = self._row_scores(rows, chooses=True).chosen_of(classes)
+        else:
+            snapshot = self._snapshot_with_labels()
+            classes = snapshot.label_set.classes.tolist()
+            # A fold may hold a class that the one that was learnt from had no text of; a class that
+            # is not among those that the user named is a mistake, here as in `fit`.
+            targets = self._targets(y, snapshot.label_set, unseen=self.labels is None)
+            texts = self._texts(X)
+            check_same_length(texts, targets, "X", "y")
+            weights = checked_weights(sample_weight, targets)
+            scores = self._scores(X, snapshot=snapshot, texts=texts, chooses=True)
+            chosen = scores.chosen_of(classes)
+        right, is_known = self._agrees(chosen, targets)
         if not (weights * is_known).any():
             raise ValueError("sample_weight is zero for all texts that are annotated.")
         return float(np.average(right, weights=weights * is_known))
+
+    def _targets_among_own(self, y: Any, rows: Sequence[Row]) -> tuple[list[Any], Targets]:
+        """Read the labels of rows, each among its own; give the classes that any row has, too."""
+        label_set = label_set_of_all(rows)
+        if self._multi_label:
+            y = numbers_by_class(y, rows)
+        targets = self._targets(y, label_set, unseen=True)
+        if len(targets.matrix) == len(rows):
+            is_own = own_classes(rows, targets.label_set)
+            check_among_own(targets, is_own)
+            if self._multi_label:
+                targets.matrix[~is_own] = np.nan
+        return label_set.classes.tolist(), targets
 
     def predict_frame(self, X: Any, labels: Sequence[Any] | None = None) -> pd.DataFrame:
         """Give the probability of every class as a frame.

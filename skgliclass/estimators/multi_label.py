@@ -119,13 +119,12 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         return multi_label_targets(y, label_set, name=name, unseen=unseen)
 
     def _agrees(
-        self, predictions: NDArray[Any], targets: Targets, label_set: LabelSet
+        self, chosen: NDArray[np.bool_], targets: Targets
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         known = ~np.isnan(targets.matrix)
-        # Classes that only y has come last, and are never predicted.
-        chosen = np.zeros(known.shape, dtype=np.bool_)
-        chosen[:, : predictions.shape[1]] = predictions
-        wrong = (chosen != (targets.matrix > 0.5)) & known
+        # Classes that only y has are never predicted.
+        n_unseen = known.shape[1] - chosen.shape[1]
+        wrong = (np.pad(chosen, [(0, 0), (0, n_unseen)]) != (targets.matrix > 0.5)) & known
         return ~np.asarray(wrong.any(axis=1)), np.asarray(known.any(axis=1))
 
     def _wants_thresholds(self) -> bool:

@@ -191,7 +191,7 @@ def _tells_a_label(row: NDArray[np.float32]) -> bool:
     return bool((row > 0.5).any() or not np.isnan(row).any())
 
 
-def check_same_length(texts: Sequence[str], targets: Targets, X: str, y: str) -> None:
+def check_same_length(texts: Sequence[Any], targets: Targets, X: str, y: str) -> None:
     """Refuse texts and targets of different numbers, named as the user knows them."""
     if len(texts) != len(targets.matrix):
         raise ValueError(

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import warn
-from ..prompts.checks import in_short
+from ..prompts.checks import in_short, listed
 from ..prompts.examples import PromptExample, can_show_examples, check_labels_known
 from .calibration import negative_log_likelihood, score_of
 from .containers import Frame, open_container
 from .labels import LabelSet, sorted_order
 from .problem import Examples, SharedExamples
 from .scoring import ScoringPlan
+from .targets import Targets, is_number
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -212,6 +213,64 @@ def label_set_of(row: Row) -> LabelSet:
         return row.label_set
     # They were checked when the row was made.
     return LabelSet(np.asarray(row.all_labels, dtype=object), tuple(row.all_labels))
+
+
+def label_set_of_all(rows: Sequence[Row]) -> LabelSet:
+    """Give the labels that any row has, in the order in which they first come."""
+    sets = [label_set_of(row) for row in rows]
+    return sets[0].extended([value for of_row in sets for value in of_row.classes.tolist()])
+
+
+def own_classes(rows: Sequence[Row], label_set: LabelSet) -> NDArray[np.bool_]:
+    """Tell for each row which classes of a label set it has to choose from."""
+    column = {value: j for j, value in enumerate(label_set.classes.tolist())}
+    is_own = np.zeros((len(rows), len(label_set)), dtype=np.bool_)
+    for i, row in enumerate(rows):
+        is_own[i, [column[value] for value in label_set_of(row).classes.tolist()]] = True
+    return is_own
+
+
+def numbers_by_class(y: Any, rows: Sequence[Row]) -> Any:
+    """Name the classes of numbers that are in the order of each row's own labels.
+
+    What is no such thing, as its rows have not as many numbers as labels or name their classes,
+    comes back as it is.
+    """
+    classes = [label_set_of(row).classes.tolist() for row in rows]
+    opened = open_container(y, "y")
+    if isinstance(opened, Frame) or len(opened) != len(rows):
+        return y
+    are_arrays = isinstance(opened, np.ndarray) and opened.ndim == 2
+    cells = [row.tolist() if isinstance(row, np.ndarray) else row for row in opened]
+    are_arrays = are_arrays or all(isinstance(row, np.ndarray) for row in opened)
+    has_numbers = any(is_number(value) for of_row in classes for value in of_row)
+    # Lists of numbers may be label sets; arrays are what predict gives.
+    if has_numbers and not are_arrays:
+        return y
+    for row, of_row in zip(cells, classes, strict=True):
+        is_row = isinstance(row, list | tuple) and len(row) == len(of_row)
+        if not is_row or not all(value is None or is_number(value) for value in row):
+            return y
+    return [dict(zip(of_row, row, strict=True)) for row, of_row in zip(cells, classes, strict=True)]
+
+
+def check_among_own(targets: Targets, is_own: NDArray[np.bool_]) -> None:
+    """Refuse what holds of a text though it is none of its labels.
+
+    Raises
+    ------
+    ValueError
+        It names the first such text.
+    """
+    foreign = (targets.matrix > 0) & ~is_own
+    if not foreign.any():
+        return
+    i, j = (int(k[0]) for k in np.nonzero(foreign))
+    classes = targets.label_set.classes
+    raise ValueError(
+        f"y[{i}] has the class {classes[j : j + 1].tolist()[0]!r}, which is none of the labels of "
+        f"X[{i}]: {listed(classes[is_own[i]].tolist())}."
+    )
 
 
 def _own_texts(row: Row) -> tuple[str, ...] | None:

@@ -87,6 +87,10 @@ class Scores:
         best = np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
         return np.asarray(best & high_enough)
 
+    def chosen_of(self, classes: Sequence[Any]) -> NDArray[np.bool_]:
+        """Tell for each of some classes, which include these, whether it is chosen."""
+        return _chosen_of([self], classes)
+
     def chosen_classes(self) -> list[list[Any]]:
         """Name the chosen classes of each text."""
         classes = self.among.classes.tolist()
@@ -131,6 +135,10 @@ class RowScores:
         """Give the most probable class of each text, or what stands for none."""
         return as_class_array([part.one_class().tolist()[0] for part in self.parts])
 
+    def chosen_of(self, classes: Sequence[Any]) -> NDArray[np.bool_]:
+        """Tell for each of some classes, which include those of all, whether it is chosen."""
+        return _chosen_of(self.parts, classes)
+
     def frame(self, index: pd.Index | None) -> pd.DataFrame:
         """Give the probabilities as a frame with a column for each class that a text has."""
         names = [part.among.classes.tolist() for part in self.parts]
@@ -143,6 +151,17 @@ class RowScores:
     def ranking(self, k: int | None, index: pd.Index | None) -> pd.DataFrame:
         """Give the k most probable classes of each text, a row for each."""
         return _ranking(self.parts, k, index)
+
+
+def _chosen_of(parts: Sequence[Scores], classes: Sequence[Any]) -> NDArray[np.bool_]:
+    column = {value: j for j, value in enumerate(classes)}
+    matrix = np.zeros((sum(len(part.logits) for part in parts), len(column)), dtype=np.bool_)
+    first = 0
+    for part in parts:
+        last = first + len(part.logits)
+        matrix[first:last, [column[v] for v in part.among.classes.tolist()]] = part.chosen()
+        first = last
+    return matrix
 
 
 def _ranking(parts: Sequence[Scores], k: int | None, index: pd.Index | None) -> pd.DataFrame:

@@ -165,11 +165,10 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         return self._limit(self._snapshot_for_attribute("min_probability_"))
 
     def _agrees(
-        self, predictions: NDArray[Any], targets: Targets, label_set: LabelSet
+        self, chosen: NDArray[np.bool_], targets: Targets
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         # By their places: integers in y may stand for the classes that are predicted.
-        column = {value: j for j, value in enumerate(label_set.classes.tolist())}
-        predicted = [column.get(value, -1) for value in predictions.tolist()]
+        predicted = np.where(chosen.any(axis=1), chosen.argmax(axis=1), -1)
         true = np.where(self._is_other(targets), -1, targets.matrix.argmax(axis=1))
         right = true == predicted
         return right, np.ones(len(right), dtype=np.bool_)

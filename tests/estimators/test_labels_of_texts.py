@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 import sklearn
 from sklearn.base import clone
+from sklearn.model_selection import KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tiny import reference_checkpoint
 from toy import LABELS, toy, toy_indicator
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClassTransformer
-from skgliclass.datasets import Example, PromptExample
+from skgliclass.datasets import Example, PromptExample, to_arrays
 
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "quick fox"]
@@ -176,6 +177,125 @@ def test_a_pipeline_routes_the_labels(model):
         requested = clone(clf).set_predict_request(labels=True)
         pipeline = make_pipeline(FunctionTransformer(list), requested)
         assert (pipeline.predict(TEXTS, labels=OWN) == clf.predict(TEXTS, labels=OWN)).all()
+
+
+# Scores of predictions among them.
+
+
+def test_score_of_one_class_a_text_among_its_own(model):
+    clf = GLiClassClassifier(model, LABELS)
+    predicted = clf.predict(TEXTS, labels=OWN).tolist()
+    wrong = next(name for name in OWN[0] if name != predicted[0])
+    y = [wrong, *predicted[1:]]
+    for form in (y, np.array(y), pd.Series(y)):
+        assert clf.score(TEXTS, form, labels=OWN) == 0.75
+    assert clf.score(TEXTS, y, sample_weight=[0, 1, 1, 1], labels=OWN) == 1
+    assert GLiClassClassifier(model).score(TEXTS, predicted, labels=OWN) >= 0
+    numbers = [[10, 2], [3, 2]]
+    expected = clf.predict(TEXTS[:2], labels=numbers)
+    assert clf.score(TEXTS[:2], expected, labels=numbers) == 1
+    unsure = clf.set_params(other="none", min_probability=1.0)
+    assert unsure.score(TEXTS, ["none", *predicted[1:]], labels=OWN) == 0.25
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda sets, chosen: sets,
+        lambda sets, chosen: [set(names) for names in sets],
+        lambda sets, chosen: [dict.fromkeys(names, 0.7) for names in sets],
+        lambda sets, chosen: chosen,
+        lambda sets, chosen: [row.tolist() for row in chosen],
+        lambda sets, chosen: [row.astype(float) for row in chosen],
+    ],
+    ids=["lists", "sets", "scores", "arrays", "numbers", "floats"],
+)
+def test_score_of_any_number_of_classes_reads_what_predict_gives(model, form):
+    clf = GLiClassMultiLabelClassifier(model, LABELS, threshold=0.48)
+    chosen = clf.predict(TEXTS, labels=OWN)
+    chosen[1] = 1 - chosen[1]
+    sets = [
+        [n for n, c in zip(of, row, strict=True) if c] for of, row in zip(OWN, chosen, strict=True)
+    ]
+    assert clf.score(TEXTS, form(sets, chosen), labels=OWN) == 0.75
+
+
+def test_score_of_what_nobody_annotated_among_the_labels_of_a_text(model):
+    clf = GLiClassMultiLabelClassifier(model, LABELS, threshold=0.48)
+    own = [list(labels) for labels in OWN]
+    chosen = [row.astype(float) for row in clf.predict(TEXTS, labels=own)]
+    rows = [
+        Example(text, labels, dict(zip(labels, values, strict=True)))
+        for text, labels, values in zip(TEXTS, own, chosen, strict=True)
+    ]
+    # A column for each label that any text has, in the order in which they come.
+    X, matrix, labels, _ = to_arrays(rows, multi_label=True)
+    assert np.isnan(matrix).any()
+    assert clf.score(X, matrix, labels=own) == 1
+    assert clf.score(X, pd.DataFrame(matrix, columns=labels), labels=own) == 1
+    assert clf.score(rows, clf.predict(rows)) == 1
+    chosen[1] = 1 - chosen[1]
+    assert clf.score(TEXTS, chosen, labels=own) == 0.75
+    chosen[1][:] = np.nan
+    assert clf.score(TEXTS, chosen, labels=own) == 1
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_score_is_that_of_a_classifier_with_the_labels_of_the_text(model, cls):
+    X, y = (toy if cls is GLiClassClassifier else toy_indicator)(12)
+    clf = cls(model, LABELS)
+    assert clf.score(X, y, labels=[LABELS] * 12) == clf.score(X, y)
+    other = {name: f"the {name}" for name in LABELS}
+    expected = clone(clf).set_params(labels=other).score(X, y)
+    assert clf.score(X, y, labels=[other] * 12) == expected
+
+
+@pytest.mark.parametrize(
+    ("cls", "y", "message"),
+    [
+        (BOTH[0], ["travel", "music", "day", "a"], r"y\[1\] has the class 'music'.* X\[1\]: 'fox'"),
+        (BOTH[0], ["travel", "fox", "day", "nowhere"], r"y\[3\] has the class 'nowhere'"),
+        (BOTH[0], ["travel", "fox", "day"], "4 texts, but 3 labels"),
+        (
+            BOTH[1],
+            [["travel"], ["day"], [], []],
+            r"y\[1\] has the class 'day'.*X\[1\]: 'fox', 'dog'",
+        ),
+        (BOTH[1], [["travel"], ["fox"], []], "4 texts, but 3 labels"),
+        (BOTH[1], [[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 0]], "holds rows of 2 to 3 numbers"),
+        (BOTH[1], np.zeros((4, 3)), "has 3 columns, but there are 9 labels"),
+    ],
+)
+def test_score_names_what_is_none_of_the_labels_of_a_text(model, cls, y, message):
+    with pytest.raises(ValueError, match=message):
+        cls(model, LABELS).score(TEXTS, y, labels=OWN)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_score_reads_texts_once(model, cls):
+    read = []
+
+    class Column(list):
+        def __iter__(self):
+            read.append(1)
+            return super().__iter__()
+
+    X, y = (toy if cls is GLiClassClassifier else toy_indicator)(6)
+    cls(model, LABELS).predict(Column(X))
+    n_once = len(read)
+    cls(model, LABELS).score(Column(X), y)
+    assert len(read) == 2 * n_once
+
+
+def test_a_pipeline_and_a_split_route_the_labels_of_score(model):
+    y = ["travel", "fox", "day", "a"]
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = GLiClassClassifier(model, LABELS).set_score_request(labels=True)
+        expected = clf.score(TEXTS, y, labels=OWN)
+        assert make_pipeline(FunctionTransformer(list), clf).score(TEXTS, y, labels=OWN) == expected
+        fitted = clf.set_params(labels=None, max_epochs=0)
+        scores = cross_validate(fitted, TEXTS, y, cv=KFold(2), params={"labels": OWN})
+        assert scores["test_score"].mean() == expected
 
 
 # The k best.

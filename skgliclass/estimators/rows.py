@@ -203,7 +203,8 @@ def warn_of_one_choice(rows: Sequence[Row]) -> None:
         warn(
             f"{n_rows} of {len(rows)} rows offer one label alone, which always gets a probability "
             "of 1: nothing is learnt from them, and all of them are right. Give every row all the "
-            "labels to choose from, the wrong ones, too."
+            "labels to choose from, the wrong ones, too; or ask whether each label holds with "
+            "GLiClassMultiLabelClassifier (--multi-label)."
         )
 
 

@@ -179,6 +179,17 @@ def test_a_pipeline_routes_the_labels(model):
         assert (pipeline.predict(TEXTS, labels=OWN) == clf.predict(TEXTS, labels=OWN)).all()
 
 
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_top"])
+def test_a_text_with_one_label_is_told(model, method):
+    own = [["fox"], ["fox", "dog"], ["day"], ["a", "b"]]
+    message = "2 of 4 rows offer one label alone.*GLiClassMultiLabelClassifier"
+    with pytest.warns(UserWarning, match=message) as caught:
+        getattr(GLiClassClassifier(model, LABELS), method)(TEXTS, labels=own)
+    assert len(caught) == 1
+    # Here it says something.
+    GLiClassMultiLabelClassifier(model, LABELS).predict(TEXTS, labels=own)
+
+
 # Scores of predictions among them.
 
 

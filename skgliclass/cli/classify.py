@@ -25,6 +25,7 @@ from .options import (
     add_label_options,
     add_scoring_options,
     chosen_labels,
+    files_of_labels,
     make_classifier,
     wants_bar,
 )
@@ -32,8 +33,10 @@ from .tables import (
     Table,
     TableOptions,
     add_table_options,
+    check_options,
     check_texts,
     open_table,
+    options_for,
     table_kind,
     table_options,
     text_column,
@@ -124,10 +127,11 @@ def _check_formulas(args: argparse.Namespace, is_table: bool) -> None:
 
 
 def _table(args: argparse.Namespace, is_file: bool) -> Table:
-    options = table_options(args)
+    options, name = table_options(args), args.inputs[0]
     if is_file:
-        return open_table(args.inputs[0], options)
-    if options != TableOptions():
+        check_options([name, *files_of_labels(args)], options)
+        return open_table(name, options_for(name, options))
+    if options != TableOptions(encoding=args.encoding if args.labels_file else None):
         raise CommandError("--encoding, --separator and --no-header are for files")
     return texts_table(args.inputs)
 

@@ -12,6 +12,7 @@ from ..datasets.files import examples_of, is_single_label
 from ..estimators.persistence import read_content
 from .errors import CommandError
 from .label_cells import labels_of_column, labels_of_columns
+from .options import files_of_labels
 from .tables import (
     EXTENSIONS,
     JsonTable,
@@ -97,7 +98,7 @@ def open_data(args: argparse.Namespace, *names: str) -> list[LabelledFile]:
         if table_kind(name) in (None, ".txt"):
             known = [extension for extension in EXTENSIONS if table_kind(extension) != ".txt"]
             raise CommandError(f"{name}: unknown extension; use one of {', '.join(known)}")
-    check_options(names, options)
+    check_options([*names, *files_of_labels(args)], options)
     files = [_opened(name, args, options_for(name, options)) for name in names]
     _check_effects(args, files)
     return files

@@ -35,6 +35,7 @@ from ..estimators.single_label import GLiClassClassifier
 from ..exceptions import warn
 from ..loading.sources import without_repeats
 from .errors import CommandError
+from .sources import Source, lines_of, text_of
 from .tables import table_kind
 
 Classifier = GLiClassClassifier | GLiClassMultiLabelClassifier
@@ -82,7 +83,7 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
         "--labels-file",
         metavar="FILE",
         help='one label a line, or JSON: a list, {"label": "what the model reads"}, or nested '
-        "lists and objects for a hierarchy",
+        "lists and objects for a hierarchy; in UTF-8, or in --encoding",
     )
 
 
@@ -122,7 +123,9 @@ def chosen_labels(args: argparse.Namespace) -> Any:
     CommandError
         If the file of labels cannot be read.
     """
-    labels = args.labels if args.labels_file is None else read_labels(args.labels_file)
+    labels = args.labels
+    if args.labels_file is not None:
+        labels = read_labels(args.labels_file, args.encoding)
     names = _names_between(labels) if isinstance(labels, list) else []
     if names:
         what = "one label" if len(labels) == 1 else "a label, with what stands at its end"
@@ -149,13 +152,27 @@ def has_labels(args: argparse.Namespace) -> bool:
     return args.labels is not None or args.labels_file is not None
 
 
-def read_labels(name: str) -> Any:
+def files_of_labels(args: argparse.Namespace) -> list[str]:
+    """Give the file that the labels are read from, where there is one."""
+    name = getattr(args, "labels_file", None)
+    return [] if name is None else [name]
+
+
+def read_labels(name: str, encoding: str | None = None) -> Any:
     """Read labels from a file: JSON, or one label a line.
+
+    Parameters
+    ----------
+    name : str
+        The file.
+    encoding : str, optional
+        Of what is read; a file that can only be in UTF-8 is read as that.
 
     Raises
     ------
     CommandError
-        If there is no such file, it is a table, not in UTF-8 or not valid JSON, or holds no labels.
+        If there is no such file, it is a table, in another encoding or not valid JSON, or holds no
+        labels.
     """
     if table_kind(name) not in (None, ".txt", ".json"):
         raise CommandError(
@@ -163,32 +180,45 @@ def read_labels(name: str) -> Any:
             ".txt file with one label a line, or a .json file with a list or an object"
         )
     try:
-        # As other programs write it: with or without a byte order mark.
-        text = Path(name).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CommandError(f"--labels-file {name}: it is not in UTF-8: {error}") from error
+        source = Source(name, encoding)
+        if encoding is not None and _is_utf_8_alone(source):
+            # The labels may be in a file of one's own, beside data of somebody else's.
+            source = Source(name)
+        labels = _labels_in(name, source)
+    except CommandError as error:
+        where = "--labels-file " if str(error).startswith(name) else ""
+        raise CommandError(f"{where}{error}") from error
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise CommandError(f"--labels-file {name}: {reason}") from error
-    labels = _labels_in(name, text)
     if not labels:
         raise CommandError(f"--labels-file {name}: there are no labels in it")
     return labels
 
 
-def _labels_in(name: str, text: str) -> list[Any] | dict[str, Any]:
+def _is_utf_8_alone(source: Source) -> bool:
+    """Tell what is valid UTF-8 beyond ASCII, which no text in another encoding is but by chance."""
+    with source.opened() as file:
+        content = file.read()
+    try:
+        return not content.decode().isascii()
+    except UnicodeDecodeError:
+        return False
+
+
+def _labels_in(name: str, source: Source) -> list[Any] | dict[str, Any]:
+    text = text_of(source)
     is_json = name.lower().endswith(".json")
     # Also where a name does not say so: '{"T": "travel",' is nobody's label.
     if is_json or text.lstrip().startswith(("[", "{")):
         try:
             labels = json.loads(text, object_pairs_hook=without_repeats)
         except (ValueError, RecursionError) as error:
-            raise CommandError(f"--labels-file {name}: not valid JSON: {error}") from error
+            raise CommandError(f"{name}: not valid JSON: {error}") from error
         if not isinstance(labels, list | dict):
-            raise CommandError(f"--labels-file {name}: neither a list nor an object of labels")
+            raise CommandError(f"{name}: neither a list nor an object of labels")
         return labels
-    # Not splitlines, which also splits at what may be a part of a label, such as U+2028.
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    return [line.strip() for line in lines_of(source) if line.strip()]
 
 
 def make_classifier(

@@ -90,7 +90,9 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
         help="the column with the texts (default: text, or the only column)",
     )
     parser.add_argument(
-        "--encoding", metavar="NAME", help="of what is read (default: utf-8); utf-8 is written"
+        "--encoding",
+        metavar="NAME",
+        help="of tables and files of labels that are read (default: utf-8); utf-8 is written",
     )
     parser.add_argument(
         "--separator",

@@ -1,6 +1,7 @@
 """The options that the commands share: each has an effect, or is refused."""
 
 import errno
+import gzip
 import json
 import os
 import signal
@@ -409,7 +410,10 @@ def test_options_of_classify_without_effect_are_refused(bi, capsys, options, mes
         ("a.json", b"[" * 100_000, "not valid JSON"),
         ("a.json", b"[]", "there are no labels in it"),
         ("a.txt", b"\n \n", "there are no labels in it"),
-        ("a.txt", "café".encode("utf-16"), "it is not in UTF-8"),
+        ("a.txt", b"a\rb", ["a", "b"]),
+        ("a.txt.gz", gzip.compress(b"a\nb"), ["a", "b"]),
+        ("a.txt", "café".encode("utf-16"), "labels-file .*a.txt.*UTF-16.*give --encoding utf-16"),
+        ("a.txt", "x\ncafé".encode("cp1252"), "line 2 is not in utf-8 .* give its --encoding"),
     ],
 )
 def test_files_of_labels(tmp_path, name, content, expected):
@@ -419,3 +423,29 @@ def test_files_of_labels(tmp_path, name, content, expected):
             read_labels(str(tmp_path / name))
     else:
         assert read_labels(str(tmp_path / name)) == expected
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-8", "utf-8-sig"])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", "café\nthé"), ("a.json", '["café", "thé"]'), ("b.txt", "a\nb")]
+)
+def test_labels_are_in_utf_8_or_in_the_encoding(tmp_path, encoding, name, content):
+    path = tmp_path / name
+    path.write_text(content, encoding=encoding)
+    expected = ["a", "b"] if name == "b.txt" else ["café", "thé"]
+    assert read_labels(str(path), encoding) == expected
+    # Those of one's own beside data of somebody else's.
+    path.write_text(content, encoding="utf-8")
+    if encoding == "cp1252":
+        assert read_labels(str(path), encoding) == expected
+
+
+def test_the_encoding_may_be_for_labels_alone(bi, tmp_path, capsys):
+    (tmp_path / "labels.txt").write_text("café\nthé", encoding="cp1252")
+    labels = ["--model", bi, "--labels-file", tmp_path / "labels.txt"]
+    assert run("classify", "a text", *labels, "--encoding", "cp1252") == 0
+    assert "café" in capsys.readouterr().out
+    assert run("classify", "a text", *labels) == 2
+    assert "labels.txt: line 1 is not in utf-8" in capsys.readouterr().err
+    assert run("classify", "a text", "--labels", "a", "b", "--encoding", "cp1252") == 2
+    assert "--encoding, --separator and --no-header are for files" in capsys.readouterr().err

@@ -111,15 +111,17 @@ class Source:
             yield line.removeprefix("\ufeff") if number == 1 else line
 
     def _copied(self) -> IO[bytes]:
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the source
-        if self._path is not None:
-            with self._path.open("rb") as file:
-                shutil.copyfileobj(file, copy)
-        elif hasattr(sys.stdin, "buffer"):
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-        else:
-            # Whoever put another stream in its place has decoded it already.
-            copy.write(sys.stdin.read().encode(self.encoding))
+        with ExitStack() as stack:
+            # Before there is a copy, as there may be no such file.
+            if self._path is not None:
+                file: IO[bytes] = stack.enter_context(self._path.open("rb"))
+            elif hasattr(sys.stdin, "buffer"):
+                file = sys.stdin.buffer
+            else:
+                # Whoever put another stream in its place has decoded it already.
+                file = BytesIO(sys.stdin.read().encode(self.encoding))
+            copy = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the source
+            shutil.copyfileobj(file, copy)
         return copy
 
     def _undecodable(self, error: UnicodeError) -> CommandError:

@@ -155,12 +155,19 @@ def as_class_array(values: Sequence[Any]) -> NDArray[Any]:
     # One value of each type tells, and there are few types.
     kinds = {kind_of_class(value) for value in {type(value): value for value in values}.values()}
     array = np.asarray(values) if len(kinds) == 1 else None
+    if array is not None and array.dtype.kind == "f" and all(map(_is_integer, values)):
+        # Of these some are beyond what numpy's usual integers hold.
+        array = np.asarray(values, dtype=np.uint64) if min(values) >= 0 else None
     # numpy drops a NUL at the end of a string and rounds integers beside floats.
     if array is None or array.ndim != 1 or (kinds <= {str, float} and array.tolist() != [*values]):
         array = np.empty(len(values), dtype=object)
         # Assigned: np.asarray would make a table of tuples that have one length.
         array[:] = list(values)
     return array
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer)
 
 
 def plain_class(value: Any, where: str) -> Any:

@@ -15,9 +15,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from ..prompts.checks import in_short, listed
 from ..prompts.examples import PromptExample
 from .calibration import negative_log_likelihood, score_of
+from .containers import values_in
 from .labels import LabelSet, plain_class
 from .scoring import ScoringPlan
-from .targets import Targets, is_number
+from .targets import Targets, first_of_types, is_number
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -272,17 +273,12 @@ def checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]
     n = len(targets.matrix)
     if sample_weight is None:
         return np.ones(n, dtype=np.float32)
-    try:
-        # What is too large becomes infinite, and is refused as that.
-        with np.errstate(over="ignore"):
-            weights = np.asarray(sample_weight, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"sample_weight must hold a number for each sample, without missing ones ({error})."
-        ) from error
-    if weights.ndim == 0:
+    if isinstance(sample_weight, np.ndarray) and sample_weight.ndim == 0:
+        sample_weight = sample_weight[()]
+    if is_number(sample_weight):
         # One number for all texts is fine with scikit-learn, too.
-        weights = np.full(n, weights, dtype=np.float32)
+        sample_weight = [sample_weight] * n
+    weights = _numbers(sample_weight)
     if weights.shape != (n,):
         raise ValueError(
             f"sample_weight has shape {weights.shape}, but there are {n} samples; expected ({n},)."
@@ -297,6 +293,24 @@ def checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]
     if not weights.any():
         raise ValueError("sample_weight is zero for all samples; there is nothing to learn from.")
     return weights
+
+
+def _numbers(sample_weight: Any) -> NDArray[np.float32]:
+    """Read weights from any container, none of which is missing."""
+    # Of an array with more dimensions, which is no column of weights, the shape is told.
+    is_array = isinstance(sample_weight, np.ndarray) and not np.ma.isMaskedArray(sample_weight)
+    if not (is_array and sample_weight.dtype.kind in "biuf"):
+        values = values_in(sample_weight, "sample_weight", of="weights", each="1.0, 2.0")
+        for i in first_of_types(values):
+            if not is_number(values[i]):
+                raise ValueError(
+                    f"sample_weight[{i}] is {in_short(values[i])}; it must be a number, and none "
+                    "may be missing."
+                )
+        sample_weight = values
+    # What is too large becomes infinite, and is refused as that.
+    with np.errstate(over="ignore"):
+        return np.asarray(sample_weight, dtype=np.float32)
 
 
 def _weights_of_classes(

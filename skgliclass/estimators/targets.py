@@ -194,19 +194,19 @@ def _class_vector(rows: NDArray[Any] | list[Any], name: str) -> NDArray[Any]:
     if isinstance(rows, np.ndarray) and rows.dtype.kind not in "OS":
         return rows
     values: list[Any] = list(rows)
-    if any(isinstance(values[i], Enum | bytes) for i in _first_of_types(values)):
+    if any(isinstance(values[i], Enum | bytes) for i in first_of_types(values)):
         values = [plain_class(value, f"{name}[{i}]") for i, value in enumerate(values)]
-    for i in _first_of_types(values):
+    for i in first_of_types(values):
         if not pd.api.types.is_scalar(values[i]):
             raise ValueError(
                 f"{name}[{i}] is {in_short(values[i])}, but GLiClassClassifier learns one class a "
                 "text. For label sets and soft targets use GLiClassMultiLabelClassifier."
             )
-    _check_one_kind([(f"{name}[{i}]", values[i]) for i in _first_of_types(values)], name)
+    _check_one_kind([(f"{name}[{i}]", values[i]) for i in first_of_types(values)], name)
     return as_class_array(values)
 
 
-def _first_of_types(values: Sequence[Any]) -> list[int]:
+def first_of_types(values: Sequence[Any]) -> list[int]:
     """Give where each type occurs first: what holds for a type need not be asked of every value."""
     types = list(map(type, values))
     return [types.index(kind) for kind in dict.fromkeys(types)]
@@ -423,7 +423,7 @@ def _are_indicator_rows(rows: Sequence[Any], label_set: LabelSet | None, name: s
         return False
     cells = [value for row in rows for value in row]
     lengths = {len(row) for row in rows}
-    if not cells or not all(_is_number_or_missing(cells[i]) for i in _first_of_types(cells)):
+    if not cells or not all(_is_number_or_missing(cells[i]) for i in first_of_types(cells)):
         return False
     are_classes = _are_like_classes(cells, label_set)
     are_targets = (
@@ -563,8 +563,9 @@ def _as_numbers(y: NDArray[Any], classes: Sequence[Any], name: str) -> NDArray[n
 
 def is_number(value: Any) -> bool:
     """Tell whether a value is a number or a truth value, of Python's or of numpy's."""
-    is_complex = isinstance(value, complex | np.complexfloating)
-    return isinstance(value, Number | np.bool_) and not is_complex
+    # A length of time is an integer to numpy.
+    is_other = isinstance(value, complex | np.complexfloating | np.timedelta64)
+    return isinstance(value, Number | np.bool_) and not is_other
 
 
 def _bad_target(where: str, value: str, label: Any) -> str:
@@ -613,7 +614,7 @@ def _label_set_of_sets(
             f"{name} names no class: each of its {len(scores)} rows is empty. Give labels=[...]."
         )
     values = [(i, value) for i, row in enumerate(scores) for value in row]
-    first = _first_of_types([value for _, value in values])
+    first = first_of_types([value for _, value in values])
     _check_one_kind([(f"a class of {name}[{values[k][0]}]", values[k][1]) for k in first], name)
     _check_have_words([(f"a class of {name}", value) for value in classes])
     # Sorted, as by scikit-learn's MultiLabelBinarizer: label sets have no order to keep.

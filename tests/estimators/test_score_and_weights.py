@@ -318,8 +318,14 @@ def test_weights_whose_product_is_zero(matrix, sample_weight, class_weight, mult
     ("sample_weight", "message"),
     [
         ([1, NAN, 1], r"sample_weight\[1\] is nan"),
-        ([1, None, 1], r"sample_weight\[1\] is nan"),
-        (["x", 1, 1], "must hold a number for each sample"),
+        ([1, None, 1], r"sample_weight\[1\] is None"),
+        (np.ma.array([1, 5, 1], mask=[0, 1, 0]), r"sample_weight\[1\] is None"),
+        (["x", 1, 1], r"sample_weight\[0\] is 'x' .*it must be a number"),
+        (["1", "2", "3"], r"sample_weight\[0\] is '1'"),
+        (np.array([b"1", b"2", b"3"]), r"sample_weight\[0\] is b'1'"),
+        (np.array([1, 2, 3], dtype="m8[s]"), r"sample_weight\[0\] is"),
+        (pd.Series(pd.date_range("2020", periods=3)), r"sample_weight\[0\] is"),
+        (np.ones((3, 2)), "sample_weight has shape"),
         (pd.Series([1, None, 2], dtype="Int64"), "sample_weight"),
         ([1, 2], "sample_weight has shape"),
     ],
@@ -327,6 +333,25 @@ def test_weights_whose_product_is_zero(matrix, sample_weight, class_weight, mult
 def test_sample_weights_that_are_none(sample_weight, message):
     with pytest.raises(ValueError, match=message):
         example_weights(ONE_EACH, sample_weight, None, True)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        list,
+        dict.fromkeys,
+        lambda values: dict(enumerate(values)).values(),
+        lambda values: pd.DataFrame({"weight": values}),
+        lambda values: pd.Series(values, dtype="Float64"),
+        lambda values: np.ma.array(values),
+    ],
+    ids=["list", "dict", "values", "frame", "nullable", "masked"],
+)
+def test_containers_of_sample_weights(container):
+    weights = container([1.0, 2.0, 0.5])
+    if isinstance(weights, dict):
+        weights = weights.keys()
+    assert example_weights(ONE_EACH, weights, None, True)[0].tolist() == [1.0, 2.0, 0.5]
 
 
 def test_weights_only_where_nothing_is_annotated():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..prompts.checks import check_unicode, in_short
+from ..prompts.checks import check_unicode, first_repeated, in_short
 from .containers import values_in
 
 SEPARATOR = "."
@@ -261,7 +261,24 @@ def _class_text_pairs(labels: Any, name: str) -> list[tuple[Any, str]]:
     labels = plain_labels(labels)
     if all(isinstance(value, str) for value in labels.values()):
         return list(labels.items())
-    return list(flatten_hierarchy(labels).items())
+    leaves = flatten_hierarchy(labels)
+    twice = first_repeated([*_branch_names(labels, ""), *leaves])
+    if twice is not None:
+        raise ValueError(
+            f"labels: the hierarchy has two branches, or a branch and a leaf, with the dotted name "
+            f"{twice!r}; names with a dot in them may be taken for a way through branches. Use "
+            "others."
+        )
+    return list(leaves.items())
+
+
+def _branch_names(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, branch in tree.items():
+        path = _join(prefix, name)
+        if not isinstance(branch, str):
+            yield path
+        if isinstance(branch, Mapping):
+            yield from _branch_names(branch, path)
 
 
 def _check_unmixed(tree: Mapping[str, Any], prefix: str) -> None:

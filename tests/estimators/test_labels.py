@@ -74,6 +74,8 @@ def test_hierarchy_of_any_depth():
         ({"topic": {"a": None}}, TypeError, r"labels\['topic'\]\['a'\] is None.*must be the text"),
         ({"t": {"a.b": "x", "a": {"b": "y"}}}, ValueError, "two leaves .* 't.a.b'"),
         ({"topic": ["a", "a"]}, ValueError, "two leaves with the dotted name 'topic.a'"),
+        ({"a": {"b": ["x"]}, "a.b": ["y"]}, ValueError, "two branches, .* name 'a.b'"),
+        ({"a": {"b": {"x": "y"}}, "a.b": "z"}, ValueError, "a branch and a leaf, .* name 'a.b'"),
         ([1, "1"], ValueError, r"same label text '1'"),
         (["a", " "], ValueError, r"labels\[1\] has an empty label text"),
         (["a", "b\ud800"], ValueError, r"^labels\[1\] is not valid Unicode: its character 1 "),

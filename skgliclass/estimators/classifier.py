@@ -51,7 +51,7 @@ from .saved_file import errors_naming_file
 from .scores import Alternatives, RowScores, Scores
 from .scoring import ScoringPlan
 from .state import NO_LABELS, FitState, Snapshot
-from .targets import Targets, check_classes, read_classes, with_new_classes
+from .targets import Targets, check_classes, first_label_set, read_classes, with_new_classes
 from .texts import row_index
 
 if TYPE_CHECKING:
@@ -555,9 +555,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                     "classes must be passed on the first call to partial_fit, unless labels= is "
                     "given."
                 )
-            # Columns of an indicator y follow the order given; one class a text is in sorted order.
-            names = classes if self._multi_label else np.unique(classes)
-            label_set = LabelSet.from_labels(names, sort=not self._multi_label)
+            label_set = first_label_set(classes, multi_label=self._multi_label)
         if classes is not None:
             check_classes(classes, label_set, multi_label=self._multi_label)
         problem = self._problem(

@@ -7,13 +7,15 @@ from os import PathLike
 from typing import Any, cast, overload
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from .classifier import BaseGLiClassClassifier
+from .containers import values_in
 from .labels import LabelSet, plain_class
 from .parameters import store_parameters, with_parameters
 from .state import Snapshot
-from .targets import Targets, multi_label_targets
+from .targets import Targets, is_number, multi_label_targets
 
 
 @with_parameters
@@ -226,6 +228,11 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
 def _spread(threshold: Any, label_set: LabelSet) -> NDArray[np.float32]:
     """Give each class its threshold, as the `threshold` parameter says."""
     classes = label_set.classes.tolist()
+    if isinstance(threshold, pd.Series) and not isinstance(threshold.index, pd.RangeIndex):
+        # A column of numbers is in the order of the classes; one with names goes by these.
+        if not threshold.index.is_unique:
+            raise ValueError("threshold is a Series with several values for one class.")
+        threshold = threshold.to_dict()
     if isinstance(threshold, Mapping):
         threshold = {
             plain_class(key, f"a class of threshold, {key!r},"): value
@@ -233,23 +240,24 @@ def _spread(threshold: Any, label_set: LabelSet) -> NDArray[np.float32]:
         }
         _check_names(threshold, classes)
         threshold = [threshold[value] for value in classes]
-    values = np.asarray(threshold, dtype=np.float64)
-    if values.ndim and values.shape != (len(classes),):
+    if is_number(threshold):
+        values = [threshold] * len(classes)
+    else:
+        values = values_in(threshold, "threshold", of="numbers", each="0.5, 0.4")
+    if len(values) != len(classes):
         raise ValueError(
-            f"threshold has shape {values.shape}, but there are {len(classes)} classes. "
+            f"threshold has {len(values)} values, but there are {len(classes)} classes. "
             "Give one number, or one for each class in the order of classes_."
         )
-    values = np.broadcast_to(values, (len(classes),))
-    # Turned round, so that NaN, which compares with nothing, is outside.
-    outside = ~((values >= 0) & (values <= 1))
-    if outside.any():
-        i = int(np.flatnonzero(outside)[0])
-        raise ValueError(
-            f"threshold of class {classes[i]!r} is {values[i]}; a threshold is a probability "
-            "between 0 and 1."
-        )
+    for value, limit in zip(classes, values, strict=True):
+        # Turned round, so that NaN, which compares with nothing, is outside.
+        if not (is_number(limit) and 0 <= limit <= 1):
+            raise ValueError(
+                f"threshold of class {value!r} is {limit!r}; a threshold is a probability between "
+                "0 and 1."
+            )
     # As probabilities are: one of 0.7 in float32 lies below 0.7 in double precision.
-    return values.astype(np.float32)
+    return np.asarray(values, dtype=np.float32)
 
 
 def _check_names(threshold: Mapping[Any, Any], classes: list[Any]) -> None:

@@ -675,6 +675,28 @@ def _score(score: Any, value: Any, where: str) -> float:
 # Both.
 
 
+def first_label_set(classes: NDArray[Any], *, multi_label: bool) -> LabelSet:
+    """Make a label set of the classes that the first call of ``partial_fit`` names.
+
+    Parameters
+    ----------
+    classes : ndarray
+        What it was given, as :func:`read_classes` gives it.
+    multi_label : bool
+        Whether classes stay in the order given, which the columns of `y` follow, or are sorted.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are no classes.
+    """
+    # Of one class a text scikit-learn takes np.unique of them.
+    names = classes if multi_label else as_class_array(list(dict.fromkeys(classes.tolist())))
+    label_set = LabelSet.from_labels(names, sort=not multi_label, name="classes")
+    _warn_of_numbers(label_set.classes.tolist(), "The classes")
+    return label_set
+
+
 def check_classes(classes: Sequence[Any], label_set: LabelSet, *, multi_label: bool) -> None:
     """Refuse classes that are not among the labels, as a `y` with them would be.
 
@@ -690,12 +712,18 @@ def check_classes(classes: Sequence[Any], label_set: LabelSet, *, multi_label: b
     Raises
     ------
     ValueError
-        If a class is unknown, or integers could be read in two ways.
+        If a class is unknown, integers could be read in two ways, or the columns of a `y` could.
     """
     vector = read_classes(classes)
     if not multi_label:
         label_set = _single_label_set(vector, label_set, "classes", False)
-    _positions(vector, label_set, "classes")
+    positions = _positions(vector, label_set, "classes")
+    if multi_label and len(positions) == len(label_set) and positions != sorted(positions):
+        raise ValueError(
+            f"classes={listed(vector.tolist())} are in another order than labels, "
+            f"{listed(label_set.classes.tolist())}, so that the columns of y may mean the one or "
+            "the other. Give them in one order, or leave classes out."
+        )
 
 
 def with_new_classes(classes: NDArray[Any], label_set: LabelSet, *, multi_label: bool) -> LabelSet:
@@ -723,8 +751,9 @@ def with_new_classes(classes: NDArray[Any], label_set: LabelSet, *, multi_label:
             f"{listed(missing)} is missing. Name all classes again; those that are new are added."
         )
     texts = _with_unseen(label_set, named, "classes").text_of_class
-    if len(texts) == len(label_set):
+    if len(texts) == len(label_set) and not multi_label:
         return label_set
+    # The columns of `y` follow the order that is named with it.
     in_order = {value: texts[value] for value in named}
     return LabelSet.from_labels(in_order, sort=not multi_label, name="classes")
 

@@ -85,7 +85,13 @@ def test_multi_label_road_from_logits_to_labels(model, logits):
 def test_thresholds_for_each_class(model):
     proba = GLiClassMultiLabelClassifier(model, LABELS).predict_proba(TEXTS)
     thresholds = proba[0] + [1e-3, -1e-3, 0]
-    for threshold in (list(thresholds), dict(zip(LABELS, thresholds, strict=True))):
+    for threshold in (
+        list(thresholds),
+        dict(zip(LABELS, thresholds, strict=True)),
+        pd.Series(thresholds),
+        # By its names, whatever their order.
+        pd.Series(thresholds, index=LABELS)[::-1],
+    ):
         clf = GLiClassMultiLabelClassifier(model, LABELS, threshold=threshold)
         np.testing.assert_array_equal(clf.predict(TEXTS), proba >= thresholds.astype(np.float32))
 
@@ -94,7 +100,11 @@ def test_thresholds_for_each_class(model):
     ("threshold", "message"),
     [
         (1.5, "threshold"),
-        ([0.5, 0.5], r"shape \(2,\), but there are 3 classes"),
+        ([0.5, 0.5], "2 values, but there are 3 classes"),
+        ([0.5, "0.5", 0.5], "class 'dreams' is '0.5'; a threshold is a probability"),
+        ([0.5, None, 0.5], "class 'dreams' is None; a threshold is a probability"),
+        (pd.Series([0.1, 0.2, 0.3], index=["x", "dreams", "sport"]), r"unknown: \['x'\]"),
+        (pd.Series([0.1, 0.2], index=["sport", "sport"]), "several values for one class"),
         ([0.5, 0.5, 2], "class 'sport' is 2"),
         ({"travel": 0.5, "x": 0.1}, r"unknown: \['x'\]; missing: \['dreams', 'sport'\]"),
     ],

@@ -58,6 +58,24 @@ def test_columns_of_an_indicator_follow_the_order_in_which_classes_are_named(mod
     clf.partial_fit(X, matrix, classes=LABELS)
     assert clf.classes_.tolist() == LABELS
     assert clf.temperature_ == 1
+    # The same classes in another order, too.
+    clf.partial_fit(X, matrix[:, ::-1], classes=LABELS[::-1])
+    assert clf.classes_.tolist() == LABELS[::-1]
+    named = GLiClassMultiLabelClassifier(model, LABELS, **TRAIN)
+    with pytest.raises(ValueError, match="in another order than labels"):
+        named.partial_fit(X, matrix[:, ::-1], classes=LABELS[::-1])
+
+
+def test_numbers_as_classes_are_told(model):
+    clf = GLiClassClassifier(model, **TRAIN)
+    with pytest.warns(UserWarning, match="classes are numbers, so the model reads .* '0' and '1'"):
+        clf.partial_fit(X, np.arange(12) % 2, classes=[1, 0])
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_a_class_without_a_word_is_named(model, cls):
+    with pytest.raises(ValueError, match=r"classes\[3\] has an empty label text"):
+        cls(model, **TRAIN).partial_fit(X, as_y(cls, Y), classes=[*LABELS, " "])
 
 
 def test_what_was_tuned_for_fewer_classes_goes_with_them(model):

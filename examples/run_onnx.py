@@ -153,14 +153,30 @@ class Decision:
 
     def __init__(self, saved: dict[str, Any]) -> None:
         self.saved, self.parameters = saved, plain(saved["parameters"])
-        self.classes, self.label_texts = plain(saved["classes"]), saved["label_texts"]
+        self.classes = plain(saved["classes"])
+        # Those of branches, too, where the scores of classes are made along a hierarchy.
+        self.nodes = saved.get("nodes")
+        self.label_texts = (self.nodes or saved)["label_texts"]
         self.multi_label = "MultiLabel" in saved["estimator"]
-        if self.parameters.get("hierarchy", "leaves") != "leaves":
-            raise ValueError("Scores that are multiplied along a hierarchy are not implemented.")
+
+    def class_logits(self, logits: np.ndarray) -> np.ndarray:
+        """Make logits of the classes for one text: of those of all nodes, if there are branches."""
+        if self.nodes is None:
+            return logits
+        parents = np.asarray(self.nodes["parents"])
+        log_p = -np.logaddexp(0, -logits)
+        if not self.multi_label:
+            # The softmax over the children of each branch.
+            log_p = logits - [np.logaddexp.reduce(logits[parents == p]) for p in parents]
+        # A branch comes before what is below it.
+        for node, parent in enumerate(parents):
+            log_p[node] += log_p[parent] if parent >= 0 else 0
+        joint = log_p[self.nodes["classes"]]
+        return joint - np.log(np.maximum(-np.expm1(joint), 1e-300)) if self.multi_label else joint
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Give the probability of every class for one text."""
-        scaled = logits.astype(np.float64) / self.saved["temperature"]
+        scaled = self.class_logits(logits.astype(np.float64)) / self.saved["temperature"]
         if self.multi_label:
             return np.exp(-np.logaddexp(0, -scaled))
         powers = np.exp(scaled - scaled.max())

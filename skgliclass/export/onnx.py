@@ -14,8 +14,10 @@ from typing import Any
 import torch
 
 from ..engine.engine import Engine
+from ..estimators.hierarchy import Hierarchy
 from ..estimators.persistence import FILE as SAVED_FILE
 from ..estimators.persistence import read_content
+from ..estimators.saved_file import labels_of
 from ..estimators.scoring import word_label
 from ..exceptions import UntrainedModelError, missing_extra, warn
 from ..files import checked_folder, replaced_folder
@@ -100,22 +102,34 @@ def _write_export(folder: Path, model: LoadedModel, saved: Mapping[str, Any] | N
     if model.raw_label_tokenizer is not model.raw_text_tokenizer:
         model.raw_label_tokenizer.save(str(folder / "label_tokenizer.json"))
     if saved is not None:
-        _write_json(folder / SAVED_FILE, _with_template_applied(saved))
+        _write_json(folder / SAVED_FILE, _as_graphs_read(saved, folder / SAVED_FILE))
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _with_template_applied(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Give label texts as the graphs are to read them, so that who runs them needs no template."""
+def _as_graphs_read(saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Give label texts as the graphs are to read them, so that who runs them needs no template.
+
+    Where the scores of classes are made along a hierarchy, its branches are read, too.
+    """
     template = saved["parameters"].get("label_template")
     texts = saved["label_texts"]
-    return {
+    content = {
         **saved,
         "label_texts": None if texts is None else [word_label(text, template) for text in texts],
         "parameters": {**saved["parameters"], "label_template": None},
     }
+    is_path = saved["parameters"].get("hierarchy") == "path"
+    tree = Hierarchy.of(labels_of(saved, path), texts) if is_path and texts else None
+    if tree is not None:
+        content["nodes"] = {
+            "label_texts": [word_label(text, template) for text in tree.texts],
+            "parents": tree.parents.tolist(),
+            "classes": tree.leaves.tolist(),
+        }
+    return content
 
 
 def _warn_of_examples(parameters: Mapping[str, Any]) -> None:

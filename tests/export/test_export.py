@@ -262,6 +262,32 @@ def test_the_example_reads_what_a_classifier_writes(
         assert [decision.answer(row)] == clf.predict_labels([text])
 
 
+@pytest.mark.parametrize("cls", [GLiClassClassifier, GLiClassMultiLabelClassifier])
+@pytest.mark.parametrize("hierarchy", ["path", "leaves"])
+def test_an_exported_hierarchy_is_read_within_its_template(
+    sentence_model, tmp_path, runner, monkeypatch, cls, hierarchy
+):
+    monkeypatch.setattr("skgliclass.export.onnx._write_graph", lambda graph, path: None)
+    labels = {
+        "topic": {"z": "music and art", "sport": {"a": "fox", "b": "dog"}},
+        "mood": ["joy", "anger"],
+    }
+    model = str(sentence_model / "model")
+    clf = cls(model, labels, hierarchy=hierarchy, label_template="about {}")
+    clf.save_pretrained(tmp_path / "saved")
+    export_onnx(str(tmp_path / "saved"), tmp_path / "onnx")
+    decision = runner.open_decision(tmp_path / "onnx")
+    # What the graphs would give: the logits of what they are to read.
+    plain = GLiClassMultiLabelClassifier(model, decision.label_texts)
+    for text, row in zip(TEXTS[:3], plain.decision_function(TEXTS[:3]), strict=True):
+        expected = clf.predict_proba([text])[0]
+        np.testing.assert_allclose(decision.probabilities(row), expected, atol=1e-6)
+        assert [decision.answer(row)] == (
+            clf.predict_labels([text]) if clf._multi_label else clf.predict([text]).tolist()
+        )
+    assert "about mood" in decision.label_texts or hierarchy == "leaves"
+
+
 def test_a_model_in_another_precision_is_refused(uni_model, tmp_path):
     loaded = load_model(str(uni_model), dtype="bfloat16")
     with pytest.raises(ValueError, match="in bfloat16 on cpu"):

@@ -29,7 +29,7 @@ from .options import (
     make_classifier,
     wants_bar,
 )
-from .rows import check_known, offer, without_other
+from .rows import check_known, named_as_classes, offer, without_other
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -114,6 +114,7 @@ def _rows_for(
     rows = without_other(examples, getattr(classifier, "other", None), name=args.data)
     if classifier.labels is None or not is_table:
         return rows
+    rows = named_as_classes(rows, classifier.classes_.tolist())
     known = [str(value) for value in classifier.classes_]
     whose = "the labels" if has_labels(args) else f"the classes of {args.model}"
     check_known(rows, known, name=args.data, whose=whose)

@@ -18,6 +18,7 @@ from sklearn.metrics import (
 from ..datasets.examples import Example
 
 _NO_LABEL = "(none)"
+_SUMMARIES = ("accuracy", "micro avg", "macro avg", "weighted avg", "samples avg")
 
 
 class Judgement:
@@ -77,20 +78,26 @@ class Judgement:
 
     def report(self, *, as_dict: bool) -> Any:
         """Give precision, recall, F1 and support of every class, as text or as a dict."""
-        truth, predicted = self._as_targets()
+        # The summaries stand among the classes, one of which may have such a name.
+        labels = [f"{name} (label)" if name in _SUMMARIES else name for name in self.labels]
+        truth, predicted = self._as_targets(labels)
         # Of one label a text it knows them from the values, and reports those alone that occur.
-        names = {"target_names": self.labels} if self.multi_label else {}
+        names = {"target_names": labels} if self.multi_label else {}
         return classification_report(
             truth, predicted, zero_division=0, output_dict=as_dict, digits=4, **names
         )
 
-    def _as_targets(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _as_targets(self, names: Sequence[str] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
         if self.multi_label:
             return self.truth.astype(int), self.predicted.astype(int)
         # A text of no class has no true one, and a classifier that abstains predicts none.
-        labels = np.asarray([*self.labels, _NO_LABEL])
+        labels = [*(names or self.labels), _NO_LABEL]
+        while labels[-1] in labels[:-1]:
+            labels[-1] += "*"
         true, predicted = (
-            labels[np.where(chosen.any(axis=1), chosen.argmax(axis=1), -1)]
+            np.asarray(labels, dtype=object)[
+                np.where(chosen.any(axis=1), chosen.argmax(axis=1), -1)
+            ]
             for chosen in (self.truth, self.predicted)
         )
         return true, predicted

@@ -185,7 +185,7 @@ def _python_list(text: str) -> Any:
         value = list(map(ast.literal_eval, tree.elts))
         written = "{" + ", ".join(map(repr, value)) + "}"
     # Numbers in round brackets are the ends of an interval, which is one class.
-    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+    if isinstance(value, tuple) and value and all(isinstance(item, str) for item in value):
         value = list(value)
     # numpy leaves the commas out, and Python joins what stands side by side into one name.
     return value if written == text else None

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..datasets.examples import Example
+from ..estimators.targets import is_number
+from ..prompts.checks import listed
 from .errors import CommandError
 
 
 def names_in(examples: Iterable[Example]) -> set[str]:
     """Give every label that some row offers."""
     return {label for row in examples for label in row.all_labels}
+
+
+def named_as_classes(examples: Sequence[Example], classes: Sequence[Any]) -> list[Example]:
+    """Give rows of a table whose labels are named as classes are that they stand for.
+
+    A cell holds true, 1.0 or a name without the blanks at its ends where a classifier has the
+    classes True, 1 and " name".
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        The rows.
+    classes : sequence
+        The values of the classes, of which each is named by its text.
+    """
+    key = _number_in if all(map(is_number, classes)) else str.strip
+    names = [str(value) for value in classes]
+    keys = [key(name) for name in names]
+    class_of = {k: name for k, name in zip(keys, names, strict=True) if keys.count(k) == 1}
+    others = names_in(examples).difference(names)
+    renamed = {label: class_of[key(label)] for label in others if key(label) in class_of}
+    return [_renamed(row, renamed) for row in examples] if renamed else list(examples)
+
+
+def _number_in(text: str) -> float | str:
+    try:
+        return float({"true": "1", "false": "0"}.get(text.lower(), text))
+    except ValueError:
+        return text
+
+
+def _renamed(row: Example, names: Mapping[str, str]) -> Example:
+    true = row.true_labels
+    return replace(
+        row,
+        all_labels=list(dict.fromkeys(names.get(label, label) for label in row.all_labels)),
+        true_labels=[names.get(label, label) for label in true]
+        if isinstance(true, tuple)
+        else {names.get(label, label): score for label, score in true.items()},
+    )
 
 
 def offer(examples: Sequence[Example], labels: Sequence[str]) -> list[Example]:
@@ -34,7 +77,7 @@ def check_known(
         if unknown is not None:
             raise CommandError(
                 f"{name}: row {number} has the label {unknown!r}, which is none of {whose}: "
-                f"{', '.join(known)}. Rows with label sets of their own go into a file in the "
+                f"{listed(known, 20)}. Rows with label sets of their own go into a file in the "
                 "GLiClass training format"
             )
 

@@ -34,7 +34,7 @@ from .options import (
     option_of,
     wants_bar,
 )
-from .rows import check_known, names_in, offer, without_other
+from .rows import check_known, named_as_classes, names_in, offer, without_other
 
 if TYPE_CHECKING:
     from ..training.processes import Workers
@@ -257,7 +257,14 @@ def _rows_for(
     parts = [without_other(training, other, name=args.data)]
     if validation is not None:
         parts.append(without_other(validation, other, name=args.validation))
-    known = [] if classifier.labels is None else [str(value) for value in classifier.classes_]
+    classes = [] if classifier.labels is None else classifier.classes_.tolist()
+    known = [str(value) for value in classes]
+    # Held out of the first where there is no second one.
+    tables = [files[min(i, len(files) - 1)] for i in range(len(parts))]
+    parts = [
+        named_as_classes(rows, classes) if classes and file.is_table else rows
+        for rows, file in zip(parts, tables, strict=True)
+    ]
     if not has_labels(args) and not set().union(*map(names_in, parts)) <= set(known):
         # What a saved classifier was for is another task.
         labels = _shared_labels(parts[0])
@@ -265,9 +272,7 @@ def _rows_for(
         if labels is not None and args.validation is not None and files[1].is_table:
             check_known(parts[1], labels, name=args.validation, whose=f"the labels of {args.data}")
         return _without_others(parts, other)
-    for i, rows in enumerate(parts):
-        # Held out of the first where there is no second one.
-        file = files[min(i, len(files) - 1)]
+    for i, (rows, file) in enumerate(zip(parts, tables, strict=True)):
         # A file of examples says for each row what it offers; a table does not.
         if file.is_table:
             check_known(rows, known, name=file.table.name, whose="the labels")

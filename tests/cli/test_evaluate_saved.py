@@ -102,6 +102,37 @@ def test_evaluating_and_classifying_a_table_agree(uni, tmp_path, capsys):
     assert result["accuracy"] == pytest.approx(accuracy_score(y, predicted))
 
 
+@pytest.mark.parametrize("cls", [GLiClassClassifier, GLiClassMultiLabelClassifier])
+@pytest.mark.parametrize("labels", [{False: "art", True: "sport"}, [" art", "sport "]])
+@pytest.mark.parametrize("extension", ["csv", "jsonl"])
+def test_what_classify_writes_is_right_to_evaluate(bi, tmp_path, capsys, cls, labels, extension):
+    options = {"threshold": 0.0} if cls is GLiClassMultiLabelClassifier else {}
+    cls(bi, labels, **options).save_pretrained(tmp_path / "saved")
+    (tmp_path / "in.csv").write_text("text\none day\nthe fox\n")
+    model, out = ["--model", str(tmp_path / "saved")], tmp_path / f"out.{extension}"
+    assert main(["classify", str(tmp_path / "in.csv"), *model, "--output", str(out)]) == 0
+    result = evaluate(capsys, out, *model)
+    assert result.get("accuracy", result.get("subset_accuracy")) == 1
+
+
+def test_numbers_stand_for_classes_by_their_value(bi, tmp_path, capsys):
+    """As pandas writes whole numbers of a column in which one is missing."""
+    GLiClassClassifier(bi, {0: "art", 1: "sport"}).save_pretrained(tmp_path / "saved")
+    results = []
+    for cells in (("0", "1"), ("0.0", "1.0"), ("false", "TRUE")):
+        (tmp_path / "in.csv").write_text(f"text,label\none day,{cells[0]}\nthe fox,{cells[1]}\n")
+        results.append(evaluate(capsys, tmp_path / "in.csv", "--model", tmp_path / "saved"))
+    assert results[0] == results[1] == results[2]
+    assert results[0]["n_labels"] == 2
+
+
+def test_a_class_may_be_called_as_a_summary(bi, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("text,label\none day,accuracy\nthe fox,macro avg\n")
+    report = evaluate(capsys, tmp_path / "in.csv", "--model", bi, "--report")["report"]
+    assert {"accuracy (label)", "macro avg (label)", "macro avg"} <= report.keys()
+    assert report["macro avg (label)"]["support"] == 1
+
+
 @pytest.mark.parametrize("shortlist", [None, 1])
 def test_other_labels_are_scored_as_by_a_classifier_with_these(uni, bi, shortlist):
     """With its options, but without the labelled texts and the tree, which name its classes."""

@@ -246,6 +246,13 @@ def test_held_out_rows_have_labels_that_are_learnt(bi, files, tmp_path, capsys, 
     )
 
 
+def test_a_saved_classifier_learns_more_about_its_own_classes(bi, tmp_path):
+    GLiClassClassifier(bi, {0: "art", 1: "sport"}).save_pretrained(tmp_path / "saved")
+    (tmp_path / "in.csv").write_text("text,label\none day,0.0\nthe fox,1.0\n")
+    assert train(tmp_path / "in.csv", tmp_path / "saved", tmp_path / "tuned") == 0
+    assert GLiClassClassifier.from_pretrained(tmp_path / "tuned").classes_.tolist() == [0, 1]
+
+
 @pytest.mark.filterwarnings("default:.* rows offer one label alone")
 def test_rows_with_nothing_to_choose_from_are_told(bi, tmp_path, capsys):
     (tmp_path / "one.csv").write_text("text,label\na goal,sport\na match,sport\n")

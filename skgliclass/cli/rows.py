@@ -47,14 +47,15 @@ def _number_in(text: str) -> float | str:
 
 
 def _renamed(row: Example, names: Mapping[str, str]) -> Example:
+    def named(labels: Iterable[str]) -> list[str]:
+        return list(dict.fromkeys(names.get(label, label) for label in labels))
+
     true = row.true_labels
-    return replace(
-        row,
-        all_labels=list(dict.fromkeys(names.get(label, label) for label in row.all_labels)),
-        true_labels=[names.get(label, label) for label in true]
-        if isinstance(true, tuple)
-        else {names.get(label, label): score for label, score in true.items()},
-    )
+    if isinstance(true, Mapping):
+        true = {names.get(label, label): score for label, score in true.items()}
+    else:
+        true = named(true)
+    return replace(row, all_labels=named(row.all_labels), true_labels=true)
 
 
 def offer(examples: Sequence[Example], labels: Sequence[str]) -> list[Example]:

@@ -89,3 +89,24 @@ def test_tickets_are_distinct_and_labelled():
     assert len(teams) == 6
     assert tickets["team"].value_counts().nunique() == 1
     assert set(several["teams"].str.split("; ").explode()) == teams
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_widgets", [True, False])
+def test_a_bar_in_a_notebook_comes_without_a_warning(has_widgets):
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("ipywidgets")
+    code = (
+        ("import ipywidgets\n" if has_widgets else "import sys; sys.modules['ipywidgets'] = None\n")
+        + "import warnings; warnings.simplefilter('always')\n"
+        "from skgliclass import GLiClassClassifier\n"
+        "for verbose in (None, 1):\n"
+        "    clf = GLiClassClassifier(trainable='head', max_epochs=1, verbose=verbose)\n"
+        "    clf.fit(['a goal', 'to Rome'], ['sport', 'travel']).predict(['a goal'] * 520)\n"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    said = "".join(out.get("text", "") for out in notebook.cells[0].outputs)
+    assert "Warning" not in said
+    assert said.count("520/520") == 2

@@ -175,6 +175,9 @@ def test_a_classifier_that_abstains_is_judged_and_run_as_it_predicts(bi, tmp_pat
     model = ["--model", str(tmp_path / "saved"), "--text-column", "text"]
     result = evaluate(capsys, tmp_path / "data.csv", *model)
     assert result["accuracy"] == pytest.approx(accuracy_score(y, predicted))
+    # A row of no class is right where none is predicted.
+    pd.DataFrame({"text": texts, "label": predicted}).to_csv(tmp_path / "none.csv", index=False)
+    assert evaluate(capsys, tmp_path / "none.csv", *model)["accuracy"] == 1
     pd.DataFrame({"text": texts}).to_csv(tmp_path / "texts.csv", index=False)
     output = tmp_path / "out.csv"
     assert main(["classify", str(tmp_path / "texts.csv"), *model, "--output", str(output)]) == 0

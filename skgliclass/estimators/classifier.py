@@ -36,8 +36,11 @@ from .problem import (
 from .rows import (
     Row,
     RowExamples,
+    RowWindows,
+    StreamedExamples,
     check_among_own,
     columns_of,
+    count_one_choice,
     examples_of_rows,
     label_each,
     label_set_of,
@@ -367,7 +370,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         snapshot = self._snapshot()
         plan = self._plan(snapshot)
         if not self._multi_label:
-            warn_of_one_choice(rows)
+            warn_of_one_choice(*count_one_choice(rows))
         known: dict[Hashable, Alternatives] = {}
         among = [self._among_own(row, plan, snapshot, known, chooses=chooses) for row in rows]
         examples = RowExamples(rows)
@@ -407,11 +410,14 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     def _fit_rows(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[Row] | RowWindows,
         validation: Sequence[Row] | None,
         others: Sequence[str] = (),
     ) -> FitOutcome:
         """Learn from rows as :meth:`fit` does, and tell what it gave.
+
+        With windows every epoch goes through them in their order, and through the rows of each in
+        random order.
 
         Without `labels` there are no classes afterwards: what was learnt serves any labels. Rows
         have weights of their own; `class_weight` does not count. The texts in `others` are of none
@@ -422,17 +428,21 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         labels_parameter = self._read_labels(self.labels)
         label_set = labels_parameter or NO_LABELS
         plan = self._plan(Snapshot(label_set, labels_parameter, self.labels))
-        training = examples_of_rows(rows, plan)
+        training = (
+            StreamedExamples(rows, plan)
+            if isinstance(rows, RowWindows)
+            else examples_of_rows(rows, plan)
+        )
         held_out = None if validation is None else examples_of_rows(validation, plan)
-        self._check_for_classes(training, held_out)
+        self._check_for_classes(held_out)
         if not self._multi_label:
-            warn_of_one_choice(rows)
+            warn_of_one_choice(*count_one_choice(rows))
         problem = Problem(label_set, training, held_out, others=others)
         outcome = run(self._job(problem, labels_parameter, self._fit_state))
         self._store(outcome)
         return outcome
 
-    def _check_for_classes(self, training: Examples, held_out: Examples | None) -> None:
+    def _check_for_classes(self, held_out: Examples | None) -> None:
         """Refuse what is tuned or kept for classes where rows have labels of their own."""
         wanted = {"calibrate": self.calibrate, 'threshold="auto"': self._wants_thresholds()}
         name = next((name for name, is_wanted in wanted.items() if is_wanted), None)
@@ -654,7 +664,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             multi_label=self._multi_label,
             one_epoch=one_epoch,
         )
-        steps_per_epoch = -(-len(problem.training) // options.batch_size)
+        steps_per_epoch = sum(-(-size // options.batch_size) for size in problem.training.sizes)
         return FitJob(
             engine=self._engine(last.weights, trains=True),
             problem=problem,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
 from .calibration import best_min_probability, best_temperature, best_thresholds
 from .callbacks import FitCallbacks
 from .parameters import fill
-from .problem import Problem, SharedExamples
+from .problem import Examples, Problem, SharedExamples
 from .scoring import ScoringPlan
 from .state import FitState
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
     from ..training.checkpoint import FitCheckpoint
-    from ..training.data import TrainingSet
+    from ..training.data import TrainingSet, Windows
     from ..training.loop import TrainingResult, Validation
     from ..training.options import TrainingOptions
     from ..training.tuned_weights import TunedWeights
@@ -128,7 +128,7 @@ def run(job: FitJob) -> FitOutcome:
         return FitOutcome(_bound(job, state))
     from ..training.loop import train
 
-    data = _training_set(job, store)
+    data = _training_data(job, store)
     validate = _validator(job, store)
     checkpoint = _checkpoint(job, data)
     # The calls of the loop stand here, one below `fit`: a traceback out of training stays short.
@@ -232,7 +232,9 @@ def _make_store(job: FitJob) -> ExampleStore | None:
     # It refuses a model that has no place for examples before any work is done.
     ExampleEncoder(job.engine.composer, job.plan.options.example_format)
     earlier = [] if job.start.store is None else job.start.store.examples
-    examples = [*earlier, *job.problem.training.worth_showing(job.plan)]
+    windows = job.problem.training.windows()
+    new = (example for window in windows for example in window.worth_showing(job.plan))
+    examples = [*earlier, *new]
     store = ExampleStore.embed(job.engine, examples, backend=job.retrieval_backend)
     if job.has_all_texts:
         _check_enough(store, job)
@@ -266,19 +268,56 @@ def _encoded_by(engine: Engine, store: ExampleStore | None) -> ExampleStore | No
 # Training.
 
 
-def _training_set(job: FitJob, store: ExampleStore | None) -> TrainingSet:
-    problem = job.problem
-    examples = problem.training.prompt_examples(job.engine, job.plan, store, exclude_self=True)
-    data = problem.training.training_set(job.engine, job.plan, examples, problem.label_weights)
-    n_cut = data.n_cut
-    if n_cut:
+def _training_data(job: FitJob, store: ExampleStore | None) -> Windows:
+    """Tokenise what is learnt from: at once, or each of several windows when its turn comes."""
+    windows = _TrainingWindows(job, store)
+    return windows if len(windows.sizes) > 1 else next(windows.read())
+
+
+class _TrainingWindows:
+    """The training sets of a job, window by window."""
+
+    def __init__(self, job: FitJob, store: ExampleStore | None) -> None:
+        self._job, self._store = job, store
+        self._warned_of_cuts = False
+        # Every window is read once an epoch; what is to be said of them is said the first time.
+        self._n_read = 0
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        return self._job.problem.training.sizes
+
+    def read(self, first: int = 0) -> Iterator[TrainingSet]:
+        windows = self._job.problem.training.windows(first)
+        for number, examples in enumerate(windows, first):
+            data = self._training_set(examples, is_new=number >= self._n_read)
+            self._n_read = max(self._n_read, number + 1)
+            # Neither the texts nor their tokens stay in memory beside the next window.
+            del examples
+            yield data
+            del data
+
+    def _training_set(self, examples: Examples, *, is_new: bool) -> TrainingSet:
+        job, store = self._job, self._store
+        engine = job.engine if is_new else job.engine.without_warnings()
+        shown = examples.prompt_examples(engine, job.plan, store, exclude_self=True)
+        data = examples.training_set(engine, job.plan, shown, job.problem.label_weights)
+        if is_new and not self._warned_of_cuts:
+            self._warn_of_cuts(data)
+        return data
+
+    def _warn_of_cuts(self, data: TrainingSet) -> None:
+        n_cut = data.n_cut
+        if not n_cut:
+            return
+        self._warned_of_cuts = True
+        first = "" if len(self.sizes) == 1 else "a window of "
         warn(
-            f"{n_cut} of {len(data)} texts to learn from did not fit beside the labels in "
-            f"max_length={job.engine.max_length} tokens; training reads only the beginning of "
-            "each. Raise max_length if the model allows it.",
+            f"{n_cut} of {first}{len(data)} texts to learn from did not fit beside the labels in "
+            f"max_length={self._job.engine.max_length} tokens; training reads only the beginning "
+            "of each. Raise max_length if the model allows it.",
             TruncationWarning,
         )
-    return data
 
 
 def _validator(job: FitJob, store: ExampleStore | None) -> Callable[[Engine], Validation] | None:
@@ -303,17 +342,19 @@ def _validator(job: FitJob, store: ExampleStore | None) -> Callable[[Engine], Va
     return validate
 
 
-def _checkpoint(job: FitJob, data: TrainingSet) -> FitCheckpoint | None:
+def _checkpoint(job: FitJob, data: Windows) -> FitCheckpoint | None:
     """Give where the training is kept, with all that it depends on."""
     if job.checkpoint_folder is None:
         return None
     from ..training.checkpoint import FitCheckpoint, fingerprint
 
     validation = job.problem.validation
+    several = len(data.sizes) > 1
+    of_windows = [*data.sizes, job.problem.training.identity, *job.plan.class_texts]
     identity = {
         "model": fingerprint(job.engine.loaded.network.state_dict()),
         "max_length": str(job.engine.max_length),
-        "the texts or labels": fingerprint(data),
+        "the texts or labels": fingerprint(of_windows if several else data),
         "the validation data": fingerprint(None if validation is None else vars(validation)),
         "how texts are scored": fingerprint(job.plan.options),
         **{f.name: repr(getattr(job.options, f.name)) for f in fields(job.options)},

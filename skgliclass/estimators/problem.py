@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ class Problem:
     ----------
     label_set : LabelSet
         The classes and their label texts; empty where every row has labels of its own.
-    training : Examples
+    training : ExampleWindows
         What to learn from.
     validation : Examples or None
         What to judge by.
@@ -47,14 +47,36 @@ class Problem:
     """
 
     label_set: LabelSet
-    training: Examples
+    training: ExampleWindows
     validation: Examples | None
     label_weights: NDArray[np.float32] | None = None
     n_set_aside: int = 0
     others: Sequence[str] = ()
 
 
-class Examples(ABC):
+class ExampleWindows(ABC):
+    """Labelled texts, of which one window at a time has to be in memory."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Sequence[int]:
+        """How many texts each window has."""
+
+    @abstractmethod
+    def windows(self, first: int = 0) -> Iterator[Examples]:
+        """Give the windows from one of them on, always the same."""
+
+    @property
+    def identity(self) -> str:
+        """What tells these texts and labels from others, where there are several windows."""
+        return ""
+
+    def __len__(self) -> int:
+        """Count the texts."""
+        return sum(self.sizes)
+
+
+class Examples(ExampleWindows):
     """Labelled texts: all with the same classes, or each with labels of its own."""
 
     matrix: NDArray[np.float32] | None = None
@@ -63,6 +85,15 @@ class Examples(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Count the texts."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """How many texts each window has: all of them in one."""
+        return (len(self),)
+
+    def windows(self, first: int = 0) -> Iterator[Examples]:
+        """Give the one window."""
+        return iter([self][first:])
 
     @abstractmethod
     def prompt_examples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ from ..prompts.examples import PromptExample, can_show_examples, check_labels_kn
 from .calibration import negative_log_likelihood, score_of
 from .containers import Frame, open_container
 from .labels import LabelSet, sorted_order
-from .problem import Examples, SharedExamples
+from .problem import Examples, ExampleWindows, SharedExamples
 from .scoring import ScoringPlan
 from .targets import Targets, is_number
 
@@ -52,6 +52,26 @@ class Row(Protocol):
     @property
     def weight(self) -> float:
         """How much the row counts in training."""
+
+
+@runtime_checkable
+class RowWindows(Protocol):
+    """Rows of which one window at a time is in memory."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """How many rows each window has."""
+
+    @property
+    def identity(self) -> str:
+        """What tells these rows from others, for a checkpoint to know them by."""
+
+    @property
+    def n_with_one_label(self) -> int:
+        """How many rows offer one label alone."""
+
+    def windows(self, first: int = 0) -> Iterator[Sequence[Row]]:
+        """Give the windows from one of them on, always the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +216,18 @@ def columns_of(row: Row, plan: ScoringPlan) -> list[int] | None:
     return found
 
 
-def warn_of_one_choice(rows: Sequence[Row]) -> None:
+def count_one_choice(rows: Sequence[Row] | RowWindows) -> tuple[int, int]:
+    """Count the rows that offer one label alone, and all of them."""
+    if isinstance(rows, RowWindows):
+        return rows.n_with_one_label, sum(rows.sizes)
+    return sum(len(row.all_labels) == 1 for row in rows), len(rows)
+
+
+def warn_of_one_choice(n_rows: int, n_all: int) -> None:
     """Warn of texts that get one class, and have no second one to choose from."""
-    n_rows = sum(len(row.all_labels) == 1 for row in rows)
     if n_rows:
         warn(
-            f"{n_rows} of {len(rows)} rows offer one label alone, which always gets a probability "
+            f"{n_rows} of {n_all} rows offer one label alone, which always gets a probability "
             "of 1: nothing is learnt from them, and all of them are right. Give every row all the "
             "labels to choose from, the wrong ones, too; or ask whether each label holds with "
             "GLiClassMultiLabelClassifier (--multi-label)."
@@ -322,6 +348,41 @@ def examples_of_rows(rows: Sequence[Row], plan: ScoringPlan) -> Examples:
     return SharedExamples([row.text for row in rows], matrix, weights)
 
 
+@dataclass(frozen=True, eq=False)
+class StreamedExamples(ExampleWindows):
+    """Rows for a fit, each window as :func:`examples_of_rows` gives it.
+
+    Attributes
+    ----------
+    rows : RowWindows
+    plan : ScoringPlan
+        How the fitted estimator will score texts.
+    """
+
+    rows: RowWindows
+    plan: ScoringPlan
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """How many texts each window has."""
+        return self.rows.sizes
+
+    @property
+    def identity(self) -> str:
+        """What tells these texts and labels from others."""
+        return self.rows.identity
+
+    def windows(self, first: int = 0) -> Iterator[Examples]:
+        """Give the windows from one of them on."""
+        # Not a generator, which would keep its window in memory while the next one is read.
+        return map(self._examples, self.rows.windows(first))
+
+    def _examples(self, rows: Sequence[Row]) -> Examples:
+        # With label sets of their own there is no end of them.
+        self.plan.known_of_rows.clear()
+        return examples_of_rows(rows, self.plan)
+
+
 def _changes_prompt(row: Row, plan: ScoringPlan) -> bool:
     return bool(row.examples) or row.prompt not in (None, plan.options.task_description)
 
@@ -437,10 +498,11 @@ class RowExamples(Examples):
         """Give what rows bring along, in the words that the model reads for their labels."""
         n_rows = sum(bool(row.examples) for row in self.rows)
         if n_rows and not can_show_examples(engine.composer):
-            warn(
-                f"{n_rows} of {len(self)} rows have in-context examples, which are not used: the "
-                "model has no place for them"
-            )
+            if engine.warns:
+                warn(
+                    f"{n_rows} of {len(self)} rows have in-context examples, which are not used: "
+                    "the model has no place for them"
+                )
             # They were made for another model; the rest of the rows is good for this one, too.
             return [[] for _ in self.rows]
         for number, row in enumerate(self.rows, 1):

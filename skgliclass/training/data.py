@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -320,9 +321,20 @@ class ExampleTable:
 # All of it.
 
 
+class Windows(Protocol):
+    """What a training reads in every epoch, of which one window at a time is in memory."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """How many texts each window has."""
+
+    def read(self, first: int = 0) -> Iterator[TrainingSet]:
+        """Give the windows from one of them on, always the same."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Everything that a training reads, tokenised once.
+    """Texts to learn from, tokenised once; by itself a whole training reads one window.
 
     Attributes
     ----------
@@ -358,6 +370,15 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """How many texts each window has, as in :class:`Windows`."""
+        return (len(self),)
+
+    def read(self, first: int = 0) -> Iterator[TrainingSet]:
+        """Give the windows from one of them on, as in :class:`Windows`."""
+        return iter([self][first:])
 
     @property
     def n_cut(self) -> int:

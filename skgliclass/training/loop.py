@@ -19,7 +19,7 @@ from ..engine.engine import Engine
 from ..modeling.memory import is_out_of_memory
 from ..modeling.randomness import own_randomness, recomputation
 from .apart import ApartSteps
-from .data import TrainingSet, batches
+from .data import TrainingSet, Windows, batches
 from .joint import FusedSteps, JointSteps
 from .optimizer import RowwiseAdamW, clip_gradients
 from .options import TrainingOptions
@@ -86,11 +86,12 @@ class TrainingResult:
 class Place:
     """Where in its epochs a training is.
 
-    `epoch` counts from 1, `n_batches` are those of it that were made, and `loss` is the sum of
-    their rows' losses.
+    `epoch` counts from 1 and `window`, that of its data, from 0; `n_batches` are those of the window
+    that were made, and `loss` is the sum of the losses of the epoch's rows so far.
     """
 
     epoch: int = 1
+    window: int = 0
     n_batches: int = 0
     loss: float = 0.0
 
@@ -99,9 +100,13 @@ class Place:
         self.n_batches += 1
         self.loss += loss * n_rows
 
+    def end_window(self) -> None:
+        """Begin the next window."""
+        self.window, self.n_batches = self.window + 1, 0
+
     def go_on(self) -> None:
         """Begin the next epoch."""
-        self.epoch, self.n_batches, self.loss = self.epoch + 1, 0, 0.0
+        self.epoch, self.window, self.n_batches, self.loss = self.epoch + 1, 0, 0, 0.0
 
 
 class Keeper(Protocol):
@@ -121,7 +126,7 @@ class NonFiniteLossError(FloatingPointError, ValueError):
 @computing_here()
 def train(
     engine: Engine,
-    data: TrainingSet,
+    data: Windows,
     options: TrainingOptions,
     *,
     validate: Callable[[Engine], Validation] | None = None,
@@ -135,8 +140,8 @@ def train(
     ----------
     engine : Engine
         Of the model to start from, which is not modified.
-    data : TrainingSet
-        What to learn from.
+    data : Windows
+        What to learn from: a training set, or windows of what does not fit into memory.
     options : TrainingOptions
         How.
     validate : callable, optional
@@ -162,14 +167,14 @@ def train(
         run.tell(on_epoch, 0, None, best.last)
     try:
         while place.epoch <= options.max_epochs and not best.is_stale():
-            for rows in run.batches(place.epoch, place.n_batches):
+            for rows in run.batches(place):
                 loss = run.step(rows)
                 place.note(loss, len(rows))
                 if on_step is not None:
                     on_step(loss)
                 if keeper is not None:
                     keeper.keep(run, best, place, now=False)
-            best.judge(place.epoch, place.loss / len(data))
+            best.judge(place.epoch, place.loss / sum(data.sizes))
             stop = run.tell(on_epoch, place.epoch, best.result.loss_curve[-1], best.last)
             place.go_on()
             if keeper is not None:
@@ -188,8 +193,9 @@ class Run:
     ----------
     engine : Engine
         Of the model to start from, which is not modified.
-    data : TrainingSet
-        What to learn from, until :meth:`use` gives something else.
+    data : Windows
+        What :meth:`batches` deals. A training set is at hand from the beginning, until :meth:`use`
+        gives something else.
     options : TrainingOptions
         How.
 
@@ -201,7 +207,7 @@ class Run:
         How many optimizer steps were made.
     """
 
-    def __init__(self, engine: Engine, data: TrainingSet, options: TrainingOptions) -> None:
+    def __init__(self, engine: Engine, data: Windows, options: TrainingOptions) -> None:
         self.n_tokens = self.n_done = 0
         self.workers = Workers.joined()
         self.options = options
@@ -219,10 +225,14 @@ class Run:
                 _checkpoint_activations(encoder, network.device)
         # Heads that are being trained may predict, whatever the model was that they came from.
         self.engine = engine.around(replace(engine.loaded, network=model, zero_shot=True))
-        self._last_rows: NDArray[np.intp] | None = None
-        self.use(data)
         self.model = model
-        epochs = options.max_epochs * math.ceil(len(data) / options.batch_size)
+        self.windows = data
+        self._in_use: TrainingSet | None = None
+        self._last_rows: NDArray[np.intp] | None = None
+        if isinstance(data, TrainingSet):
+            self.use(data)
+        n_batches = sum(math.ceil(size / options.batch_size) for size in data.sizes)
+        epochs = options.max_epochs * n_batches
         self.n_steps = epochs if options.n_steps is None else options.n_steps
         self.optimizer = self._make_optimizer()
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
@@ -230,8 +240,18 @@ class Run:
 
     def use(self, data: TrainingSet) -> None:
         """Go on with other examples."""
-        self.data = data
+        if data is self._in_use:
+            # What was computed for them is not computed anew in every epoch.
+            return
+        self._in_use, self._last_rows = data, None
         self.steps = make_steps(self.engine, data, self.options, self._rng(_BEGINNING))
+
+    def _release(self) -> None:
+        """Let the examples in use go, so that others have their place in memory."""
+        # Without them nothing could judge the last step any more.
+        self.check_last_step()
+        self._in_use = self._last_rows = None
+        del self.steps
 
     def _sequence(self, *place: int) -> np.random.SeedSequence:
         # Every part of a training has a seed of its own, so that one that is resumed draws the same
@@ -244,10 +264,19 @@ class Run:
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng(self._sequence(*place))
 
-    def batches(self, epoch: int, n_done: int = 0) -> Iterator[NDArray[np.intp]]:
-        """Deal the rows of an epoch in random order, without the first batches."""
-        rng = self._rng(_DEALING, epoch)
-        return islice(batches(len(self.data), self.options.batch_size, rng), n_done, None)
+    def batches(self, place: Place) -> Iterator[NDArray[np.intp]]:
+        """Deal the rows of what is left of an epoch, window by window, each in random order."""
+        for data in self.windows.read(place.window):
+            self.use(data)
+            # Or it would stay in memory beside the next one.
+            del data
+            assert self._in_use is not None
+            rng = self._rng(_DEALING, place.epoch, place.window)
+            dealt = batches(len(self._in_use), self.options.batch_size, rng)
+            yield from islice(dealt, place.n_batches, None)
+            place.end_window()
+            if len(self.windows.sizes) > 1:
+                self._release()
 
     def go_to(self, step: int) -> None:
         """Continue the learning-rate schedule, and the random numbers, after so many steps."""

@@ -78,11 +78,18 @@ def measure(source: str, target: str) -> None:
     start = time.perf_counter()
     with mock.patch("skgliclass.cli.classify.make_classifier", return_value=Classifier()):
         status = command(["classify", source, "--labels", "a", "b", "c", "--output", target])
-    # getrusage would count what the process was before, the one that wrote the table.
-    status_lines = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) / 1024 for line in status_lines if "VmHWM" in line)
-    print(time.perf_counter() - start, peak)
+    print(time.perf_counter() - start, peak_of_process())
     sys.exit(status)
+
+
+def peak_of_process() -> float:
+    """Give the most memory that this process has had, in MB."""
+    # getrusage would count what the process was before, the one that wrote the table.
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in status if "VmHWM" in line)
+
+
+Rows = Callable[[int], Iterator[dict[str, str]]]
 
 
 def rows(n_rows: int) -> Iterator[dict[str, str]]:
@@ -90,7 +97,8 @@ def rows(n_rows: int) -> Iterator[dict[str, str]]:
         yield {"id": f"{i:07}", "text": f"{i} is one of the texts" + " and so on" * (i % 20)}
 
 
-def write(path: Path, kind: str, n_rows: int) -> None:
+def write(path: Path, kind: str, n_rows: int, rows: Rows = rows) -> None:
+    """Write a table of such rows, all with the same columns."""
     if kind == "parquet":
         import pyarrow
         from pyarrow import parquet
@@ -105,29 +113,32 @@ def write(path: Path, kind: str, n_rows: int) -> None:
 
         book = Workbook(write_only=True)
         sheet = book.create_sheet()
-        for row in ({"id": "id", "text": "text"}, *rows(n_rows)):
-            sheet.append([row["id"], row["text"]])
+        sheet.append(list(next(rows(1))))
+        for row in rows(n_rows):
+            sheet.append(list(row.values()))
         book.save(path)
         return
     opener: Callable[..., IO[str]] = gzip.open if kind.endswith(".gz") else open
     with opener(path, "wt", encoding="utf-8") as file:
-        file.writelines(lines(kind, n_rows))
+        file.writelines(lines(kind, rows(n_rows)))
 
 
-def lines(kind: str, n_rows: int) -> Iterator[str]:
+def lines(kind: str, rows: Iterator[dict[str, str]]) -> Iterator[str]:
     if kind == "json":
         yield "["
-        for i, row in enumerate(rows(n_rows)):
+        for i, row in enumerate(rows):
             yield (",\n" if i else "") + json.dumps(row)
         yield "]"
-    elif kind == "jsonl":
-        yield from (json.dumps(row) + "\n" for row in rows(n_rows))
+    elif kind.startswith("jsonl"):
+        yield from (json.dumps(row) + "\n" for row in rows)
     elif kind == "txt":
-        yield from (row["text"] + "\n" for row in rows(n_rows))
+        yield from (row["text"] + "\n" for row in rows)
     else:
         separator = "\t" if kind == "tsv" else ","
-        yield f"id{separator}text\n"
-        yield from (f"{row['id']}{separator}{row['text']}\n" for row in rows(n_rows))
+        for i, row in enumerate(rows):
+            if not i:
+                yield separator.join(row) + "\n"
+            yield separator.join(row.values()) + "\n"
 
 
 if __name__ == "__main__":

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..datasets.examples import Example
 from ..datasets.files import examples_of, is_single_label
 from ..estimators.persistence import read_content
 from .errors import CommandError
-from .label_cells import labels_of_column, labels_of_columns
+from .label_cells import LabelColumn, LabelColumns
 from .options import files_of_labels
 from .tables import (
     EXTENSIONS,
+    UNLIMITED,
     JsonTable,
+    Kept,
+    Limit,
     Table,
     TableOptions,
     add_table_options,
@@ -77,7 +81,9 @@ class LabelledFile:
     is_table: bool
 
 
-def open_data(args: argparse.Namespace, *names: str) -> list[LabelledFile]:
+def open_data(
+    args: argparse.Namespace, *names: str, keeps: Limit = UNLIMITED
+) -> list[LabelledFile]:
     """Open files of labelled texts, each in the GLiClass training format or a table.
 
     Parameters
@@ -87,6 +93,8 @@ def open_data(args: argparse.Namespace, *names: str) -> list[LabelledFile]:
         any file.
     *names : str
         The files.
+    keeps : Limit
+        What is read once and stays in memory; a file with more is read several times.
 
     Raises
     ------
@@ -99,13 +107,15 @@ def open_data(args: argparse.Namespace, *names: str) -> list[LabelledFile]:
             known = [extension for extension in EXTENSIONS if table_kind(extension) != ".txt"]
             raise CommandError(f"{name}: unknown extension; use one of {', '.join(known)}")
     check_options([*names, *files_of_labels(args)], options)
-    files = [_opened(name, args, options_for(name, options)) for name in names]
+    files = [_opened(name, args, options_for(name, options), keeps) for name in names]
     _check_effects(args, files)
     return files
 
 
-def _opened(name: str, args: argparse.Namespace, options: TableOptions) -> LabelledFile:
-    table = open_table(name, options, keeps_objects=True)
+def _opened(
+    name: str, args: argparse.Namespace, options: TableOptions, keeps: Limit
+) -> LabelledFile:
+    table = open_table(name, options, keeps=keeps)
     names_labels = args.label_column is not None or args.label_columns is not None
     has_keys = isinstance(table, JsonTable) and {"all_labels", "true_labels"} & set(table.columns)
     return LabelledFile(table, is_table=names_labels or not has_keys)
@@ -159,8 +169,9 @@ def read_data(
     *,
     multi_label: bool | None,
     labels: Iterable[str] = (),
-) -> list[Example]:
-    """Read labelled texts.
+    keeps: Limit = UNLIMITED,
+) -> Iterable[Example]:
+    """Read labelled texts, as often as one goes through them.
 
     Parameters
     ----------
@@ -172,25 +183,37 @@ def read_data(
         Whether a row of a table may have several labels.
     labels : iterable of str
         More labels that every row of a table could have had.
+    keeps : Limit
+        As for :func:`open_data`.
 
     Returns
     -------
-    list of Example
+    iterable of Example
         At least one.
 
     Raises
     ------
     CommandError
-        If it has no rows, or a row of a table has no text or label.
+        If it has no rows, or a row of a table has no text or label; of a row that is at fault by
+        itself when one comes to it.
     ValueError
-        If a file of examples is not in the format.
+        If a file of examples is not in the format, when one comes to the row.
     """
     if isinstance(file.table, JsonTable) and not file.is_table:
-        return examples_of(file.table.placed(), file.table.name)
-    return _from_table(file.table, args, bool(multi_label), labels)
+        return Kept(partial(_examples_in, file.table), _size_of_example, keeps)
+    rows = _TableRows(file.table, args, bool(multi_label), labels, keeps)
+    return Kept(lambda: rows, _size_of_example, keeps)
 
 
-def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> bool:
+def _examples_in(table: JsonTable) -> Iterator[Example]:
+    return examples_of(table.placed(), table.name)
+
+
+def _size_of_example(row: Example) -> tuple[int, int]:
+    return 1, len(row.text) + sum(len(shown.text) for shown in row.examples)
+
+
+def told_kind(examples: Sequence[Example], multi_label: bool | None, name: str) -> bool:
     """Tell many labels a text from one, by the data where nothing else says.
 
     Raises
@@ -202,53 +225,84 @@ def told_kind(examples: list[Example], multi_label: bool | None, name: str) -> b
         return not is_single_label(examples)
     if not multi_label:
         for number, row in enumerate(examples, 1):
-            # Soft labels in a file are rounded.
-            if abs(sum(row.targets) - 1) > 1e-3:
-                raise CommandError(
-                    f"{name}: the true labels of row {number} add up to {sum(row.targets):g}; with "
-                    "one label a text they have to add up to 1 (see --multi-label)"
-                )
+            check_one_label(row, f"{name}: the true labels of row {number}")
     return multi_label
 
 
-def _from_table(
-    table: Table, args: argparse.Namespace, multi_label: bool, labels: Iterable[str]
-) -> list[Example]:
-    column = text_column(table, args.text_column)
-    # Before the texts, since whoever has no column of labels has no use for a blank text's row.
-    columns = [table.position(name) for name in args.label_columns or ()]
-    if len(set(columns)) < len(columns):
-        raise CommandError(f"--label-columns {' '.join(args.label_columns)}: name each column once")
-    separator = args.label_separator
-    if separator is not None and not multi_label:
-        raise CommandError("--label-separator has no effect without --multi-label")
-    of_labels = columns or [_label_column(table, args.label_column)]
-    if column in of_labels:
+def check_one_label(row: Example, what: str) -> None:
+    """Refuse a row whose true labels do not add up to one."""
+    # Soft labels in a file are rounded.
+    if abs(sum(row.targets) - 1) > 1e-3:
         raise CommandError(
-            f"{table.name}: the column {table.columns[column]!r} cannot hold both the texts and "
-            f"their labels; give another --text-column or --label-column; {table.described()}"
+            f"{what} add up to {sum(row.targets):g}; with one label a text they have to add up to "
+            "1 (see --multi-label)"
         )
-    # What is read has the texts first, and then the labels.
-    table = table.read([column, *of_labels])
-    check_texts(table, 0)
-    texts = [text for window in table.windows() for text in window.texts(0)]
-    if columns:
-        return _of_columns(table, texts, args.label_columns)
-    rows = labels_of_column(table, 1, multi_label=multi_label, separator=separator or _SEPARATOR)
-    choice = sorted({*labels, *(label for row in rows for label in row)})
-    if not choice:
-        raise CommandError(f"{table.name}: no row has a label")
-    return [Example(text, choice, row) for text, row in zip(texts, rows, strict=True)]
 
 
-def _of_columns(table: Table, texts: Sequence[str], names: Sequence[str]) -> list[Example]:
-    rows = labels_of_columns(table, range(1, len(table.columns)), names)
-    examples = []
-    for text, row in zip(texts, rows, strict=True):
-        true = {name: value for name, value in row.items() if value}
-        is_certain = all(value == 1 for value in true.values())
-        examples.append(Example(text, list(row), list(true) if is_certain else true))
-    return examples
+class _TableRows:
+    """The rows of a table, which share one label set, or have one of what is annotated.
+
+    It is looked at as a whole when this is made: every row has a text, and a label if it has to.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        args: argparse.Namespace,
+        multi_label: bool,
+        labels: Iterable[str],
+        keeps: Limit,
+    ) -> None:
+        column = text_column(table, args.text_column)
+        # Before the texts, since whoever has no column of labels has no use for a blank text's row.
+        columns = [table.position(name) for name in args.label_columns or ()]
+        if len(set(columns)) < len(columns):
+            raise CommandError(
+                f"--label-columns {' '.join(args.label_columns)}: name each column once"
+            )
+        separator = args.label_separator
+        if separator is not None and not multi_label:
+            raise CommandError("--label-separator has no effect without --multi-label")
+        of_labels = columns or [_label_column(table, args.label_column)]
+        if column in of_labels:
+            raise CommandError(
+                f"{table.name}: the column {table.columns[column]!r} cannot hold both the texts "
+                "and their labels; give another --text-column or --label-column; "
+                f"{table.described()}"
+            )
+        # What is read has the texts first, and then the labels.
+        self._table = table.read([column, *of_labels], keeps)
+        check_texts(self._table, 0)
+        self._choice: tuple[str, ...] | None = None
+        self._cells: LabelColumn | LabelColumns
+        if args.label_columns:
+            positions = range(1, len(self._table.columns))
+            self._cells = LabelColumns(self._table, positions, args.label_columns)
+            return
+        self._cells = LabelColumn(
+            self._table, 1, multi_label=multi_label, separator=separator or _SEPARATOR
+        )
+        self._choice = tuple(
+            sorted({*labels, *(label for _, row in self._rows() for label in row)})
+        )
+        if not self._choice:
+            raise CommandError(f"{table.name}: no row has a label")
+
+    def __iter__(self) -> Iterator[Example]:
+        for text, labels in self._rows():
+            if self._choice is not None:
+                yield Example(text, self._choice, labels)
+                continue
+            assert isinstance(labels, dict)
+            true = {name: value for name, value in labels.items() if value}
+            is_certain = all(value == 1 for value in true.values())
+            yield Example(text, list(labels), list(true) if is_certain else true)
+
+    def _rows(self) -> Iterator[tuple[str, Sequence[str] | Mapping[str, float]]]:
+        number = 1
+        for window in self._table.windows():
+            yield from zip(window.texts(0), self._cells.read(window, number), strict=True)
+            number += len(window)
 
 
 def _label_column(table: Table, column: str | None) -> int:

@@ -29,7 +29,7 @@ from .options import (
     make_classifier,
     wants_bar,
 )
-from .rows import check_known, named_as_classes, offer, without_other
+from .rows import named_as_classes, of_known, offer, without_other
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     asked = chosen_kind(args)
     if not has_labels(args):
         asked = saved_kind(args.model, read_saved(args), asked)
-    examples = read_data(file, args, multi_label=asked)
+    examples = list(read_data(file, args, multi_label=asked))
     multi_label = told_kind(examples, asked, args.data)
     classifier = _make_classifier(args, examples, multi_label)
     examples = _rows_for(classifier, args, examples, is_table=file.is_table)
@@ -113,13 +113,13 @@ def _rows_for(
     """Give the rows as the classifier is to see them: those of a table offer its classes."""
     rows = without_other(examples, getattr(classifier, "other", None), name=args.data)
     if classifier.labels is None or not is_table:
-        return rows
+        return list(rows)
     rows = named_as_classes(rows, classifier.classes_.tolist())
     known = [str(value) for value in classifier.classes_]
     whose = "the labels" if has_labels(args) else f"the classes of {args.model}"
-    check_known(rows, known, name=args.data, whose=whose)
+    rows = of_known(rows, known, name=args.data, whose=whose)
     # An empty cell of one column a label is not annotated, and no label that does not hold.
-    return rows if args.label_columns else offer(rows, known)
+    return list(rows if args.label_columns else offer(rows, known))
 
 
 def _as_json(judgement: Judgement, n_rows: int, with_report: bool) -> dict[str, Any]:

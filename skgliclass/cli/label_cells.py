@@ -12,7 +12,7 @@ from typing import Any
 
 from ..exceptions import warn
 from .errors import CommandError
-from .tables import Table
+from .tables import Table, Window
 from .values import as_text, is_missing, parse_json
 
 Labels = list[str] | dict[str, float]
@@ -41,60 +41,79 @@ class _Column:
             raise CommandError(f"{place}: {error}") from error
 
 
-def labels_of_column(
-    table: Table, column: int, *, multi_label: bool, separator: str
-) -> list[Labels]:
-    """Read the labels of each row from one column.
+class LabelColumn:
+    """The labels of each row in one column of a table.
 
     Parameters
     ----------
     table : Table
-        The table.
+        The table, whose column is looked at from beginning to end.
     column : int
-        Which one. A cell holds one label; or a list of them, which JSON and Parquet have and which
-        is written as JSON (or as Python writes it) in a cell of text; or an object with a score
-        for each label.
+        Which column. A cell holds one label; or a list of them, which JSON and Parquet have and
+        which is written as JSON (or as Python writes it) in a cell of text; or an object with a
+        score for each label.
     multi_label : bool
         Whether a cell of text holds any number of labels.
     separator : str
         What stands between those.
 
-    Returns
-    -------
-    list of (list of str, or dict of str to float)
-        A list for each row; it is empty where a text has no label.
-
     Raises
     ------
     CommandError
-        If a row has no label and has to have one, or lists and single labels are mixed.
+        If a row has no label and has to have one.
     """
-    place = _Column(table.name, table.columns[column])
-    cells = [cell for window in table.windows() for cell in window.column(column)]
-    lists = [
-        None if is_missing(cell) else _list_in(cell, place, number)
-        for number, cell in enumerate(cells, 1)
-    ]
-    if any(found is not None for found in lists):
-        return _checked_lists(cells, lists, place)
-    labels = [
-        "" if is_missing(cell) else place.text(cell, number).strip()
-        for number, cell in enumerate(cells, 1)
-    ]
-    _warn_of_likely_list(labels, place)
-    if multi_label:
-        return [_distinct(cell.split(separator)) for cell in labels]
-    empty = [number for number, label in enumerate(labels, 1) if not label]
-    # With any number of labels an empty cell is a text that has none.
-    if empty:
-        raise CommandError(f"{place.cell(empty[0], 'no label')} ({len(empty)} such rows)")
-    return [[label] for label in labels]
+
+    def __init__(self, table: Table, column: int, *, multi_label: bool, separator: str) -> None:
+        self._column, self._multi_label, self._separator = column, multi_label, separator
+        self._place = _Column(table.name, table.columns[column])
+        cells = (cell for window in table.windows() for cell in window.column(column))
+        self._has_lists = self._look_for_lists(cells)
+
+    def _look_for_lists(self, cells: Iterable[Any]) -> bool:
+        likely, empty, n_empty = None, 0, 0
+        for number, cell in enumerate(cells, 1):
+            if not is_missing(cell) and _list_in(cell, self._place, number) is not None:
+                return True
+            label = self._label_in(cell, number)
+            if not label:
+                empty, n_empty = empty or number, n_empty + 1
+            elif likely is None and _LIKE_LIST.fullmatch(label):
+                likely = self._place.cell(number, repr(label[:60]))
+        if likely is not None:
+            warn(f"{likely}, which cannot be read as a list and is taken as it is; {_AS_JSON}")
+        # With any number of labels an empty cell is a text that has none.
+        if n_empty and not self._multi_label:
+            raise CommandError(f"{self._place.cell(empty, 'no label')} ({n_empty} such rows)")
+        return False
+
+    def _label_in(self, cell: Any, number: int) -> str:
+        return "" if is_missing(cell) else self._place.text(cell, number).strip()
+
+    def read(self, window: Window, first: int) -> list[Labels]:
+        """Give a list for each row of a window; it is empty where a text has no label.
+
+        Parameters
+        ----------
+        window : Window
+        first : int
+            The number of its first row.
+
+        Raises
+        ------
+        CommandError
+            If lists and single labels are mixed, or a list is at fault; the message names the row.
+        """
+        cells = window.column(self._column)
+        if self._has_lists:
+            return _checked_lists(cells, self._place, first)
+        labels = [self._label_in(cell, number) for number, cell in enumerate(cells, first)]
+        if self._multi_label:
+            return [_distinct(cell.split(self._separator)) for cell in labels]
+        return [[label] for label in labels]
 
 
-def labels_of_columns(
-    table: Table, columns: Sequence[int], names: Sequence[str]
-) -> list[dict[str, float]]:
-    """Read how far each label holds from a column for each; what is empty is not annotated.
+class LabelColumns:
+    """How far each label holds, from a column for each; what is empty is not annotated.
 
     Parameters
     ----------
@@ -104,34 +123,37 @@ def labels_of_columns(
         Which columns.
     names : sequence of str
         The labels.
-
-    Returns
-    -------
-    list of dict of str to float
-        The labels that are annotated, for each row.
-
-    Raises
-    ------
-    CommandError
-        If a cell is no number from 0 to 1, or a row has no annotated label.
     """
-    rows: list[dict[str, float]] = []
-    for window in table.windows():
-        cells = zip(*(window.column(j) for j in columns), strict=True)
-        for number, row in enumerate(cells, len(rows) + 1):
-            known = {name: cell for name, cell in zip(names, row, strict=True) if not _blank(cell)}
+
+    def __init__(self, table: Table, columns: Sequence[int], names: Sequence[str]) -> None:
+        self._name, self._columns = table.name, columns
+        self._places = [_Column(table.name, name) for name in names]
+
+    def read(self, window: Window, first: int) -> list[dict[str, float]]:
+        """Give the labels that are annotated, for each row of a window.
+
+        Parameters
+        ----------
+        window : Window
+        first : int
+            The number of its first row.
+
+        Raises
+        ------
+        CommandError
+            If a cell is no number from 0 to 1, or a row has no annotated label.
+        """
+        rows: list[dict[str, float]] = []
+        cells = zip(*(window.column(j) for j in self._columns), strict=True)
+        for number, row in enumerate(cells, first):
+            known = [pair for pair in zip(self._places, row, strict=True) if not _blank(pair[1])]
             if not known:
                 raise CommandError(
-                    f"{table.name}: row {number} is empty in all of the columns of labels; give at "
+                    f"{self._name}: row {number} is empty in all of the columns of labels; give at "
                     "least one 0 or 1"
                 )
-            rows.append(
-                {
-                    name: _number(cell, _Column(table.name, name), number)
-                    for name, cell in known.items()
-                }
-            )
-    return rows
+            rows.append({place.name: _number(cell, place, number) for place, cell in known})
+        return rows
 
 
 def _blank(cell: Any) -> bool:
@@ -191,18 +213,11 @@ def _python_list(text: str) -> Any:
     return value if written == text else None
 
 
-def _warn_of_likely_list(labels: Sequence[str], place: _Column) -> None:
-    for number, label in enumerate(labels, 1):
-        if _LIKE_LIST.fullmatch(label):
-            where = place.cell(number, repr(label[:60]))
-            warn(f"{where}, which cannot be read as a list and is taken as it is; {_AS_JSON}")
-            return
-
-
-def _checked_lists(cells: Sequence[Any], lists: Sequence[Any], place: _Column) -> list[Labels]:
+def _checked_lists(cells: Sequence[Any], place: _Column, first: int) -> list[Labels]:
     """Read the lists of a column, in which a missing cell is a text that has no label."""
     labels: list[Labels] = []
-    for number, (cell, found) in enumerate(zip(cells, lists, strict=True), 1):
+    for number, cell in enumerate(cells, first):
+        found = None if is_missing(cell) else _list_in(cell, place, number)
         if found is None and not _blank(cell):
             text = f"{place.text(cell, number)[:60]!r}, while other rows have lists,"
             raise CommandError(f"{place.cell(number, text)}; {_AS_JSON}")

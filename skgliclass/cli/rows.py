@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ def names_in(examples: Iterable[Example]) -> set[str]:
     return {label for row in examples for label in row.all_labels}
 
 
-def named_as_classes(examples: Sequence[Example], classes: Sequence[Any]) -> list[Example]:
+def named_as_classes(examples: Iterable[Example], classes: Sequence[Any]) -> Iterator[Example]:
     """Give rows of a table whose labels are named as classes are that they stand for.
 
     A cell holds true, 1.0 or a name without the blanks at its ends where a classifier has the
@@ -25,18 +26,32 @@ def named_as_classes(examples: Sequence[Example], classes: Sequence[Any]) -> lis
 
     Parameters
     ----------
-    examples : sequence of Example
+    examples : iterable of Example
         The rows.
     classes : sequence
         The values of the classes, of which each is named by its text.
     """
+    name_of = class_names(classes)
+    labels: Sequence[str] = ()
+    renamed: dict[str, str] = {}
+    for row in examples:
+        # Most rows of a table share their labels.
+        if row.all_labels is not labels:
+            labels = row.all_labels
+            renamed = {label: name_of(label) for label in labels if name_of(label) != label}
+        yield _renamed(row, renamed) if renamed else row
+
+
+def class_names(classes: Sequence[Any]) -> Callable[[str], str]:
+    """Give what names a label as the class that it stands for, if it stands for one."""
     key = _number_in if all(map(is_number, classes)) else str.strip
     names = [str(value) for value in classes]
     keys = [key(name) for name in names]
-    class_of = {k: name for k, name in zip(keys, names, strict=True) if keys.count(k) == 1}
-    others = names_in(examples).difference(names)
-    renamed = {label: class_of[key(label)] for label in others if key(label) in class_of}
-    return [_renamed(row, renamed) for row in examples] if renamed else list(examples)
+    counts = Counter(keys)
+    class_of = {k: name for k, name in zip(keys, names, strict=True) if counts[k] == 1}
+    # What is a class by its own name stands for no other one.
+    known = {name: name for name in names}
+    return lambda label: known.get(label) or class_of.get(key(label), label)
 
 
 def _number_in(text: str) -> float | str:
@@ -58,32 +73,37 @@ def _renamed(row: Example, names: Mapping[str, str]) -> Example:
     return replace(row, all_labels=named(row.all_labels), true_labels=true)
 
 
-def offer(examples: Sequence[Example], labels: Sequence[str]) -> list[Example]:
+def offer(examples: Iterable[Example], labels: Sequence[str]) -> Iterator[Example]:
     """Give rows that offer these labels, among which theirs are."""
-    return [replace(row, all_labels=labels) for row in examples]
+    offered = tuple(labels)
+    return (replace(row, all_labels=offered) for row in examples)
 
 
-def check_known(
-    examples: Sequence[Example], known: Sequence[str], *, name: str, whose: str
-) -> None:
-    """Refuse a table with labels that a classifier cannot give.
+def of_known(
+    examples: Iterable[Example], known: Sequence[str], *, name: str, whose: str
+) -> Iterator[Example]:
+    """Give the rows of a table, as long as a classifier can give their labels.
 
     Raises
     ------
     CommandError
-        It names the first row with such a label.
+        It names the first row with a label that it cannot give.
     """
+    names = set(known)
     for number, row in enumerate(examples, 1):
-        unknown = next((label for label in row.true_labels if label not in known), None)
+        unknown = next((label for label in row.true_labels if label not in names), None)
         if unknown is not None:
             raise CommandError(
                 f"{name}: row {number} has the label {unknown!r}, which is none of {whose}: "
                 f"{listed(known, 20)}. Rows with label sets of their own go into a file in the "
                 "GLiClass training format"
             )
+        yield row
 
 
-def without_other(examples: Sequence[Example], other: str | None, *, name: str) -> list[Example]:
+def without_other(
+    examples: Iterable[Example], other: str | None, *, name: str
+) -> Iterator[Example]:
     """Take what stands for no class from the labels of rows; it leaves a row without a true one.
 
     Raises
@@ -91,10 +111,10 @@ def without_other(examples: Sequence[Example], other: str | None, *, name: str) 
     CommandError
         If a row has nothing else to choose from.
     """
-    if other is None or other not in names_in(examples):
-        return list(examples)
-    rows = []
     for number, row in enumerate(examples, 1):
+        if other is None or other not in row.all_labels:
+            yield row
+            continue
         labels = [label for label in row.all_labels if label != other]
         if not labels:
             raise CommandError(
@@ -108,5 +128,4 @@ def without_other(examples: Sequence[Example], other: str | None, *, name: str) 
         true = (
             row.true_labels if is_soft else [label for label in row.true_labels if label != other]
         )
-        rows.append(replace(row, all_labels=labels, true_labels=true))
-    return rows
+        yield replace(row, all_labels=labels, true_labels=true)

@@ -29,6 +29,38 @@ _OTHER_KINDS = {
 }
 
 
+class SameFile:
+    """Tells whether a file that is read several times has stayed as it was.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._path = Path(name)
+        self._state = self._now()
+
+    def check(self) -> None:
+        """Refuse to go on with another file of this name.
+
+        Raises
+        ------
+        CommandError
+            If it was written to meanwhile.
+        """
+        if self._now() != self._state:
+            raise CommandError(
+                f"{self._path}: it was changed while it was being read; begin anew with a file "
+                "that nobody writes to"
+            )
+
+    def _now(self) -> tuple[int, int]:
+        status = self._path.stat()
+        return status.st_size, status.st_mtime_ns
+
+
 class Source:
     """What is read from a file or from stdin, as often as one likes.
 
@@ -51,7 +83,10 @@ class Source:
         self._is_named = encoding is not None
         self._path = None if name == "-" else Path(name)
         self._copy: IO[bytes] | None = None
-        if self._path is None or not self._path.is_file():
+        self._same: SameFile | None = None
+        if self._path is not None and self._path.is_file():
+            self._same = SameFile(name)
+        else:
             # What comes through a pipe comes once.
             self._copy = self._copied()
             weakref.finalize(self, self._copy.close)
@@ -66,6 +101,8 @@ class Source:
             If it cannot be decompressed.
         """
         with ExitStack() as stack:
+            if self._same is not None:
+                self._same.check()
             if self._copy is None:
                 assert self._path is not None
                 file = cast(BinaryIO, stack.enter_context(self._path.open("rb")))

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..exceptions import missing_extra, warn
 from ..prompts.checks import check_unicode
@@ -30,7 +30,7 @@ from .delimited import checked_separator, names_of, read_delimited, separator_hi
 from .errors import CommandError
 from .json_rows import Placed, read_json, read_json_lines
 from .sheets import note_formulas, note_other_sheets, read_sheet
-from .sources import Source, lines_of
+from .sources import SameFile, Source, lines_of
 from .values import ABSENT, as_text, is_missing
 
 EXTENSIONS = (
@@ -109,6 +109,74 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 def table_options(args: argparse.Namespace) -> TableOptions:
     """Give what the options of :func:`add_table_options` say."""
     return TableOptions(args.encoding, args.separator, not args.no_header)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much of a file may stay in memory.
+
+    Attributes
+    ----------
+    n_rows, n_characters : int, optional
+        At most so many; None for any number.
+    """
+
+    n_rows: int | None = None
+    n_characters: int | None = None
+
+    def holds(self, n_rows: int, n_characters: int) -> bool:
+        """Tell whether so much may stay."""
+        return (self.n_rows is None or n_rows <= self.n_rows) and (
+            self.n_characters is None or n_characters <= self.n_characters
+        )
+
+
+UNLIMITED = Limit()
+Item = TypeVar("Item")
+
+
+class Kept(Generic[Item]):
+    """What is read once where a limit lets it stay in memory, and otherwise each time.
+
+    Parameters
+    ----------
+    read : callable
+        Begins to read.
+    size : callable
+        Gives the rows and the characters of an item.
+    limit : Limit
+        For all items together.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Iterable[Item]],
+        size: Callable[[Item], tuple[int, int]],
+        limit: Limit,
+    ) -> None:
+        self._read, self._size, self._limit = read, size, limit
+        self._items: list[Item] | None = None
+        self._is_large = False
+
+    def __iter__(self) -> Iterator[Item]:
+        if self._items is not None:
+            return iter(self._items)
+        return iter(self._read()) if self._is_large else self._first()
+
+    def _first(self) -> Iterator[Item]:
+        items: list[Item] = []
+        n_rows = n_characters = 0
+        for item in self._read():
+            if not self._is_large:
+                more_rows, more_characters = self._size(item)
+                n_rows, n_characters = n_rows + more_rows, n_characters + more_characters
+                items.append(item)
+                self._is_large = not self._limit.holds(n_rows, n_characters)
+                if self._is_large:
+                    items = []
+            yield item
+        if not self._is_large:
+            self._items = items
 
 
 class Window:
@@ -215,15 +283,20 @@ class Table:
         hint = f" ({self.hint})" if self.hint else ""
         return f"columns: {names_of(self.columns)}{hint}"
 
-    def read(self, columns: Sequence[int]) -> Table:
-        """Read some columns, once; give a table of these alone, in this order."""
-        cells: list[list[Any]] = [[] for _ in columns]
-        for window in self.windows():
-            for values, j in zip(cells, columns, strict=True):
-                values.extend(window.column(j))
+    def read(self, columns: Sequence[int], limit: Limit) -> Table:
+        """Give a table of some columns, in this order, that is read once if it is small enough."""
         names = tuple(self.columns[j] for j in columns)
-        whole = Window(names, [list(row) for row in zip(*cells, strict=True)])
-        return Table(self.name, names, lambda: iter([whole]), self.kind, self.hint)
+        kept = Kept(lambda: map(part, self.windows()), _size_of_window, limit)
+
+        def part(window: Window) -> Window:
+            cells = [window.column(j) for j in columns]
+            return Window(names, [list(row) for row in zip(*cells, strict=True)])
+
+        return Table(self.name, names, lambda: iter(kept), self.kind, self.hint)
+
+
+def _size_of_window(window: Window) -> tuple[int, int]:
+    return len(window), sum(len(c) for row in window.rows for c in row if isinstance(c, str))
 
 
 class JsonTable(Table):
@@ -257,7 +330,7 @@ def table_kind(name: str) -> str | None:
 
 
 def open_table(
-    name: str, options: TableOptions = TableOptions(), *, keeps_objects: bool = False
+    name: str, options: TableOptions = TableOptions(), *, keeps: Limit | None = None
 ) -> Table:
     """Begin to read a table by the extension of its name; ``-`` is one text a line from stdin.
 
@@ -267,9 +340,9 @@ def open_table(
         Of a file, or ``-``.
     options : TableOptions
         Those that are for files of this kind.
-    keeps_objects : bool, default=False
-        Whether the objects of JSONL are kept in memory, as those of JSON are, rather than read
-        each time.
+    keeps : Limit, optional
+        How many objects of JSONL are kept in memory, as those of JSON are, rather than read each
+        time; by default none.
 
     Returns
     -------
@@ -292,7 +365,7 @@ def open_table(
         return _open_parquet(name)
     source = Source(name, options.encoding)
     if kind in (".json", ".jsonl"):
-        return _open_json(source, kind, keeps_objects)
+        return _open_json(source, kind, keeps)
     if kind == ".txt":
         return _table_of(source.name, kind, lambda: _rows_of_lines(source))
     if kind == ".xlsx":
@@ -460,12 +533,18 @@ def _rows_of_lines(source: Source) -> Iterator[list[str]]:
         yield [line]
 
 
-def _open_json(source: Source, kind: str, keeps_objects: bool) -> JsonTable:
-    read = read_json if kind == ".json" else read_json_lines
-    if keeps_objects or kind == ".json":
-        objects = list(read(source))
+def _open_json(source: Source, kind: str, keeps: Limit | None) -> JsonTable:
+    if kind == ".json":
+        objects = list(read_json(source))
         return JsonTable(source.name, kind, lambda: objects)
-    return JsonTable(source.name, kind, lambda: read(source))
+    if keeps is None:
+        return JsonTable(source.name, kind, lambda: read_json_lines(source))
+    kept = Kept(lambda: read_json_lines(source), _size_of_object, keeps)
+    return JsonTable(source.name, kind, lambda: kept)
+
+
+def _size_of_object(placed: Placed) -> tuple[int, int]:
+    return 1, sum(len(value) for value in placed[1].values() if isinstance(value, str))
 
 
 def _open_parquet(name: str) -> Table:
@@ -475,7 +554,10 @@ def _open_parquet(name: str) -> Table:
     except ImportError as error:
         raise CommandError(missing_extra("Reading .parquet files", "pyarrow", "parquet")) from error
 
+    same = SameFile(name)
+
     def windows() -> Iterator[Window]:
+        same.check()
         # A buffer reads pages one by one, and not the whole of what may be the only row group.
         with (
             damage_told(),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from ..datasets.examples import Example
 from ..estimators.fit import FitOutcome
@@ -34,7 +32,9 @@ from .options import (
     option_of,
     wants_bar,
 )
-from .rows import check_known, named_as_classes, names_in, offer, without_other
+from .rows import class_names, named_as_classes, names_in, of_known, offer, without_other
+from .tables import Limit
+from .training_rows import Deal, StreamedRows, Survey, held_out_rows, limit_of
 
 if TYPE_CHECKING:
     from ..training.processes import Workers
@@ -43,6 +43,7 @@ _EPILOG = """examples:
   skgliclass train data.json --output tuned
   skgliclass train train.jsonl --validation dev.jsonl --n-iter-no-change 3 --output tuned
   skgliclass train tickets.csv --label-column team --trainable head --output tuned
+  skgliclass train big.jsonl.gz --window-rows 20000 --checkpoint-folder run --output tuned
 """
 
 
@@ -53,7 +54,8 @@ def add_train(commands: Any) -> None:
         help="fine-tune a model on labelled texts",
         description="Fine-tune a model on a file in the GLiClass training format (JSON or JSONL, "
         "also with .gz; every row may have a label set of its own, and soft labels), or on a "
-        "table (CSV, TSV, JSON, JSONL, Parquet or Excel) with a column of texts and one of labels.",
+        "table (CSV, TSV, JSON, JSONL, Parquet or Excel) with a column of texts and one of labels. "
+        "The file may be larger than memory: it is read in windows of rows.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -87,28 +89,44 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="share the work among the processes that torchrun or accelerate launch started",
     )
+    options.add_argument(
+        "--window-rows",
+        type=int,
+        metavar="N",
+        help="how many rows are in memory at a time; of a file with more, every epoch reads one "
+        "window after the other, and shuffles the rows of each (default: 65536, fewer of long "
+        "texts)",
+    )
     options.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
 
 
 class _Rows(NamedTuple):
     """What is learnt from, what it is judged by, and the texts of none of the classes."""
 
-    training: list[Example]
+    training: list[Example] | StreamedRows
     validation: list[Example] | None
     others: list[str]
+
+
+class _Data(NamedTuple):
+    """All rows of the file, what a first look found, and how much of it stays in memory."""
+
+    examples: Iterable[Example]
+    survey: Survey
+    limit: Limit
 
 
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say, and write the result."""
     _check_options(args)
-    files = open_data(args, args.data, *([args.validation] if args.validation else []))
+    names = [args.data, *([args.validation] if args.validation else [])]
+    limit = limit_of(args.window_rows)
+    files = open_data(args, *names, keeps=limit)
     asked = chosen_kind(args)
-    examples = read_data(files[0], args, multi_label=asked)
-    multi_label = told_kind(examples, asked, args.data)
-    training, validation = _held_out(examples, files, args, multi_label)
-    _check_rows(training, args.data)
-    classifier = _make_classifier(args, examples, multi_label)
-    rows = _rows_for(classifier, args, files, training, validation)
+    examples = read_data(files[0], args, multi_label=asked, keeps=limit)
+    survey = Survey(examples, args.data, asked)
+    classifier = _make_classifier(args, survey)
+    rows = _rows_for(classifier, args, files, _Data(examples, survey, limit))
     with _processes(args) as processes:
         # One bar for all of them.
         classifier.set_params(verbose=wants_bar() if processes.is_first else 0)
@@ -187,56 +205,34 @@ def _processes(args: argparse.Namespace) -> AbstractContextManager[Workers]:
     return joined_processes() if args.join_processes else nullcontext(Workers())
 
 
-def _check_rows(examples: Sequence[Example], name: str) -> None:
-    if not any(row.weight for row in examples):
-        raise CommandError(f"{name}: the weight of every row is 0; there is nothing to learn from")
+def _held_out_file(
+    args: argparse.Namespace, files: Sequence[LabelledFile], survey: Survey
+) -> list[Example] | None:
+    """Read the file to judge by, all of which stays in memory."""
+    if args.validation is None:
+        return None
+    is_multi_label = survey.is_multi_label
+    rows = read_data(files[1], args, multi_label=is_multi_label, labels=survey.labels)
+    held_out = list(rows)
+    told_kind(held_out, is_multi_label, args.validation)
+    return held_out
 
 
-def _held_out(
-    examples: list[Example],
-    files: Sequence[LabelledFile],
-    args: argparse.Namespace,
-    multi_label: bool,
-) -> tuple[list[Example], list[Example] | None]:
-    if args.validation is not None:
-        known = {label for row in examples for label in row.all_labels}
-        held_out = read_data(files[1], args, multi_label=multi_label, labels=known)
-        told_kind(held_out, multi_label, args.validation)
-        return examples, held_out
-    if args.validation_fraction is None:
-        return examples, None
-    # Not by the classifier, which splits X and y, but not rows with label sets of their own.
-    n_held_out = max(1, round(args.validation_fraction * len(examples)))
-    if not 0 < args.validation_fraction < 1 or n_held_out >= len(examples):
-        raise CommandError(
-            f"--validation-fraction {args.validation_fraction:g}: give a number between 0 and 1 "
-            f"that leaves rows to learn from ({args.data} has {len(examples)})"
-        )
-    order = np.random.default_rng(args.seed).permutation(len(examples)).tolist()
-    return (
-        [examples[i] for i in sorted(order[n_held_out:])],
-        [examples[i] for i in sorted(order[:n_held_out])],
-    )
-
-
-def _make_classifier(
-    args: argparse.Namespace, examples: Sequence[Example], multi_label: bool
-) -> Classifier:
+def _make_classifier(args: argparse.Namespace, survey: Survey) -> Classifier:
     parameters: dict[str, Any] = {}
-    prompts = {row.prompt for row in examples}
-    if len(prompts) == 1 and prompts != {None}:
+    if survey.prompt is not None:
         # What all rows have is a part of the classifier, and saved with it.
-        parameters["task_description"] = prompts.pop()
-        if args.task_description not in (None, parameters["task_description"]):
+        parameters["task_description"] = survey.prompt
+        if args.task_description not in (None, survey.prompt):
             raise CommandError(
                 f"--task-description has no effect: every row of {args.data} has a prompt of its "
-                f"own, {parameters['task_description']!r}"
+                f"own, {survey.prompt!r}"
             )
     return make_classifier(
         args,
-        multi_label=multi_label,
+        multi_label=survey.is_multi_label,
         labels=chosen_labels(args),
-        has_examples=any(row.examples for row in examples),
+        has_examples=survey.has_examples,
         retrains=True,
         **parameters,
         # The best epoch on held-out data is kept in any case.
@@ -246,59 +242,101 @@ def _make_classifier(
 
 
 def _rows_for(
-    classifier: Classifier,
-    args: argparse.Namespace,
-    files: Sequence[LabelledFile],
-    training: list[Example],
-    validation: list[Example] | None,
+    classifier: Classifier, args: argparse.Namespace, files: Sequence[LabelledFile], data: _Data
 ) -> _Rows:
     """Give the rows as the classifier is to see them, and set its labels by theirs."""
-    other = getattr(classifier, "other", None)
-    parts = [without_other(training, other, name=args.data)]
-    if validation is not None:
-        parts.append(without_other(validation, other, name=args.validation))
-    classes = [] if classifier.labels is None else classifier.classes_.tolist()
-    known = [str(value) for value in classes]
-    # Held out of the first where there is no second one.
-    tables = [files[min(i, len(files) - 1)] for i in range(len(parts))]
-    parts = [
-        named_as_classes(rows, classes) if classes and file.is_table else rows
-        for rows, file in zip(parts, tables, strict=True)
-    ]
-    if not has_labels(args) and not set().union(*map(names_in, parts)) <= set(known):
-        # What a saved classifier was for is another task.
-        labels = _shared_labels(parts[0])
-        classifier.set_params(labels=labels)
-        if labels is not None and args.validation is not None and files[1].is_table:
-            check_known(parts[1], labels, name=args.validation, whose=f"the labels of {args.data}")
-        return _without_others(parts, other)
-    for i, (rows, file) in enumerate(zip(parts, tables, strict=True)):
-        # A file of examples says for each row what it offers; a table does not.
-        if file.is_table:
-            check_known(rows, known, name=file.table.name, whose="the labels")
-            # An empty cell of one column a label is not annotated, and no label that does not hold.
-            parts[i] = rows if args.label_columns else offer(rows, known)
-    return _without_others(parts, other)
-
-
-def _without_others(parts: Sequence[list[Example]], other: str | None) -> _Rows:
-    """Set apart the texts of none of the classes, which nothing is learnt from."""
-    if other is None:
-        return _Rows(parts[0], parts[1] if parts[1:] else None, [])
-    others = [row.text for rows in parts for row in rows if not row.true_labels]
-    kept = [[row for row in rows if row.true_labels] for rows in parts]
-    if others and len(kept) == 1:
+    held_out = _held_out_file(args, files, data.survey)
+    view = _View.of(classifier, args, files, data.survey, held_out)
+    deal = _deal(args, files[0], data, view)
+    if view.known is None:
+        # What a saved classifier was for is another task; without labels what is learnt serves
+        # any, and every row brings its own.
+        classifier.set_params(labels=deal.shared_labels)
+    n_windows = data.survey.n_windows(data.limit, deal.n_rows)
+    windows = StreamedRows(deal, n_windows)
+    training = windows if n_windows > 1 else next(windows.windows())
+    validation = None if args.validation_fraction is None else deal.validation
+    others = deal.others
+    if held_out is not None:
+        seen = view(held_out, files[1])
+        if view.known is None and deal.shared_labels is not None and files[1].is_table:
+            whose = f"the labels of {args.data}"
+            seen = of_known(seen, deal.shared_labels, name=args.validation, whose=whose)
+        validation = list(seen)
+        if view.other is not None:
+            others = [*others, *(row.text for row in validation if not row.true_labels)]
+            validation = [row for row in validation if row.true_labels]
+    if others and validation is None:
         raise CommandError(
-            f"rows labelled {other!r} tune --min-probability on held-out data: give --validation "
-            "or --validation-fraction, or leave them out"
+            f"rows labelled {view.other!r} tune --min-probability on held-out data: give "
+            "--validation or --validation-fraction, or leave them out"
         )
-    return _Rows(kept[0], kept[1] if kept[1:] else None, others)
+    return _Rows(training, validation, others)
 
 
-def _shared_labels(examples: Sequence[Example]) -> list[str] | None:
-    sets = {frozenset(row.all_labels) for row in examples}
-    # Without labels what is learnt serves any, and every row brings its own.
-    return sorted(sets.pop()) if len(sets) == 1 else None
+def _deal(args: argparse.Namespace, file: LabelledFile, data: _Data, view: _View) -> Deal:
+    survey, held_out = data.survey, set[int]()
+    if args.validation_fraction is not None:
+        held_out = held_out_rows(args.validation_fraction, survey, args.data, data.limit, args.seed)
+    return Deal(
+        lambda: view(data.examples, file),
+        args.data,
+        held_out,
+        sorts_out=view.other is not None,
+        n_windows=survey.n_windows(data.limit),
+        n_rows_of_file=survey.n_rows,
+        seed=args.seed,
+    )
+
+
+class _View(NamedTuple):
+    """How a classifier sees the rows of a file.
+
+    `other` stands for no class, and labels of a table may stand for one of the `classes`. `known`
+    are the classes that the rows of a table offer; None where they will be those of the data.
+    `whole` tells that a row of a table names all of its labels, not those alone that are annotated.
+    """
+
+    other: str | None
+    classes: list[Any]
+    known: list[str] | None
+    whole: bool
+
+    @classmethod
+    def of(
+        cls,
+        classifier: Classifier,
+        args: argparse.Namespace,
+        files: Sequence[LabelledFile],
+        survey: Survey,
+        held_out: list[Example] | None,
+    ) -> _View:
+        other = getattr(classifier, "other", None)
+        classes = [] if classifier.labels is None else classifier.classes_.tolist()
+        known = [str(value) for value in classes]
+        labels = [survey.labels, names_in(held_out or [])]
+        name_of = class_names(classes) if classes else str
+        names = {
+            name_of(label) if file.is_table else label
+            for of_file, file in zip(labels, files, strict=False)
+            for label in of_file
+            if label != other
+        }
+        is_known = not survey.has_open_labels and names <= set(known)
+        knows = has_labels(args) or is_known
+        return cls(other, classes, known if knows else None, not args.label_columns)
+
+    def __call__(self, rows: Iterable[Example], file: LabelledFile) -> Iterator[Example]:
+        name = file.table.name
+        rows = without_other(rows, self.other, name=name)
+        # A file of examples says for each row what it offers; a table does not.
+        if self.classes and file.is_table:
+            rows = named_as_classes(rows, self.classes)
+        if self.known is not None and file.is_table:
+            rows = of_known(rows, self.known, name=name, whose="the labels")
+            # An empty cell of one column a label is not annotated, and no label that does not hold.
+            rows = offer(rows, self.known) if self.whole else rows
+        return iter(rows)
 
 
 def _print_summary(outcome: FitOutcome, folder: str) -> None:

@@ -54,11 +54,11 @@ def read_examples(path: str | Path, *, encoding: str = "utf-8") -> list[Example]
         counted from one) and the field.
     """
     path = Path(path)
-    return examples_of(_rows(path, _kind_of(path), encoding), str(path))
+    return list(examples_of(_rows(path, _kind_of(path), encoding), str(path)))
 
 
-def examples_of(rows: Iterable[tuple[str, Any]], name: str) -> list[Example]:
-    """Make examples of the objects of a file.
+def examples_of(rows: Iterable[tuple[str, Any]], name: str) -> Iterator[Example]:
+    """Make examples of the objects of a file, one after the other.
 
     Parameters
     ----------
@@ -72,12 +72,16 @@ def examples_of(rows: Iterable[tuple[str, Any]], name: str) -> list[Example]:
     ValueError
         If one is not of the format; the message names the file, the place and the field.
     """
-    examples = []
+    labels: tuple[str, ...] = ()
     for place, row in rows:
         # What is raised here does not pass through the generator, which names errors of its own.
         with _errors_named(f"{name}, {place}"):
-            examples.append(_from_json(row))
-    return examples
+            example = _from_json(row)
+        if example.all_labels == labels:
+            # Most files have few label sets: rows that follow each other share one in memory.
+            object.__setattr__(example, "all_labels", labels)
+        labels = tuple(example.all_labels)
+        yield example
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> None:

@@ -279,9 +279,8 @@ class _TrainingWindows:
 
     def __init__(self, job: FitJob, store: ExampleStore | None) -> None:
         self._job, self._store = job, store
-        self._warned_of_cuts = False
-        # Every window is read once an epoch; what is to be said of them is said the first time.
-        self._n_read = 0
+        # What is to be said of one window holds of the others, too, and of later epochs.
+        self._has_warned = self._has_warned_of_cuts = False
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -289,20 +288,16 @@ class _TrainingWindows:
 
     def read(self, first: int = 0) -> Iterator[TrainingSet]:
         windows = self._job.problem.training.windows(first)
-        for number, examples in enumerate(windows, first):
-            data = self._training_set(examples, is_new=number >= self._n_read)
-            self._n_read = max(self._n_read, number + 1)
-            # Neither the texts nor their tokens stay in memory beside the next window.
-            del examples
-            yield data
-            del data
+        # No name for a window, which would keep it in memory while the next one is read.
+        return map(self._training_set, windows)
 
-    def _training_set(self, examples: Examples, *, is_new: bool) -> TrainingSet:
+    def _training_set(self, examples: Examples) -> TrainingSet:
         job, store = self._job, self._store
-        engine = job.engine if is_new else job.engine.without_warnings()
+        engine = job.engine.without_warnings() if self._has_warned else job.engine
+        self._has_warned = True
         shown = examples.prompt_examples(engine, job.plan, store, exclude_self=True)
         data = examples.training_set(engine, job.plan, shown, job.problem.label_weights)
-        if is_new and not self._warned_of_cuts:
+        if not self._has_warned_of_cuts:
             self._warn_of_cuts(data)
         return data
 
@@ -310,7 +305,7 @@ class _TrainingWindows:
         n_cut = data.n_cut
         if not n_cut:
             return
-        self._warned_of_cuts = True
+        self._has_warned_of_cuts = True
         first = "" if len(self.sizes) == 1 else "a window of "
         warn(
             f"{n_cut} of {first}{len(data)} texts to learn from did not fit beside the labels in "

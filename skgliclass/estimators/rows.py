@@ -374,7 +374,7 @@ class StreamedExamples(ExampleWindows):
 
     def windows(self, first: int = 0) -> Iterator[Examples]:
         """Give the windows from one of them on."""
-        # Not a generator, which would keep its window in memory while the next one is read.
+        # No name for a window, which would keep it in memory while the next one is read.
         return map(self._examples, self.rows.windows(first))
 
     def _examples(self, rows: Sequence[Row]) -> Examples:

@@ -86,8 +86,8 @@ class TrainingResult:
 class Place:
     """Where in its epochs a training is.
 
-    `epoch` counts from 1 and `window`, that of its data, from 0; `n_batches` are those of the window
-    that were made, and `loss` is the sum of the losses of the epoch's rows so far.
+    `epoch` counts from 1 and `window`, that of its data, from 0; `n_batches` are those of the
+    window that were made, and `loss` is the sum of the losses of the epoch's rows so far.
     """
 
     epoch: int = 1

@@ -20,7 +20,7 @@ def read(tmp_path):
         add_data_options(parser)
         args = parser.parse_args(arguments)
         (file,) = open_data(args, str(path))
-        return read_data(file, args, multi_label=chosen_kind(args))
+        return list(read_data(file, args, multi_label=chosen_kind(args)))
 
     return read
 

@@ -1,0 +1,308 @@
+"""What ``train`` learns from: a look at all rows before it begins, and the rows in windows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from ..datasets.examples import Example
+from ..datasets.files import is_single_label
+from ..exceptions import warn
+from ..prompts.examples import check_labels_known
+from .data import check_one_label
+from .errors import CommandError
+from .tables import Limit
+
+MOST_HELD_OUT = 10_000
+"""How many rows of a file that is read in windows are held out at most."""
+# Tables of labels are small beside models; label sets of single rows have no end.
+_MOST_LABELS = 100_000
+# Many enough for good mixing, and few enough to be small beside a model and its gradients.
+_ROWS_OF_WINDOW = 1 << 16
+# Texts may be whole books.
+_CHARACTERS_OF_WINDOW = 1 << 27
+
+
+def limit_of(window_rows: int | None) -> Limit:
+    """Give how much one window holds: so many rows, or what suits most machines."""
+    if window_rows is None:
+        return Limit(_ROWS_OF_WINDOW, _CHARACTERS_OF_WINDOW)
+    if window_rows < 1:
+        raise CommandError(f"--window-rows {window_rows}: give a number of at least 1")
+    return Limit(window_rows)
+
+
+class Survey:
+    """What a look at all rows finds, before anything is learnt from them.
+
+    Parameters
+    ----------
+    rows : iterable of Example
+        All of them.
+    name : str
+        Of the file.
+    is_multi_label : bool or None
+        Whether a row may have several labels, as far as it was said.
+
+    Attributes
+    ----------
+    n_rows, n_characters : int
+        How many there are, and how many characters their texts have.
+    labels : set of str
+        What the rows offer to choose from; not all of it where `has_open_labels`.
+    has_open_labels : bool
+        Whether rows have more labels than any classifier has classes.
+    prompt : str or None
+        The task description that all rows have.
+    has_examples : bool
+        Whether a row has in-context examples.
+    is_multi_label : bool
+        Whether a row may have several labels; told by the rows where it was not said.
+
+    Raises
+    ------
+    CommandError
+        If there are no rows, or one is not as it should be; the message names it.
+    """
+
+    def __init__(self, rows: Iterable[Example], name: str, is_multi_label: bool | None) -> None:
+        self.n_rows = self.n_characters = 0
+        self.labels: set[str] = set()
+        self.has_examples = False
+        self.prompt: str | None = None
+        has_one_prompt = is_single = True
+        for self.n_rows, row in enumerate(rows, 1):
+            if self.n_rows == 1:
+                self.prompt = row.prompt
+            has_one_prompt = has_one_prompt and row.prompt == self.prompt
+            self.n_characters += len(row.text)
+            self.has_examples = self.has_examples or bool(row.examples)
+            if not self.has_open_labels:
+                self.labels.update(row.all_labels)
+            if is_multi_label is None:
+                is_single = is_single and is_single_label([row])
+            elif not is_multi_label:
+                check_one_label(row, f"{name}: the true labels of row {self.n_rows}")
+        if not self.n_rows:
+            raise CommandError(f"{name}: there are no rows")
+        self.prompt = self.prompt if has_one_prompt else None
+        self.is_multi_label = not is_single if is_multi_label is None else is_multi_label
+
+    @property
+    def has_open_labels(self) -> bool:
+        """Whether rows have more labels than any classifier has classes."""
+        return len(self.labels) > _MOST_LABELS
+
+    def n_windows(self, limit: Limit, n_rows: int | None = None) -> int:
+        """Tell how many windows such a limit makes of so many of the rows."""
+        of_rows = -(-(n_rows or self.n_rows) // (limit.n_rows or self.n_rows))
+        of_characters = -(-self.n_characters // (limit.n_characters or self.n_characters or 1))
+        return max(1, of_rows, of_characters)
+
+
+def held_out_rows(fraction: float, survey: Survey, name: str, limit: Limit, seed: int) -> set[int]:
+    """Choose the positions of the rows to hold out; always the same for a seed.
+
+    Raises
+    ------
+    CommandError
+        If the fraction leaves no rows to learn from.
+    """
+    # Not by the classifier, which splits X and y, but not rows with label sets of their own.
+    n_held_out = max(1, round(fraction * survey.n_rows))
+    if not 0 < fraction < 1 or n_held_out >= survey.n_rows:
+        raise CommandError(
+            f"--validation-fraction {fraction:g}: give a number between 0 and 1 that leaves rows "
+            f"to learn from ({name} has {survey.n_rows})"
+        )
+    if n_held_out > MOST_HELD_OUT and survey.n_windows(limit) > 1:
+        warn(
+            f"--validation-fraction {fraction:g}: {MOST_HELD_OUT:,} of {survey.n_rows:,} rows are "
+            "held out, since these stay in memory; the others are learnt from"
+        )
+        n_held_out = MOST_HELD_OUT
+    rng = np.random.default_rng(seed)
+    return set(rng.choice(survey.n_rows, n_held_out, replace=False, shuffle=False).tolist())
+
+
+class Deal:
+    """Rows as a classifier sees them, dealt out once to see what there is of each kind.
+
+    Parameters
+    ----------
+    rows : callable
+        Begins to read them.
+    name : str
+        Of the file.
+    held_out : set of int
+        The positions of those to judge by.
+    sorts_out : bool
+        Whether a row without a true label is of none of the classes.
+    n_windows : int
+        In how many windows the file is read.
+    seed : int
+        Chooses among too many rows of no class.
+
+    Attributes
+    ----------
+    n_rows, n_with_one_label : int
+        How many are learnt from, and how many of these offer one label alone.
+    validation : list of Example
+        Those to judge by.
+    others : list of str
+        The texts of none of the classes.
+    shared_labels : list of str or None
+        The labels that all rows offer which are not held out, sorted; None where they differ.
+    identity : str
+        What tells the rows from others.
+
+    Raises
+    ------
+    CommandError
+        If there is nothing to learn from, or the in-context examples of a row are at fault.
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[], Iterable[Example]],
+        name: str,
+        held_out: set[int],
+        *,
+        sorts_out: bool,
+        n_windows: int,
+        n_rows_of_file: int,
+        seed: int,
+    ) -> None:
+        self._rows, self._held_out, self._sorts_out = rows, held_out, sorts_out
+        self.n_rows = self.n_with_one_label = 0
+        self.validation: list[Example] = []
+        others = _Sample(None if n_windows == 1 else MOST_HELD_OUT, seed)
+        has_weight, label_sets, digest = False, set[frozenset[str]](), hashlib.blake2b()
+        spread = _Spread(n_windows, n_rows_of_file)
+        for i, row in enumerate(rows()):
+            _check_examples(row, f"{name}: in row {i + 1}")
+            if len(label_sets) < 2 and i not in held_out:
+                label_sets.add(frozenset(row.all_labels))
+            if self._is_other(row):
+                others.add(row.text)
+            elif i in held_out:
+                self.validation.append(row)
+            else:
+                self.n_rows += 1
+                self.n_with_one_label += len(row.all_labels) == 1
+                has_weight = has_weight or row.weight > 0
+                spread.note(i, row)
+                digest.update(_bytes_of(row))
+        self.others = others.items
+        self.identity = digest.hexdigest()
+        self.shared_labels = sorted(label_sets.pop()) if len(label_sets) == 1 else None
+        if not has_weight:
+            what = "the weight of every row is 0" if self.n_rows else "no row is of a class"
+            raise CommandError(f"{name}: {what}; there is nothing to learn from")
+        spread.warn_if_sorted(name)
+
+    def training_rows(self) -> Iterator[Example]:
+        """Give the rows to learn from, in the order of the file."""
+        for i, row in enumerate(self._rows()):
+            if i not in self._held_out and not self._is_other(row):
+                yield row
+
+    def _is_other(self, row: Example) -> bool:
+        return self._sorts_out and not row.true_labels
+
+
+class StreamedRows:
+    """The rows to learn from in windows of about the same size, as a fit reads them.
+
+    Parameters
+    ----------
+    deal : Deal
+        Which rows these are.
+    n_windows : int
+        How many windows.
+    """
+
+    def __init__(self, deal: Deal, n_windows: int) -> None:
+        self._deal = deal
+        shares = np.array_split(np.empty(deal.n_rows, dtype=np.bool_), n_windows)
+        self.sizes: Sequence[int] = [len(share) for share in shares]
+
+    @property
+    def identity(self) -> str:
+        """What tells these rows from others."""
+        return self._deal.identity
+
+    @property
+    def n_with_one_label(self) -> int:
+        """How many rows offer one label alone."""
+        return self._deal.n_with_one_label
+
+    def windows(self, first: int = 0) -> Iterator[list[Example]]:
+        """Give the windows from one of them on, each as it is read from the file."""
+        rows = islice(self._deal.training_rows(), sum(self.sizes[:first]), None)
+        # No name for a window, which would keep it in memory while the next one is read.
+        return (list(islice(rows, size)) for size in self.sizes[first:])
+
+
+class _Sample:
+    """Texts in the order in which they came; a random sample where these are too many."""
+
+    def __init__(self, n_most: int | None, seed: int) -> None:
+        self.items: list[str] = []
+        self._n_most, self._n_seen = n_most, 0
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, text: str) -> None:
+        self._n_seen += 1
+        if self._n_most is None or len(self.items) < self._n_most:
+            self.items.append(text)
+            return
+        # Algorithm R (Vitter 1985): at any time each text was as likely to be kept.
+        place = int(self._rng.integers(self._n_seen))
+        if place < self._n_most:
+            self.items[place] = text
+
+
+class _Spread:
+    """Tells whether rows are sorted by their labels, so that windows have few of these each."""
+
+    def __init__(self, n_windows: int, n_rows: int) -> None:
+        self._n_windows, self._n_rows = n_windows, n_rows
+        # Of each label how many rows have it, how many windows, and the last of these.
+        self._counts: dict[str, tuple[int, int, int]] = {}
+
+    def note(self, i: int, row: Example) -> None:
+        if self._n_windows == 1:
+            return
+        window = i * self._n_windows // self._n_rows
+        for label in row.true_labels:
+            if label in self._counts or len(self._counts) < _MOST_LABELS:
+                n_rows, n_windows, last = self._counts.get(label, (0, 0, -1))
+                self._counts[label] = n_rows + 1, n_windows + (window != last), window
+
+    def warn_if_sorted(self, name: str) -> None:
+        counts = self._counts.values()
+        n_expected = sum(min(n_rows, self._n_windows) for n_rows, _, _ in counts)
+        # In random order it is at least 63 %.
+        if 2 * sum(n_windows for _, n_windows, _ in counts) < n_expected:
+            warn(
+                f"{name}: its rows are sorted by their labels, and windows of it have few of these "
+                "each, which is bad to learn from. Shuffle it (shuf), or give --window-rows "
+                f"{self._n_rows} if all of it fits into memory"
+            )
+
+
+def _check_examples(row: Example, where: str) -> None:
+    try:
+        check_labels_known(row.examples, row.all_labels, "examples")
+    except ValueError as error:
+        raise CommandError(f"{where}, {error}") from error
+
+
+def _bytes_of(row: Example) -> bytes:
+    shown = [(example.text, example.labels) for example in row.examples]
+    fields = row.text, row.all_labels, row.targets, row.prompt, shown, row.weight
+    return repr(fields).encode("utf-8", "surrogatepass")

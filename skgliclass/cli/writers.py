@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol
 from ..datasets.files import opened_to_write
 from ..estimators.values import shortened
 from ..exceptions import missing_extra
-from ..loading.replacement import replacing
+from ..files import replacing
 from ..prompts.checks import first_repeated
 from .errors import CommandError
 from .folders import check_room

@@ -178,7 +178,7 @@ def values_in(container: Any, name: str, *, of: str, each: str = "...") -> list[
     # Iterating over the class of an enumeration gives its members.
     opened = list(container) if isinstance(container, EnumMeta) else open_ordered(container, name)
     if isinstance(opened, Frame):
-        _check_one_column(opened, name, of)
+        check_one_column(opened, name, of)
         opened = opened.cells[:, 0]
     if isinstance(opened, np.ndarray):
         if opened.ndim == 0:
@@ -215,7 +215,8 @@ def _parts_of(name: str, single: Any) -> str:
     return f"{name}=[{single!r}, ...]"
 
 
-def _check_one_column(frame: Frame, name: str, of: str) -> None:
+def check_one_column(frame: Frame, name: str, of: str) -> None:
+    """Refuse a frame with several columns, or none, where one list of values is asked for."""
     if len(frame.columns) != 1:
         raise ValueError(
             f"{name} must be a list of {of}, got a frame with {len(frame.columns)} columns "

@@ -13,7 +13,7 @@ from ..exceptions import warn
 from ..prompts.checks import in_short, listed
 from ..prompts.examples import PromptExample, can_show_examples, check_labels_known
 from .calibration import negative_log_likelihood, score_of
-from .containers import Frame, open_container
+from .containers import Frame, check_one_column, open_container
 from .labels import LabelSet, sorted_order
 from .problem import Examples, ExampleWindows, SharedExamples
 from .scoring import ScoringPlan
@@ -144,11 +144,7 @@ def label_each(texts: Sequence[str], labels: Any, *, multi_label: bool) -> list[
         )
     rows = open_container(labels, "labels")
     if isinstance(rows, Frame):
-        if len(rows.columns) != 1:
-            raise ValueError(
-                f"labels is a frame with {len(rows.columns)} columns; it must be one column with a "
-                f"label set for each text, such as labels[{rows.columns[0]!r}]."
-            )
+        check_one_column(rows, "labels", "label sets")
         rows = rows.cells[:, 0]
     label_sets = list(rows)
     if len(label_sets) != len(texts):

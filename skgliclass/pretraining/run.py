@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..engine.engine import Engine
+from ..files import replacing
 from ..loading.checkpoints import save_checkpoint
 from ..loading.loaded import LoadedModel
 from ..loading.loader import load_model
-from ..loading.replacement import replacing
 from ..modeling.losses import LossOptions
 from ..training.checkpoint import NAME
 from ..training.data import LabelledRows, make_training_set

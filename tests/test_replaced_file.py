@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from skgliclass.loading.replacement import replacing
+from skgliclass.files import replacing
 
 
 def names(folder):

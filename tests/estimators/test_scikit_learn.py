@@ -144,7 +144,9 @@ def test_a_pickle_predicts_the_same(model, cls):
 
 
 # All in one test: starting the two processes takes many times what they do here, and tests that
-# follow each other may run in different processes of pytest-xdist, each with its own two.
+# follow each other may run in different processes of pytest-xdist, each with its own two. That
+# what they are given, a pickle, predicts the same is tested above.
+@pytest.mark.slow
 def test_two_processes(clf, model):
     for container in CONTAINERS.values():
         check_cross_validation_in_two_processes(clf, container(TEXTS))

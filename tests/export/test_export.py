@@ -96,8 +96,8 @@ def uni(uni_model):
     return folder
 
 
-# Each export takes ten seconds, most of them torch's, so that one stays in the default suite; that
-# the graphs compute what the models do is tested for all options in test_graphs.py.
+# Each export takes ten to twenty seconds, nearly all of them torch's; that the graphs compute what
+# the models do is tested for all options in test_graphs.py.
 @pytest.mark.slow
 def test_uni_encoder(uni, runner):
     check(str(uni / "model"), uni / "onnx", runner)
@@ -139,12 +139,12 @@ def exported(sentence_model):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::skgliclass.TruncationWarning")
 def test_the_command_exports_a_sentence_transformers_model(exported, runner):
     check(str(exported / "model"), exported / "onnx", runner)
 
 
-# Slow only as each of the two processes of the default suite could export once more.
 @pytest.mark.slow
 def test_neither_torch_nor_this_package_is_needed_to_run(exported):
     code = (

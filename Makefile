@@ -13,7 +13,10 @@ ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: demo test test-slow lint format clean
+# The version of torch; `make test-lowest TORCH=2.6.0` takes the oldest.
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: demo test test-slow test-lowest lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -23,6 +26,10 @@ test: lint
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# A part of the tests with the oldest versions that pyproject.toml allows, but for torch's.
+test-lowest: $(VENV)/.installed-dev
+	VENV="$(VENV)" TORCH="$(TORCH)" .ci/lowest-versions
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -40,7 +47,8 @@ $(VENV)/.created:
 # Apart from the rest and without its dependencies, so that nothing else is looked for there.
 $(VENV)/.installed-torch: $(VENV)/.created constraints.txt
 ifneq ($(strip $(TORCH_INDEX)),)
-	$(PIP) --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) torch \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 \
+	    --timeout 20 --index-url $(TORCH_INDEX) torch==$(TORCH) \
 	    || echo "No torch from $(TORCH_INDEX): it comes from the package index, with CUDA."
 endif
 	touch $@

@@ -175,7 +175,8 @@ def array_of(values: list[Any], code: str) -> NDArray[Any]:
         If they do not fit in it.
     """
     dtype = np.dtype(str(code))
-    if len(values) * dtype.itemsize > _MOST_BYTES:
+    # Before 2.1 numpy gave a negative size to texts of a billion characters.
+    if not 0 <= len(values) * dtype.itemsize <= _MOST_BYTES:
         raise ValueError(f"an array of {len(values)} values of {dtype} is too large")
     array = np.empty(len(values), dtype=dtype)
     for i, value in enumerate(values):

@@ -104,7 +104,7 @@ def test_every_epoch_shuffles_the_rows_of_one_window_after_the_other(train, fold
     assert len(set(map(tuple, orders))) == 8
 
 
-@pytest.mark.parametrize("window_rows", [N_ROWS, 10 * N_ROWS])
+@pytest.mark.parametrize("window_rows", [N_ROWS, pytest.param(10 * N_ROWS, marks=pytest.mark.slow)])
 def test_a_window_that_holds_the_file_gives_the_weights_of_fit(
     train, folder, tmp_path, window_rows
 ):
@@ -140,11 +140,11 @@ def write(path, kind):
     "name",
     [
         "examples.jsonl.gz",
-        "jsonl.jsonl.gz",
+        pytest.param("jsonl.jsonl.gz", marks=pytest.mark.slow),
         "csv.csv",
-        "csv.csv.gz",
-        "json.json",
-        pytest.param("parquet.parquet", marks=pytest.mark.needs("pyarrow")),
+        pytest.param("csv.csv.gz", marks=pytest.mark.slow),
+        pytest.param("json.json", marks=pytest.mark.slow),
+        pytest.param("parquet.parquet", marks=[pytest.mark.needs("pyarrow"), pytest.mark.slow]),
     ],
 )
 def test_every_kind_of_file_is_read_in_windows(train, folder, tmp_path, name):
@@ -254,7 +254,7 @@ def test_few_rows_of_many_are_held_out(train, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("held_out", [[], ["--validation-fraction", 0.2]], ids=["", "held out"])
-@pytest.mark.parametrize("n_steps", [5, 11])
+@pytest.mark.parametrize("n_steps", [5, pytest.param(11, marks=pytest.mark.slow)])
 def test_what_is_stopped_within_a_window_goes_on_to_the_same_weights(
     train, folder, tmp_path, monkeypatch, n_steps, held_out
 ):
@@ -362,7 +362,7 @@ GOOD = '{"text": "a fox", "all_labels": ["x", "y"], "true_labels": ["x"]}\n'
         ),
     ],
 )
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_row_at_fault_is_named_before_training(
     train, tmp_path, monkeypatch, line, message, packed
 ):

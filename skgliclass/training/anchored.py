@@ -29,6 +29,20 @@ _WINDOW_CELLS = 1 << 22
 _PRECISE_CELLS = 1 << 24
 _SAMPLE_ROWS = 1 << 15
 
+# How texts move label vectors; chosen by the means over eight data sets and looked at on seven
+# others, which gain as much.
+_ROUNDS = 10
+_SHARPNESS = 25 / 17
+"""Assignments are sharper than the model's own probabilities, which are soft."""
+_REACH = 0.55
+"""How far a label vector may go: from itself (0) to the middle of its texts (1)."""
+_OFFSET = 0.75
+_DOUBT_TEXTS = 3.0
+_DOUBT_SHARE = 0.75
+_KNOWN_TEXTS = 3.0
+"""How many texts without a label one with a label counts for."""
+_FOREIGN, _OWN = 0.4, 0.8
+
 
 @dataclass(frozen=True)
 class LabelChange:
@@ -231,6 +245,16 @@ def move_label_vectors(
 ) -> Array:
     """Move label vectors towards the texts that belong to them, labelled or not.
 
+    Ten rounds of soft assignment, ``shares = softmax(sharpness * texts @ moved.T)``, and of
+    ``moved = unit(keep * label_vectors + (1 - keep) * unit(centres))``. How far to go is decided by
+    the texts, since few, skewed and foreign ones can do harm:
+
+    - A centre counts from the number of texts that are in it: with few, or with many of doubtful
+      assignment, it stays where the label puts it, beside the middle of all texts. Otherwise a
+      class that hardly occurs moves into the midst of a frequent one.
+    - Nothing moves where the texts do not differ along the differences of the labels more than
+      along others, as with texts that are about something else.
+
     Parameters
     ----------
     label_vectors : ndarray of shape (n_labels, dimension)
@@ -242,26 +266,84 @@ def move_label_vectors(
     multi_label : bool
         Whether labels hold independently or compete.
     known : ndarray of shape (n_texts, n_labels), optional
-        The targets of labelled texts; rows of NaN have none.
+        The targets of labelled texts; rows with NaN have none.
 
     Returns
     -------
     ndarray of shape (n_labels, dimension)
-        Of length one.
+        Of length one; `label_vectors` where nothing moves.
+
+    Notes
+    -----
+    On 15 data sets with one label a text, macro-F1 less that of zero-shot, all test texts, three
+    draws. The first line is without the counts and without the evidence.
+
+    ============================ ==== ==== ==== ==== ==== ====== =======
+    texts                          30  100  300 1500 skew 9 in 10 foreign
+    ============================ ==== ==== ==== ==== ==== ====== =======
+    half of the way at once      -.01 +.01 +.04 +.05 +.00 -.020  -.019
+    as it is                     +.01 +.02 +.03 +.04 +.02 +.006  -.003
+    ============================ ==== ==== ==== ==== ==== ====== =======
     """
-    if not len(texts):
+    reach = _REACH * _evidence(label_vectors, texts)
+    if not reach:
         return label_vectors
     if known is None:
         known = np.full((len(texts), len(label_vectors)), np.nan)
-    is_known = np.isfinite(known.sum(axis=1))
-    counts = np.where(is_known, 3.0, 1.0)[:, None]
+    # Where a label's texts are expected before any is assigned.
+    expected = texts.mean(axis=0) + _OFFSET * (label_vectors - label_vectors.mean(axis=0))
     moved = label_vectors
-    for _ in range(10):
-        shares = softmax(scale * 25 / 17 * texts @ moved.T, axis=1)
-        shares[is_known] = known[is_known]
-        centres = _unit((counts * shares).T @ texts)
-        moved = _unit(0.5 * label_vectors + 0.5 * centres)
+    for _ in range(_ROUNDS):
+        sums, counts, doubts = _assigned(texts, known, _SHARPNESS * scale, moved)
+        trust = (_DOUBT_TEXTS + _DOUBT_SHARE * doubts)[:, None]
+        centres = _unit((sums + trust * expected) / (counts[:, None] + trust))
+        moved = _unit((1 - reach) * label_vectors + reach * centres)
     return moved
+
+
+def _evidence(label_vectors: Array, texts: Array) -> float:
+    """Tell from 0 to 1 how far texts are about what the labels tell apart.
+
+    It goes by the variance of texts along the differences of labels, compared with that along the
+    directions in which texts vary (of which there are as many as their participation ratio). On 15
+    data sets this is .5 to 3.4 for their own texts, above .8 for 13; between .2 and .8 for 30 of 45
+    draws of texts of others, the rest of which are about the same (films, money, news).
+    """
+    if len(texts) < 2:
+        return 0.0
+    about = label_vectors - label_vectors.mean(axis=0)
+    apart = texts - texts.mean(axis=0)
+    n_texts = len(texts)
+    # Double precision once for a small matrix, not for all texts.
+    covariance = (apart.T @ apart).astype(np.float64) / n_texts
+    total = float(np.trace(covariance))
+    # Few texts seem to vary in few directions: less what chance adds to the squares.
+    squares = float((covariance**2).sum()) - total**2 / n_texts
+    squares = max(squares, total**2 / texts.shape[1])
+    along = float(np.einsum("kd,de,ke->", about, covariance, about))
+    size = float((about**2).sum())
+    if min(size, total) <= 1e-12:
+        return 0.0
+    ratio = along / size * total / squares
+    return float(np.clip((ratio - _FOREIGN) / (_OWN - _FOREIGN), 0.0, 1.0))
+
+
+def _assigned(
+    texts: Array, known: Array, sharpness: float, moved: Array
+) -> tuple[Array, Array, Array]:
+    """Give for each label the sum of its texts, how many they are, and how many are doubtful."""
+    sums, counts, doubts = np.zeros_like(moved, dtype=np.float64), np.zeros(len(moved)), 0.0
+    step = max(1, _WINDOW_CELLS // (texts.shape[1] + len(moved)))
+    for i in range(0, len(texts), step):
+        x, targets = texts[i : i + step], known[i : i + step]
+        is_known = np.isfinite(targets.sum(axis=1))
+        shares = softmax(sharpness * (x @ moved.T), axis=1)
+        shares[is_known] = targets[is_known]
+        doubts = doubts + (shares * (1 - shares)).sum(axis=0)
+        shares[is_known] *= _KNOWN_TEXTS
+        sums += shares.T @ x
+        counts += shares.sum(axis=0)
+    return sums, counts, np.asarray(doubts)
 
 
 def _unit(vectors: Array) -> Array:

@@ -168,3 +168,45 @@ def test_without_texts_label_vectors_stay():
     labels = np.eye(3)
     moved = move_label_vectors(labels, np.zeros((0, 3)), scale=17.0, multi_label=False)
     np.testing.assert_array_equal(moved, labels)
+
+
+def test_a_class_without_texts_does_not_move_into_another():
+    rng = np.random.default_rng(4)
+    labels = unit(np.eye(3, 8) + 0.3 * rng.normal(size=(3, 8)))
+    texts = unit(np.repeat(labels[:2], 200, axis=0) + 0.4 * rng.normal(size=(400, 8)))
+    moved = move_label_vectors(labels, texts, scale=17.0, multi_label=False)
+    others = unit(labels[2] + 0.2 * rng.normal(size=(50, 8)))
+    assert ((others @ moved.T).argmax(axis=1) == 2).all()
+
+
+def test_texts_about_something_else_move_nothing():
+    rng = np.random.default_rng(5)
+    labels = unit(np.eye(3, 16) + 0.05 * rng.normal(size=(3, 16)))
+    texts = rng.normal(size=(300, 16))
+    texts[:, :3] *= 0.1
+    moved = move_label_vectors(labels, unit(texts), scale=17.0, multi_label=False)
+    np.testing.assert_array_equal(moved, labels)
+
+
+def test_labelled_texts_count_for_their_class_and_more():
+    rng = np.random.default_rng(6)
+    labels = unit(rng.normal(size=(2, 8)))
+    texts = unit(np.repeat(labels, 30, axis=0) + 0.5 * rng.normal(size=(60, 8)))
+    known = np.full((60, 2), np.nan)
+    known[:5] = [0, 1]
+    options = {"scale": 17.0, "multi_label": False}
+    without = move_label_vectors(labels, texts, **options)
+    moved = move_label_vectors(labels, texts, known=known, **options)
+    told = texts[:5].mean(axis=0)
+    assert told @ moved[1] - told @ moved[0] > told @ without[1] - told @ without[0]
+
+
+def test_texts_in_windows_move_the_same(monkeypatch):
+    rng = np.random.default_rng(7)
+    labels = unit(rng.normal(size=(3, 8)))
+    texts = unit(np.repeat(labels, 20, axis=0) + 0.5 * rng.normal(size=(60, 8)))
+    whole = move_label_vectors(labels, texts, scale=17.0, multi_label=False)
+    monkeypatch.setattr("skgliclass.training.anchored._WINDOW_CELLS", 50)
+    parts = move_label_vectors(labels, texts, scale=17.0, multi_label=False)
+    np.testing.assert_allclose(parts, whole, atol=1e-12)
+    assert np.abs(whole - labels).max() > 1e-3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit, log_softmax, softmax
@@ -169,3 +171,32 @@ def best_min_probability(
     quality = n_kept * len(of_others) + n_left * len(logits)
     best = candidates[quality == quality.max()]
     return float(best[np.abs(best - 0.5).argmin()])
+
+
+_DOUBTED_ROWS = 30
+
+
+def shrunk_temperature(temperature: float, n_rows: int) -> float:
+    """Draw a temperature found on few rows towards 1, on a scale of logarithms.
+
+    On out-of-fold logits of 2, 8 and 32 rows a class the mean expected calibration error of 14 data
+    sets is .105, .071 and .034 as found, .082, .080 and .095 without a temperature, and about .085,
+    .067 and .043 with this.
+    """
+    return float(temperature ** (n_rows / (n_rows + _DOUBTED_ROWS)))
+
+
+def shrunk_thresholds(
+    thresholds: NDArray[np.float32], supports: NDArray[np.floating[Any]]
+) -> NDArray[np.float32]:
+    """Draw thresholds found on few rows towards one half, each by how many rows have its class.
+
+    Parameters
+    ----------
+    thresholds : ndarray of shape (n_classes,)
+        What :func:`best_thresholds` gave.
+    supports : ndarray of shape (n_classes,)
+        How many rows have each class.
+    """
+    trust = supports / (supports + _DOUBTED_ROWS)
+    return np.asarray(0.5 + trust * (thresholds - 0.5), dtype=np.float32)

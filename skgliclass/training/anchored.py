@@ -7,6 +7,30 @@ The backbone stays as it is. With `x` the text vectors, of length one, the logit
 and the change starts from nothing, so that without rows it is zero-shot. The loss is the focal
 loss of every other fit; at ``gamma=0`` the whole is convex and has one solution, whatever the
 start, so that there is no seed and nothing to hold out.
+
+What was measured, with the embedded model: macro-F1 less that of zero-shot, mean of 15 data sets
+with one label a text, all test texts, three draws; in brackets how many sets lose more than .01.
+
+Texts without labels, by their number; 1,500 of which one class is nine in ten; 1,500 of other sets:
+
+===================== ======== ======== ======= ======= ========= ========
+way                         30      100     300    1500 nine of 10 foreign
+===================== ======== ======== ======= ======= ========= ========
+half of the way       -.017(8) .013(4) .028(1) .041(1) -.022(10) -.024(10)
+counts and evidence    .010(0) .024(0) .029(0) .037(0)   .006(2) -.003(2)
+===================== ======== ======== ======= ======= ========= ========
+
+Labelled rows alone, rows a class, on the ten sets of at most five labels. Biases hurt first where
+rows are few, and a larger penalty on the vectors alone makes that worse:
+
+=========================== ======== ======= ======= =======
+penalties of vectors, biases       1       2       8      32
+=========================== ======== ======= ======= =======
+.03, .05                     .016(3) .037(1) .065(2) .084(2)
+1, .05                      -.009(5) .017(2) .038(1) .069(1)
+.03, .5                      .016(2) .035(0) .065(0) .082(2)
+both as they are here        .016(1) .032(0) .063(0) .082(2)
+=========================== ======== ======= ======= =======
 """
 
 from __future__ import annotations
@@ -28,6 +52,8 @@ Array = NDArray[np.floating[Any]]
 _WINDOW_CELLS = 1 << 22
 _PRECISE_CELLS = 1 << 24
 _SAMPLE_ROWS = 1 << 15
+
+_CAUTIOUS_ROWS = 10
 
 # How texts move label vectors; chosen by the means over eight data sets and looked at on seven
 # others, which gain as much.
@@ -81,8 +107,8 @@ def fit_label_change(
     targets: Array,
     *,
     multi_label: bool,
-    penalty: float,
-    bias_penalty: float = 0.05,
+    penalty: float | None = None,
+    bias_penalty: float | None = None,
     weights: Array | None = None,
     gamma: float = 0.0,
     alpha: float | None = None,
@@ -105,8 +131,8 @@ def fit_label_change(
         Between 0 and 1; NaN where nobody knows, which leaves the cell out of the loss.
     multi_label : bool
         Whether labels hold independently (sigmoid) or compete (softmax).
-    penalty, bias_penalty : float
-        How much a large change costs.
+    penalty, bias_penalty : float, optional
+        How much a large change costs; by default what :func:`default_penalties` gives.
     weights : ndarray of shape (n_rows,) or (n_rows, n_labels), optional
         How much each row or cell counts.
     gamma, alpha, label_smoothing
@@ -125,11 +151,60 @@ def fit_label_change(
     first = start or LabelChange.nothing(targets.shape[1], x.shape[1])
     if not len(x) or not max_iter:
         return LabelChange(first.vectors, first.biases)
+    defaults = default_penalties(len(x), multi_label)
+    penalty = defaults[0] if penalty is None else penalty
+    bias_penalty = defaults[1] if bias_penalty is None else bias_penalty
     options = LossOptions(gamma, alpha, label_smoothing)
     rows = _Rows(x, base_logits, targets, weights, options, multi_label)
     if len(x) > 4 * _SAMPLE_ROWS:
         first = _fitted_on_some(rows, first, penalty, bias_penalty, max_iter)
     return _minimised(rows, first, penalty, bias_penalty, max_iter)
+
+
+def default_penalties(n_rows: int, multi_label: bool) -> tuple[float, float]:
+    """Give the penalties of vectors and of biases: larger where few rows could mislead."""
+    caution = 1 + _CAUTIOUS_ROWS / max(1, n_rows)
+    return (0.1 if multi_label else 0.03) * caution, 0.5 * caution
+
+
+def out_of_fold_logits(
+    x: Array, base_logits: Array, targets: Array, *, n_folds: int = 5, **options: Any
+) -> Array:
+    """Give each labelled row the logits that a fit without it gives.
+
+    Parameters
+    ----------
+    x, base_logits, targets
+        As in :func:`fit_label_change`.
+    n_folds : int, default=5
+        The rows of a label are dealt to folds in turn, so that each fold has as many of them as
+        possible, whatever the order of labels.
+    **options
+        As in :func:`fit_label_change`.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_labels)
+        NaN for rows whose label has no other row: nothing can be held out for them.
+    """
+    weights = options.pop("weights", None)
+    first = np.nan_to_num(targets).argmax(axis=1)
+    folds, supports = np.zeros(len(x), dtype=int), np.zeros(len(x), dtype=int)
+    for label in np.unique(first):
+        of_label = np.flatnonzero(first == label)
+        folds[of_label] = np.arange(len(of_label)) % n_folds
+        supports[of_label] = len(of_label)
+    logits = np.full(targets.shape, np.nan)
+    for fold in range(n_folds):
+        held, kept = (folds == fold) & (supports > 1), folds != fold
+        if held.any():
+            kept |= supports == 1
+            of_kept = None if weights is None else weights[kept]
+            change = fit_label_change(
+                x[kept], base_logits[kept], targets[kept], weights=of_kept, **options
+            )
+            logits[held] = change.logits(x[held], base_logits[held])
+    return logits
 
 
 @dataclass(frozen=True)
@@ -272,18 +347,6 @@ def move_label_vectors(
     -------
     ndarray of shape (n_labels, dimension)
         Of length one; `label_vectors` where nothing moves.
-
-    Notes
-    -----
-    On 15 data sets with one label a text, macro-F1 less that of zero-shot, all test texts, three
-    draws. The first line is without the counts and without the evidence.
-
-    ============================ ==== ==== ==== ==== ==== ====== =======
-    texts                          30  100  300 1500 skew 9 in 10 foreign
-    ============================ ==== ==== ==== ==== ==== ====== =======
-    half of the way at once      -.01 +.01 +.04 +.05 +.00 -.020  -.019
-    as it is                     +.01 +.02 +.03 +.04 +.02 +.006  -.003
-    ============================ ==== ==== ==== ==== ==== ====== =======
     """
     reach = _REACH * _evidence(label_vectors, texts)
     if not reach:

@@ -5,7 +5,13 @@ import pytest
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from skgliclass.training.anchored import LabelChange, fit_label_change, move_label_vectors
+from skgliclass.training.anchored import (
+    LabelChange,
+    default_penalties,
+    fit_label_change,
+    move_label_vectors,
+    out_of_fold_logits,
+)
 
 N_LABELS, WIDTH = 4, 6
 SCALE = 10.0
@@ -26,7 +32,7 @@ def rows():
 
 
 def fit(x, base, targets, **changes):
-    options = {"multi_label": False, "penalty": 0.1, **changes}
+    options = {"multi_label": False, "penalty": 0.1, "bias_penalty": 0.05, **changes}
     return fit_label_change(x, base, targets, **options)
 
 
@@ -210,3 +216,36 @@ def test_texts_in_windows_move_the_same(monkeypatch):
     parts = move_label_vectors(labels, texts, scale=17.0, multi_label=False)
     np.testing.assert_allclose(parts, whole, atol=1e-12)
     assert np.abs(whole - labels).max() > 1e-3
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_few_rows_are_trusted_less(multi_label):
+    few, many = (default_penalties(n, multi_label) for n in (2, 200))
+    assert few[0] > many[0]
+    assert few[1] > many[1]
+
+
+def test_a_row_out_of_fold_has_no_part_in_its_logits(rows):
+    x, base, targets = rows
+    options = {"multi_label": False, "penalty": 0.1}
+    before = out_of_fold_logits(x, base, targets, **options)
+    weights = np.ones(40)
+    # Row 0 is the first of its label and so in the first fold, with every fifth of each label.
+    weights[0] = 0
+    after = out_of_fold_logits(x, base, targets, weights=weights, **options)
+    first_fold = np.arange(40) // N_LABELS % 5 == 0
+    np.testing.assert_allclose(after[first_fold], before[first_fold], atol=1e-9)
+    assert (np.abs(after - before)[~first_fold] > 1e-6).all()
+    inside = fit(*rows).logits(x, base)
+    right = targets.argmax(axis=1)
+    at = np.arange(40)
+    own = log_softmax(inside, axis=1)[at, right].mean()
+    assert log_softmax(before, axis=1)[at, right].mean() < own
+
+
+def test_what_cannot_be_held_out_has_no_logits(rows):
+    x, base, targets = rows
+    alone = np.r_[0, np.flatnonzero(targets[:, 0] == 0)]
+    logits = out_of_fold_logits(x[alone], base[alone], targets[alone], multi_label=False)
+    assert np.isnan(logits[0]).all()
+    assert np.isfinite(logits[1:]).all()

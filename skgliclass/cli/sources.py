@@ -42,23 +42,35 @@ class SameFile:
         self._path = Path(name)
         self._state = self._now()
 
-    def check(self) -> None:
-        """Refuse to go on with another file of this name.
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """Refuse what is read in this block, if it is of another file of this name.
 
         Raises
         ------
         CommandError
-            If it was written to meanwhile.
+            If it was written to or replaced before, or is by the end.
         """
+        self._check()
+        try:
+            yield
+        except Exception:
+            # A line that was cut off meanwhile is not the user's mistake.
+            self._check()
+            raise
+        self._check()
+
+    def _check(self) -> None:
         if self._now() != self._state:
             raise CommandError(
                 f"{self._path}: it was changed while it was being read; begin anew with a file "
                 "that nobody writes to"
             )
 
-    def _now(self) -> tuple[int, int]:
+    def _now(self) -> tuple[int, int, int]:
         status = self._path.stat()
-        return status.st_size, status.st_mtime_ns
+        # Tools that copy keep the time of the last change.
+        return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 class Source:
@@ -102,7 +114,7 @@ class Source:
         """
         with ExitStack() as stack:
             if self._same is not None:
-                self._same.check()
+                stack.enter_context(self._same.read())
             if self._copy is None:
                 assert self._path is not None
                 file = cast(BinaryIO, stack.enter_context(self._path.open("rb")))

@@ -557,9 +557,9 @@ def _open_parquet(name: str) -> Table:
     same = SameFile(name)
 
     def windows() -> Iterator[Window]:
-        same.check()
         # A buffer reads pages one by one, and not the whole of what may be the only row group.
         with (
+            same.read(),
             damage_told(),
             ParquetFile(name, buffer_size=1 << 20, pre_buffer=False) as file,
         ):

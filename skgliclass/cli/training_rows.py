@@ -243,8 +243,12 @@ class StreamedRows:
     def windows(self, first: int = 0) -> Iterator[list[Example]]:
         """Give the windows from one of them on, each as it is read from the file."""
         rows = islice(self._deal.training_rows(), sum(self.sizes[:first]), None)
-        # No name for a window, which would keep it in memory while the next one is read.
-        return (list(islice(rows, size)) for size in self.sizes[first:])
+        for size in self.sizes[first:]:
+            # No name for a window, which would keep it in memory while the next one is read.
+            yield list(islice(rows, size))
+        # To the end of the file, where it shows whether somebody wrote to it meanwhile.
+        for _ in rows:
+            pass
 
 
 class _Sample:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import weakref
 
@@ -405,6 +406,54 @@ def test_a_file_that_changes_meanwhile_is_noticed(train, folder, tmp_path, monke
             file.write(GOOD)
 
     monkeypatch.setattr(FitCallbacks, "on_epoch", append)
+    train(path, *WINDOWS, status=2)
+    assert "data.jsonl: it was changed while it was being read" in train.said
+    assert not (tmp_path / "tuned").exists()
+
+
+def _append(path):
+    with path.open("a") as file:
+        file.write(GOOD)
+
+
+def _cut_off(path):
+    os.truncate(path, path.stat().st_size - 40)
+
+
+def _empty(path):
+    os.truncate(path, 0)
+
+
+def _replace_by_one_of_the_same_time_and_size(path):
+    copy = path.with_suffix(".new")
+    copy.write_bytes(path.read_bytes().replace(b"fox", b"dog"))
+    shutil.copystat(path, copy)
+    copy.replace(path)
+
+
+@pytest.mark.parametrize(
+    ("step", "change"),
+    [
+        (1, _cut_off),
+        # Of 16 steps, so that no epoch is left that would read the file from its beginning.
+        (14, _append),
+        (14, _empty),
+        (14, _replace_by_one_of_the_same_time_and_size),
+    ],
+)
+def test_a_file_that_changes_within_an_epoch_is_noticed(
+    train, folder, tmp_path, monkeypatch, step, change
+):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes((folder / "data.jsonl").read_bytes())
+    steps = []
+
+    def on_step(self, loss):
+        steps.append(loss)
+        if len(steps) == step:
+            change(path)
+
+    monkeypatch.setattr(FitCallbacks, "on_step", on_step)
     train(path, *WINDOWS, status=2)
     assert "data.jsonl: it was changed while it was being read" in train.said
     assert not (tmp_path / "tuned").exists()

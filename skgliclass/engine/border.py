@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Scored = tuple[NDArray[np.intp], NDArray[np.float32]]
 """Some items and what the model gave for each of them."""
 
+ScoredWithVectors = tuple[NDArray[np.intp], NDArray[np.float32], "NDArray[np.float32] | None"]
+"""Some items, their logits and, where they are wanted, the vectors of their texts."""
+
 
 class Border:
     """Takes token ids to a network, and what it gives back to numpy.
@@ -73,8 +76,13 @@ class Border:
     # And back.
 
     def logits(
-        self, work: Work, label_vectors: torch.Tensor | None, items: NDArray[np.intp]
-    ) -> Scored:
+        self,
+        work: Work,
+        label_vectors: torch.Tensor | None,
+        items: NDArray[np.intp],
+        *,
+        with_vectors: bool = False,
+    ) -> ScoredWithVectors:
         """Score a micro-batch.
 
         Parameters
@@ -85,24 +93,37 @@ class Border:
             Those of all labels of the plan, where labels are encoded by themselves.
         items : ndarray of shape (n_items,)
             What to score.
+        with_vectors : bool, default=False
+            Whether to give the vectors of the texts, too, which the same pass makes.
 
         Returns
         -------
         items : ndarray of shape (n_items,)
         logits : ndarray of shape (n_items, n_columns), float32
             A column for each label of an item's part; more columns mean nothing.
+        vectors : ndarray of shape (n_items, width), float32, or None
+            As :meth:`text_vectors` gives them.
         """
         if self.memory.allows(work.lengths[items]):
             try:
                 with torch.inference_mode():
                     inputs = self.inputs(work.prompts(items))
                     labels = self._labels(work.parts(items), label_vectors)
-                    return items, to_numpy(self.network(**inputs, **labels).logits)
+                    scores = self.network(**inputs, **labels)
+                    vectors = None
+                    if with_vectors:
+                        vectors = to_numpy(scores.text_vectors(inputs["attention_mask"]))
+                    return items, to_numpy(scores.logits), vectors
             except (RuntimeError, MemoryError) as error:
                 self.memory.note(error, work.lengths[items])
         # Here, where the error is gone, and with it what the failed pass held.
-        halves = [self.logits(work, label_vectors, half)[1] for half in in_halves(items)]
-        return items, stack_columns(halves)
+        halves = [
+            self.logits(work, label_vectors, half, with_vectors=with_vectors)
+            for half in in_halves(items)
+        ]
+        logits = stack_columns([half[1] for half in halves])
+        of_halves = [half[2] for half in halves if half[2] is not None]
+        return items, logits, np.concatenate(of_halves) if of_halves else None
 
     def text_vectors(
         self, work: Work, label_vectors: torch.Tensor | None, items: NDArray[np.intp]
@@ -132,12 +153,7 @@ class Border:
         if self.network.encodes_labels_apart:
             return cast("torch.Tensor", self.network.encode_texts(**inputs))
         scores = self.network(**inputs, **self._labels(work.parts(rows), label_vectors))
-        vectors: torch.Tensor = scores.text_embeddings
-        if vectors.dim() == 2:
-            return vectors
-        mask = inputs["attention_mask"] if scores.text_mask is None else scores.text_mask
-        weights = mask.to(vectors.dtype)[..., None]
-        return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
+        return cast("torch.Tensor", scores.text_vectors(inputs["attention_mask"]))
 
     def encode_labels(
         self, sequences: Sequence[TokenIds], rows: NDArray[np.intp]

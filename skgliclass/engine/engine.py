@@ -20,10 +20,11 @@ from ..prompts.packing import TextStrings, pack_texts
 from ..prompts.tokens import TokenIds, count_tokens
 from .batching import ahead, n_threads, plan_batches, plan_windows, worker_pool
 from .border import Border, to_numpy
+from .change import LogitChange
 from .options import ScoringOptions
 from .request import PerRow, Request
 from .shortlist import choose_labels, narrow, spread
-from .work import Work, list_items
+from .work import Results, Work, list_items
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,11 +68,14 @@ class _Window:
         Which row of the work each of them is like: the same text is scored once.
     work : Work
         What has to be scored.
+    label_sets : sequence of tuple of str
+        The label texts of the label sets that the rows of the work have.
     """
 
     rows: slice
     inverse: NDArray[np.intp]
     work: Work
+    label_sets: Sequence[tuple[str, ...]]
 
 
 class Engine:
@@ -144,6 +148,16 @@ class Engine:
         on_cpu = self.loaded.network.device.type == "cpu"
         return min(n_threads(), MOST_WORKERS) if on_cpu else 1
 
+    @property
+    def width(self) -> int:
+        """The length of the vectors of texts."""
+        return int(self.loaded.network.config.encoder_config.hidden_size)
+
+    @property
+    def cosine_scale(self) -> float | None:
+        """What cosines of texts and labels are multiplied by; None where logits are no cosines."""
+        return self.loaded.network.cosine_scale
+
     def logits(
         self,
         texts: Sequence[str],
@@ -152,6 +166,8 @@ class Engine:
         *,
         examples: Sequence[PromptExample] | Sequence[Sequence[PromptExample]] | None = None,
         embedder: Engine | None = None,
+        change: LogitChange | None = None,
+        on_vectors: Callable[[slice, NDArray[np.float32]], object] | None = None,
         on_progress: Callable[[float], object] | None = None,
     ) -> NDArray[np.float32]:
         """Score texts against the labels of their label sets.
@@ -165,11 +181,14 @@ class Engine:
         options : ScoringOptions, optional
             How the model is asked.
         examples : sequence of PromptExample, or sequence of such sequences, optional
-            What prompts show, the most important first: for all texts, or a list for each.
+            What prompts show, the most important first: for all texts, or for each.
         embedder : Engine, optional
             What embeds for a shortlist; by default this engine.
-        on_progress : callable, optional
-            Called now and then with the number of texts done since the last call.
+        change : LogitChange, optional
+            What is added to the pooled logits of labels that are read, by the texts' vectors.
+        on_vectors, on_progress : callable, optional
+            Called with consecutive rows and their vectors; with the number of texts done since
+            the last call.
 
         Returns
         -------
@@ -180,7 +199,7 @@ class Engine:
         Warns
         -----
         TruncationWarning
-            Once, with a count, if texts had to be cut to fit; once if examples were left out.
+            Once, with a count, if texts were cut to fit; once if examples were left out.
         """
         request, columns = Request.of(texts, label_texts, examples), None
         n_labels, advance = request.n_columns, on_progress or _ignore
@@ -190,14 +209,16 @@ class Engine:
         scores = np.full((len(texts), request.n_columns), -np.inf, dtype=np.float32)
         n_cut = n_dropped = 0
         run_all = worker_pool(self.n_workers)
+        wants_vectors = change is not None or on_vectors is not None
         for window in self._windows(request, options):
             work = window.work
-            run = partial(self.border.logits, work, self._label_vectors(work.plan, request))
-            by_cell = work.empty_scores()
-            for items, logits in run_all(run, work.batches(self.batch_tokens)):
-                work.put(by_cell, items, logits)
+            label_vectors = self._label_vectors(work.plan, request)
+            run = partial(self.border.logits, work, label_vectors, with_vectors=wants_vectors)
+            results = work.empty_results(self.width if wants_vectors else None)
+            for items, *of_items in run_all(run, work.batches(self.batch_tokens)):
+                work.put(results, items, *of_items)
                 advance(float(work.shares[items].sum()))
-            by_row = self._numbers(work.combine(by_cell), window)
+            by_row = self._finished(window, results, change, on_vectors)
             scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
             n_cut += int(work.cut[window.inverse].sum())
             n_dropped += int(work.texts.examples_dropped[window.inverse].sum())
@@ -236,7 +257,7 @@ class Engine:
         """
         request = Request(texts, PerRow([tuple(label_texts)]), None)
         options = ScoringOptions(task_description=task_description)
-        width = self.loaded.network.config.encoder_config.hidden_size
+        width = self.width
         vectors = np.empty((len(texts), width), dtype=np.float32)
         n_cut = 0
         run_all = worker_pool(self.n_workers)
@@ -351,7 +372,7 @@ class Engine:
             chunks=options.chunking.chunks,
         )
         work = list_items(self.composer, plan, set_of_row, packed, options.chunking)
-        return _Window(rows, inverse, work)
+        return _Window(rows, inverse, work, label_sets)
 
     def _shortlist(
         self, request: Request, options: ScoringOptions, embedder: Engine
@@ -437,6 +458,24 @@ class Engine:
         )
         for names in new:
             self.loaded.warned_of.keep(names, True)
+
+    def _finished(
+        self,
+        window: _Window,
+        results: Results,
+        change: LogitChange | None,
+        on_vectors: Callable[[slice, NDArray[np.float32]], object] | None,
+    ) -> NDArray[np.float32]:
+        """Give the logits of the rows of a window, and pass on the vectors of their texts."""
+        work = window.work
+        by_row = self._numbers(work.combine(results.scores), window)
+        if results.vectors is not None:
+            x = work.combine_vectors(results.vectors)
+            if on_vectors is not None:
+                on_vectors(window.rows, x[window.inverse])
+            if change is not None:
+                by_row = change.add(by_row, x, window.label_sets, work.set_of_row)
+        return by_row
 
     def _numbers(self, by_row: NDArray[np.float32], window: _Window) -> NDArray[np.float32]:
         """Refuse what a model gives that is no number: damaged weights may do so for some texts."""

@@ -19,6 +19,23 @@ from ..prompts.label_plan import LabelPart, LabelPlan
 from ..prompts.long_texts import LongTexts
 from ..prompts.packing import Cells, PackedTexts, cut_into_cells
 from .batching import plan_batches
+from .neighbours import unit_vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What the model gave for the items of a window, by cell.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_orders, n_cells, n_columns), float32
+        The logits.
+    vectors : ndarray of shape (n_cells, width), float32, or None
+        The sum of the vectors of a cell's items.
+    """
+
+    scores: NDArray[np.float32]
+    vectors: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +110,28 @@ class Work:
 
     # What comes out.
 
-    def empty_scores(self) -> NDArray[np.float32]:
-        """Make room for the logits: of shape (n_orders, n_cells, n_columns)."""
+    def empty_results(self, width: int | None = None) -> Results:
+        """Make room for the logits and, where they have a width, the vectors of texts."""
         shape = int(self.plan.n_orders.max()), len(self.cells), int(self.plan.set_sizes.max())
         # Zeros, as `combine` adds up all orders, and a small label set has fewer of them than
         # others.
-        return np.zeros(shape, dtype=np.float32)
+        scores = np.zeros(shape, dtype=np.float32)
+        if width is None:
+            return Results(scores)
+        return Results(scores, np.zeros((len(self.cells), width), dtype=np.float32))
 
     def put(
-        self, scores: NDArray[np.float32], items: NDArray[np.intp], logits: NDArray[np.float32]
+        self,
+        results: Results,
+        items: NDArray[np.intp],
+        logits: NDArray[np.float32],
+        vectors: NDArray[np.float32] | None = None,
     ) -> None:
-        """Put the logits of some items in their places."""
+        """Put what the model gave for some items in its place."""
+        if results.vectors is not None and vectors is not None:
+            # Summed, as a text of many passes would take much room for a vector of each.
+            np.add.at(results.vectors, self.cell[items], vectors)
+        scores = results.scores
         of_part = self.part[items]
         # Part by part, as a micro-batch is as wide as its fullest part: an item's columns beyond
         # those of its own part mean nothing.
@@ -138,6 +166,23 @@ class Work:
             sizes = self.plan.set_sizes[self.set_of_row]
             by_row[np.arange(by_row.shape[1]) >= sizes[:, None]] = -np.inf
         return by_row
+
+    def combine_vectors(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make one vector of a text of those of its prompts.
+
+        It is the mean over the passes that many labels or several orders take, and over the chunks
+        of a long text by the tokens that each adds, scaled to length one.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, width)
+        """
+        n_items = np.bincount(self.cell, minlength=len(sums)).astype(np.float32)
+        by_cell: NDArray[np.float32] = sums / n_items[:, None]
+        first = self.cells.first
+        if len(first) < len(by_cell):
+            by_cell = np.add.reduceat(by_cell * self.cells.added.astype(np.float32)[:, None], first)
+        return unit_vectors(by_cell)
 
     def _pool(self, by_cell: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pool values of shape (n_cells, n_columns) over the chunks of each text."""

@@ -21,7 +21,13 @@ from ..exceptions import UntrainedModelError, warn
 from ..files import readable_folder
 from .callbacks import scoring_bar
 from .labels import LabelSet
-from .parameters import check_device, check_model, plain_number, without_views
+from .parameters import (
+    check_device,
+    check_model,
+    default_values,
+    plain_number,
+    without_views,
+)
 from .persistence import FILE as SAVED_FILE
 from .rows import Row
 from .scores import Alternatives, RowScores, Scores
@@ -73,6 +79,14 @@ class BaseGLiClass(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: without_views(value) for name, value in super().__getstate__().items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # What an earlier version pickled lacks the parameters that came later.
+        for cls in type(self).__mro__:
+            if issubclass(cls, BaseGLiClass) and "__init__" in vars(cls):
+                for name, value in default_values(cls).items():
+                    self.__dict__.setdefault(name, value)
 
     def __sklearn_clone__(self) -> Self:
         # Of a copy, which is made by way of the state.

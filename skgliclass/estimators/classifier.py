@@ -21,12 +21,15 @@ from .base import BaseGLiClass
 from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
 from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
+from .label_fit import penalty_of
 from .labels import LabelSet, plain_labels
 from .persistence import SavedClassifier, json_of, read_classifier, write_classifier
 from .problem import (
     Examples,
+    Given,
     Problem,
     SharedExamples,
+    check_learns_from_texts,
     check_same_length,
     checked_weights,
     example_weights,
@@ -58,6 +61,7 @@ from .targets import Targets, check_classes, first_label_set, read_classes, with
 from .texts import row_index
 
 if TYPE_CHECKING:
+    from ..engine.engine import Engine
     from ..loading.loaded import LoadedModel
 
 
@@ -71,6 +75,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     class_weight: Any
     early_stopping: bool
     validation_fraction: float
+    trainable: str
+    label_penalty: Any
     calibrate: bool
     warm_start: bool
     checkpoint_folder: str | Path | None
@@ -468,25 +474,30 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         *,
         X_val: Any = None,
         y_val: Any = None,
+        unlabelled: Any = None,
     ) -> Self:
-        """Fine-tune the model on labelled texts.
+        """Learn from labelled texts, from texts without labels, or from both.
 
         Parameters
         ----------
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
-        y : array-like
-            Needed. One class a text (`other` for a text of none), or for the multi-label classifier
-            an indicator matrix, a sparse matrix, a frame whose columns are the classes in their
+        y : array-like, default=None
+            One class a text (`other` for a text of none), or for the multi-label classifier an
+            indicator matrix, a sparse matrix, a frame whose columns are the classes in their
             order, or a list of label sets. Numbers between 0 and 1 in a matrix are soft targets, as
             are those of a dict of class to number in place of a label set; NaN says that nobody
             annotated whether the class holds, and stays out of the loss and of every score. Lists
-            of numbers are label sets where `labels` are numbers, else the rows of a matrix.
+            of numbers are label sets where `labels` are numbers, else the rows of a matrix. With
+            `labels`, rows that are None, NaN or -1 are texts without labels, and so are all with
+            ``y=None``.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
         X_val, y_val : default=None
-            Held-out texts and labels to choose the best epoch, to stop early, to calibrate and to
-            tune thresholds on, in place of a part of `X`.
+            Held-out texts and labels to choose the best weights, to stop early, to calibrate and
+            to tune thresholds on, in place of a part of `X`.
+        unlabelled : list, tuple, ndarray, Series or one-column frame, default=None
+            Further texts, without labels: needs `labels` and ``trainable="labels"``.
 
         Returns
         -------
@@ -501,20 +512,18 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             If the loss or the weights become infinite or not a number; the last step counts, too.
         KeyboardInterrupt
             If the user stops it, after the best weights so far were stored, so that the classifier
-            can be used. On held-out texts those are the best of all whole epochs and of the weights
-            before; without such texts the weights as they are, within an epoch, too. What is
-            stopped before the first step leaves the classifier as it was.
+            can be used: on held-out texts the best of all whole epochs and of the weights before,
+            otherwise as they are. What is stopped before the first step changes nothing.
 
         Warns
         -----
         TruncationWarning
-            Once, with a count, if texts do not fit, so that training reads the beginning of each.
+            Once, with a count, if texts do not fit, so that the beginning of each is read.
         """
         self._validate_params()
-        labels_parameter = self._read_labels(self.labels)
-        problem = self._problem(
-            X, y, sample_weight, (X_val, y_val), labels_parameter, may_split=True
-        )
+        labels_parameter, held_out = self._read_labels(self.labels), (X_val, y_val)
+        given = self._given(X, y, sample_weight, labels_parameter, unlabelled)
+        problem = self._problem(given, held_out, labels_parameter, may_split=True)
         outcome = run(self._job(problem, labels_parameter, self._fit_state))
         self._store(outcome)
         outcome.check_not_interrupted()
@@ -568,19 +577,36 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             label_set = first_label_set(classes, multi_label=self._multi_label)
         if classes is not None:
             check_classes(classes, label_set, multi_label=self._multi_label)
-        problem = self._problem(
-            X, y, sample_weight, (None, None), label_set, is_first=state is None
-        )
+        # Only the first of several calls says what the columns of X are like.
+        given = Given(self._texts(X, reset=state is None), y, sample_weight)
+        problem = self._problem(given, (None, None), label_set, is_first=state is None)
         outcome = run(self._job(problem, labels_parameter, state, one_epoch=True))
         self._store(outcome)
         outcome.check_not_interrupted()
         return self
 
-    def _problem(
+    def _given(
         self,
         X: Any,
         y: Any,
         sample_weight: Any,
+        label_set: LabelSet | None,
+        unlabelled: Any,
+    ) -> Given:
+        """Read the texts of a fit, and tell those without labels from the others."""
+        given = Given(self._texts(X, reset=True), y, sample_weight)
+        if label_set is not None:
+            known = {*label_set.classes.tolist(), self._other()}
+            given = given.without_missing(known, multi_label=self._multi_label)
+        if unlabelled is not None:
+            given = given.beside(self._texts(unlabelled, name="unlabelled"))
+        if given.unlabelled or (given.y is None and label_set is not None):
+            check_learns_from_texts(self.trainable, label_set, len(given.unlabelled))
+        return given
+
+    def _problem(
+        self,
+        given: Given,
         held_out: tuple[Any, Any],
         label_set: LabelSet | None,
         *,
@@ -588,18 +614,22 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         is_first: bool = True,
     ) -> Problem:
         """Read what the user gave, and set a part aside where held-out texts are needed."""
-        # Only the first of several calls says what the columns of X are like.
-        texts = self._texts(X, reset=is_first)
-        targets = self._targets(y, label_set)
+        texts, sample_weight = given.texts, given.sample_weight
+        if given.has_no_labels and label_set is not None:
+            targets = Targets(label_set, np.zeros((0, len(label_set)), dtype=np.float32))
+        else:
+            targets = self._targets(given.y, label_set)
         check_same_length(texts, targets, "X", "y")
         if is_first:
             self._warn_of_one_class(targets.label_set)
         texts, targets, sample_weight, others = leave_out(
             self._is_other(targets), texts, targets, sample_weight, "y"
         )
-        weights, label_weights = example_weights(
-            targets, sample_weight, self.class_weight, self._multi_label
-        )
+        weights, label_weights = None, None
+        if texts:
+            weights, label_weights = example_weights(
+                targets, sample_weight, self.class_weight, self._multi_label
+            )
         training = SharedExamples(texts, targets.matrix, weights)
         validation, held_out_others = self._held_out(*held_out, targets.label_set)
         # Nothing is learnt from them, so that all of them serve as held-out texts.
@@ -610,7 +640,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                 "min_probability beside held-out texts of the classes; partial_fit holds none out. "
                 "Leave these texts out, or call fit."
             )
-        if validation is None and may_split and self._needs_held_out(others):
+        if validation is None and may_split and texts and self._needs_held_out(others):
             training, validation = split_off_validation(
                 training,
                 self.validation_fraction,
@@ -618,7 +648,15 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                 check_random_state(self.random_state),
             )
         n_set_aside = len(texts) - len(training)
-        return Problem(targets.label_set, training, validation, label_weights, n_set_aside, others)
+        return Problem(
+            targets.label_set,
+            training,
+            validation,
+            label_weights,
+            n_set_aside,
+            others,
+            given.unlabelled,
+        )
 
     def _held_out(
         self, X_val: Any, y_val: Any, label_set: LabelSet
@@ -650,23 +688,32 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """Gather what a fit needs, and what it starts from: the last fit, if it goes on from it."""
         if last is None or not (one_epoch or self.warm_start):
             last = FitState(NO_LABELS)
-        start = FitState(problem.label_set, labels_parameter, last.weights)
+        start = FitState(problem.label_set, labels_parameter, last.weights, change=last.change)
         # By their texts, which the model reads: integers in y may stand for the same classes.
         if one_epoch and problem.label_set.texts == last.label_set.texts:
             # More texts for the same labels: what was tuned for these stays in use.
             start = replace(last, label_set=problem.label_set, labels_parameter=labels_parameter)
         elif one_epoch and set(last.label_set.texts) <= set(problem.label_set.texts):
             # With new classes the labels of the texts that were kept are labels still.
-            start = replace(start, store=last.store)
+            rows = last.rows
+            if rows is not None:
+                rows = rows.for_texts(last.label_set.texts, problem.label_set.texts)
+            start = replace(start, store=last.store, rows=rows)
+        engine = self._engine(last.weights, trains=True)
+        trainable = self._chosen_trainable(problem, engine, one_epoch=one_epoch)
+        if trainable != "labels":
+            # Its training knows of weights alone.
+            start = replace(start, change=None, rows=None)
         options = training_options(
             vars(self),
             len(problem.training),
             multi_label=self._multi_label,
             one_epoch=one_epoch,
         )
+        options = replace(options, trainable=trainable)
         steps_per_epoch = sum(-(-size // options.batch_size) for size in problem.training.sizes)
         return FitJob(
-            engine=self._engine(last.weights, trains=True),
+            engine=engine,
             problem=problem,
             plan=self._plan(Snapshot(problem.label_set, labels_parameter, self.labels)),
             options=options,
@@ -683,8 +730,27 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             tunes_thresholds=self._wants_thresholds(),
             tunes_min_probability=self._wants_min_probability(),
             has_all_texts=not one_epoch,
+            label_penalty=penalty_of(self.label_penalty, self._multi_label),
+            verbose=self.verbose,
             checkpoint_folder=None if one_epoch else self._checked_checkpoint_folder(),
         )
+
+    def _chosen_trainable(self, problem: Problem, engine: Engine, *, one_epoch: bool) -> str:
+        """Tell what a fit changes."""
+        if self.trainable != "labels":
+            return self.trainable
+        self._check_trained(engine.loaded)
+        if not isinstance(problem.training, SharedExamples):
+            raise ValueError(
+                f"trainable={self.trainable!r} learns what is particular to the classes, but rows "
+                'have labels or prompts of their own. Set trainable="all", "head" or "lora".'
+            )
+        if one_epoch and self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight="balanced" depends on all rows, but partial_fit brings more with '
+                "every call. Give class_weight as a dict, or sample_weight."
+            )
+        return self.trainable
 
     def _checked_checkpoint_folder(self) -> str | Path | None:
         if self.checkpoint_folder is not None and not isinstance(self.random_state, Integral):
@@ -707,6 +773,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._fit_state = outcome.state
         if self._carried is not None and self._carried.asked_for != self._asked_for():
             self._carried = None
+        self.trainable_ = outcome.trainable
         self.n_iter_ = outcome.n_iter
         self.loss_curve_ = list(outcome.loss_curve)
         self.best_loss_ = min(outcome.loss_curve, default=None)
@@ -747,6 +814,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._validate_params()
         place = checked_folder(folder)
         snapshot = self._snapshot()
+        change = snapshot.change
         saved = SavedClassifier(
             type(self).__name__,
             self.get_params(deep=False),
@@ -756,6 +824,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             snapshot.thresholds,
             snapshot.store_for(self.n_retrieved),
             snapshot.min_probability,
+            change=None if change is None else change.of_texts(snapshot.label_set.texts),
+            rows=snapshot.rows,
         )
         # Before the model is loaded: what cannot be saved is named at once.
         json_of(saved)
@@ -840,6 +910,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             thresholds=saved.thresholds,
             store=saved.store,
             min_probability=saved.min_probability,
+            change=saved.change,
+            rows=saved.rows,
         )
         snapshot = Snapshot.of(state, state.labels_parameter, saved.labels)
         with errors_naming_file(saved.path):
@@ -857,6 +929,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = self._multi_label
         tags.classifier_tags.multi_class = not self._multi_label
+        tags.target_tags.required = self.labels is None
         tags.target_tags.multi_output = self._multi_label
         tags.target_tags.single_output = not self._multi_label
         return tags

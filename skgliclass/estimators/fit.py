@@ -12,7 +12,9 @@ from sklearn.utils import check_random_state
 
 from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
 from .calibration import best_min_probability, best_temperature, best_thresholds
-from .callbacks import FitCallbacks
+from .callbacks import FitCallbacks, scoring_bar
+from .label_fit import LabelOptions, encoded, learn, moved_by_texts
+from .learnt_rows import LearntRows
 from .parameters import fill
 from .problem import Examples, Problem, SharedExamples
 from .scoring import ScoringPlan
@@ -54,6 +56,10 @@ class FitJob:
         What is tuned on the validation data, where there are any.
     has_all_texts : bool
         Whether no later call will bring more labelled texts.
+    label_penalty : float
+        What a large change of label vectors costs, where these alone are learnt.
+    verbose : int or None
+        Whether to show a progress bar while texts are encoded.
     checkpoint_folder : str or path or None
         Where a checkpoint is kept, and gone on from.
     """
@@ -69,6 +75,8 @@ class FitJob:
     tunes_thresholds: bool
     tunes_min_probability: bool
     has_all_texts: bool
+    label_penalty: float = 0.0
+    verbose: int | None = None
     checkpoint_folder: str | PathLike[str] | None = None
 
 
@@ -76,11 +84,12 @@ class FitJob:
 class FitOutcome:
     """What a fit gives, by the names of the classifiers' attributes.
 
-    `interrupted` tells that the user stopped it, so that `state` holds the best weights so far;
-    `checkpoint` is what was kept meanwhile, to go on from.
+    `trainable` is what was changed; `interrupted` tells that the user stopped it, so that `state`
+    holds the best weights so far; `checkpoint` is what was kept meanwhile, to go on from.
     """
 
     state: FitState
+    trainable: str
     n_iter: int = 0
     loss_curve: tuple[float, ...] = ()
     validation_scores: list[float] | None = None
@@ -125,7 +134,9 @@ def run(job: FitJob) -> FitOutcome:
     if job.options.max_epochs == 0:
         # Weights that come out of training count as trained, but heads may still be random here.
         state = _tuned_after(job, job.engine, replace(job.start, store=store))
-        return FitOutcome(_bound(job, state))
+        return FitOutcome(_bound(job, state), job.options.trainable)
+    if job.options.trainable == "labels":
+        return _learnt_labels(job, store)
     from ..training.loop import train
 
     data = _training_data(job, store)
@@ -154,6 +165,7 @@ def run(job: FitJob) -> FitOutcome:
         state = _finished(job, result, store)
     return FitOutcome(
         state,
+        job.options.trainable,
         result.n_iter,
         tuple(result.loss_curve),
         None if validate is None else result.validation_scores,
@@ -217,6 +229,48 @@ def training_options(
         n_iter_no_change=parameters["n_iter_no_change"] if parameters["early_stopping"] else None,
         seed=int(seed),
     )
+
+
+# Label vectors and biases alone.
+
+
+def _learnt_labels(job: FitJob, store: ExampleStore | None) -> FitOutcome:
+    """Learn what is added to logits, unless the held-out texts say that it is none the better."""
+    rows, texts = _rows_to_learn(job, store), job.plan.label_set.texts
+    options = LabelOptions(job.plan.multi_label, job.label_penalty, job.options.loss)
+    learnt = learn(rows, texts, job.problem.label_weights, options, job.start.change)
+    after = replace(job, plan=job.plan.changed_by(learnt.change))
+    state = replace(job.start, store=store, change=learnt.change, rows=rows)
+    n_iter, scores = learnt.n_iter, None
+    validates = [_validator(of_fit, store) for of_fit in (job, after)]
+    if validates[0] is not None and validates[1] is not None:
+        before, now = (validate(job.engine) for validate in validates if validate is not None)
+        scores = [before.score, now.score]
+        if (now.score, -now.loss) < (before.score, -before.loss):
+            after, n_iter = job, 0
+            state = replace(state, change=None)
+    state = _bound(job, _tuned_after(after, job.engine, state))
+    return FitOutcome(state, "labels", learnt.n_iter, learnt.loss_curve, scores, n_iter)
+
+
+def _rows_to_learn(job: FitJob, store: ExampleStore | None) -> LearntRows:
+    """Encode what is to be learnt, after the rows of earlier calls."""
+    training, unlabelled = job.problem.training, job.problem.unlabelled
+    assert isinstance(training, SharedExamples)
+    engine, plan, n_classes = job.engine, job.plan, len(job.plan.label_set)
+    engine.warn_of_alike_labels([plan.class_texts])
+    examples = training.prompt_examples(engine, plan, store, exclude_self=True)
+    with scoring_bar(len(training) + len(unlabelled), job.verbose) as on_progress:
+        x, logits = encoded(engine, plan, training.texts, examples, on_progress)
+        of_unlabelled, _ = encoded(
+            engine, plan, unlabelled, plan.examples_for(engine, unlabelled, store), on_progress
+        )
+    weights = np.ones(len(x), np.float32) if training.weights is None else training.weights
+    moved = np.zeros((n_classes, engine.width), dtype=np.float32)
+    rows = LearntRows(x, logits, training.matrix, weights, moved)
+    if job.start.rows is not None and not job.has_all_texts:
+        return job.start.rows.followed_by(rows)
+    return replace(rows, moved=moved_by_texts(engine, plan, of_unlabelled, rows))
 
 
 # The labelled texts that prompts show.
@@ -375,8 +429,8 @@ def _finished(job: FitJob, result: TrainingResult, store: ExampleStore | None) -
 
 def _bound(job: FitJob, state: FitState) -> FitState:
     """Tie what was tuned, or embedded, to the model that it was for."""
-    is_tuned = state.temperature != 1 or state.store is not None
-    is_tuned = is_tuned or state.thresholds is not None or state.min_probability is not None
+    tuned = state.store, state.change, state.rows, state.thresholds, state.min_probability
+    is_tuned = state.temperature != 1 or any(value is not None for value in tuned)
     if state.weights is not None or not is_tuned:
         return state
     from ..training.tuned_weights import TunedWeights

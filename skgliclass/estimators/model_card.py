@@ -38,11 +38,18 @@ It is a GLiClass model ({architecture}). What lies here:
 | `skgliclass.json` | classes, label texts and parameters |
 | `config.json`, `model.safetensors` | the model, as the `gliclass` package writes it |
 | `tokenizer.json`, `tokenizer_config.json` | the tokenizer |
-
+{learnt}
 """
 
 
-def model_card(kind: str, label_set: LabelSet, config: Any) -> str:
+_LEARNT = """| `{file}` | what `fit` learnt for the classes |
+
+The model is as it was before `fit`: what was learnt is added to its scores by skgliclass alone, so
+that the `gliclass` package, which loads the model, knows nothing of it.
+"""
+
+
+def model_card(kind: str, label_set: LabelSet, config: Any, *, learnt: str | None = None) -> str:
     """Give the text of the page.
 
     Parameters
@@ -53,11 +60,14 @@ def model_card(kind: str, label_set: LabelSet, config: Any) -> str:
         Its classes; empty where every row brings its own.
     config : GLiClassConfig
         The model's.
+    learnt : str, optional
+        The file with what was learnt without touching the model.
     """
     text = _CARD.format(
         kind=kind,
         method="_labels" if "Multi" in kind else "",
         architecture=config.architecture_type,
+        learnt="" if learnt is None else _LEARNT.format(file=learnt),
         description=_description(label_set, "any number" if "Multi" in kind else "one"),
     )
     return f"{text}{_MARK}{_digest(text)} -->\n"

@@ -276,10 +276,24 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     # How training goes.
     "trainable": Parameter(
-        '{"all", "head", "lora"}',
+        '{"all", "head", "lora", "labels"}',
         "What ``fit`` changes: all weights; the heads alone, on representations that are computed "
-        "once; or the heads and low-rank updates of the backbone (needs the extra ``lora``).",
-        [StrOptions({"all", "head", "lora"})],
+        "once; the heads and low-rank updates of the backbone (needs the extra ``lora``); or "
+        "nothing of the model: ``labels`` finds what to add to the label vectors and a bias for "
+        "each class, in moments, also from few labels or from texts without any. That is convex: "
+        "there are no epochs, so that of the parameters of training `label_penalty`, "
+        "`class_weight`, those of the loss, `early_stopping` and ``max_epochs=0`` alone have an "
+        "influence.",
+        [StrOptions({"all", "head", "lora", "labels"})],
+        option="training",
+    ),
+    "label_penalty": Parameter(
+        'float or "auto"',
+        'What a large change of the label vectors costs with ``trainable="labels"``: half of it '
+        "times the sum of squares is added to the loss, which is summed over the rows, so that it "
+        "matters less the more there are. The larger, the nearer the result is to zero-shot. "
+        '``"auto"`` is 0.03, or 0.1 where a text may have any number of classes.',
+        [_at_least(Real, 0), StrOptions({"auto"})],
         option="training",
     ),
     "max_epochs": Parameter(
@@ -481,6 +495,16 @@ def without_views(value: Any) -> Any:
         is_plain = isinstance(value, dict) and all(plain[key] is v for key, v in value.items())
         return value if is_plain else plain
     return value
+
+
+def default_values(cls: type) -> dict[str, Any]:
+    """Give the parameters of an estimator's own ``__init__`` that have defaults, by name."""
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    return {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
 
 
 def store_parameters(estimator: Any, values: dict[str, Any]) -> None:

@@ -21,12 +21,24 @@ from .state import NO_LABELS
 from .values import as_json, listed
 
 if TYPE_CHECKING:
+    from ..engine.change import LogitChange
     from ..engine.retrieval import ExampleStore
     from ..loading.loaded import LoadedModel
+    from .learnt_rows import LearntRows
 
 FILE = "skgliclass.json"
 _EXAMPLES_FILE, _VECTORS_FILE = "retrieved_examples.json", "retrieved_examples.safetensors"
+CHANGE_FILE, _ROWS_FILE = "learnt_labels.safetensors", "learnt_rows.safetensors"
 CARD = "README.md"
+# The arrays of the files and their axes.
+_CHANGE = {"vectors": "classes width", "biases": "classes"}
+_ROWS = {
+    "x": "rows width",
+    "logits": "rows classes",
+    "targets": "rows classes",
+    "weights": "rows",
+    "moved": "classes width",
+}
 # What belongs to the place where a classifier runs, or is written elsewhere.
 _NOT_SAVED = {
     "model",
@@ -64,6 +76,10 @@ class SavedClassifier:
         What is tuned for these classes, too.
     path : Path or None
         The file that it was read from.
+    change : LogitChange or None
+        What was learnt without touching the model, for these classes.
+    rows : LearntRows or None
+        What that was learnt from.
     """
 
     kind: str
@@ -75,10 +91,12 @@ class SavedClassifier:
     store: ExampleStore | None = None
     min_probability: float | None = None
     path: Path | None = None
+    change: LogitChange | None = None
+    rows: LearntRows | None = None
 
 
 # What the folder of a classifier holds; that of another one in it goes.
-_SAVED_FILES = (FILE, _EXAMPLES_FILE, _VECTORS_FILE)
+_SAVED_FILES = (FILE, _EXAMPLES_FILE, _VECTORS_FILE, CHANGE_FILE, _ROWS_FILE)
 
 
 def json_of(saved: SavedClassifier) -> str:
@@ -105,6 +123,8 @@ def json_of(saved: SavedClassifier) -> str:
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "min_probability": None if least is None else float(least),
         "keeps_examples": saved.store is not None,
+        "keeps_change": saved.change is not None,
+        "keeps_rows": saved.rows is not None,
         "parameters": {name: as_json(value, name) for name, value in parameters.items()},
     }
     text = json.dumps(content, indent=2, ensure_ascii=False)
@@ -159,9 +179,15 @@ def write_classifier(
         write_checkpoint(written, loaded, place=place, gliclass_compatible=gliclass_compatible)
         if saved.store is not None:
             _write_store(written, saved.store)
+        _write_learnt(written, saved)
         (written / FILE).write_text(text + "\n", encoding="utf-8")
         if may_be_replaced(place / CARD):
-            card = model_card(saved.kind, saved.label_set, loaded.network.config)
+            card = model_card(
+                saved.kind,
+                saved.label_set,
+                loaded.network.config,
+                learnt=CHANGE_FILE if saved.change is not None else None,
+            )
             (written / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
@@ -238,7 +264,74 @@ def read_classifier(
         store,
         content["min_probability"],
         path,
+        read_change(content, source.folder),
+        _read_rows(content, source.folder),
     )
+
+
+def _write_learnt(folder: Path, saved: SavedClassifier) -> None:
+    from safetensors.numpy import save_file
+
+    for file, learnt, names in (
+        (CHANGE_FILE, saved.change, _CHANGE),
+        (_ROWS_FILE, saved.rows, _ROWS),
+    ):
+        if learnt is not None:
+            arrays = {name: np.ascontiguousarray(getattr(learnt, name)) for name in names}
+            save_file(arrays, folder / file)
+
+
+def read_change(content: Mapping[str, Any], folder: Path) -> LogitChange | None:
+    """Read what was learnt without touching the model, as the file of the classifier says.
+
+    Raises
+    ------
+    ValueError
+        If it is missing or damaged; the message names the file.
+    """
+    if not content["keeps_change"]:
+        return None
+    from ..engine.change import LogitChange
+
+    texts = tuple(content["label_texts"] or ())
+    return LogitChange(texts, **_learnt_arrays(folder / CHANGE_FILE, _CHANGE, len(texts)))
+
+
+def _read_rows(content: Mapping[str, Any], folder: Path) -> LearntRows | None:
+    if not content["keeps_rows"]:
+        return None
+    from .learnt_rows import LearntRows
+
+    n_classes = len(content["label_texts"] or ())
+    return LearntRows(**_learnt_arrays(folder / _ROWS_FILE, _ROWS, n_classes))
+
+
+def _learnt_arrays(
+    path: Path, names: Mapping[str, str], n_classes: int
+) -> dict[str, NDArray[np.float32]]:
+    """Read arrays, each with the shape that its name asks for: of rows, classes and the width."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+        sizes = {"classes": n_classes}
+        for name, shape in names.items():
+            wanted = shape.split()
+            if arrays[name].ndim != len(wanted) or arrays[name].dtype != np.float32:
+                raise ValueError(f"{name} is of shape {arrays[name].shape}")
+            for axis, size in zip(wanted, arrays[name].shape, strict=True):
+                if sizes.setdefault(axis, size) != size:
+                    raise ValueError(f"{name} has {size} {axis}, not {sizes[axis]}")
+            # Targets alone may be NaN, where nobody knows.
+            if name != "targets" and not np.isfinite(arrays[name]).all():
+                raise ValueError(f"{name} holds NaN or infinity")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ValueError(
+            f"{path}: what the classifier learnt cannot be read: {type(error).__name__}: {error}. "
+            "Restore the file, or save the classifier again."
+        ) from error
+    return {name: arrays[name] for name in names}
 
 
 def _write_store(folder: Path, store: ExampleStore) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .calibration import negative_log_likelihood, score_of
 from .containers import values_in
 from .labels import LabelSet, plain_class
 from .scoring import ScoringPlan
-from .targets import Targets, first_of_types, is_number
+from .targets import Targets, first_of_types, is_number, missing_rows, rows_left
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -44,6 +44,8 @@ class Problem:
         How many of the texts to learn from became validation data.
     others : sequence of str
         Texts of none of the classes, which nothing is learnt from.
+    unlabelled : sequence of str
+        Texts whose classes nobody knows.
     """
 
     label_set: LabelSet
@@ -52,6 +54,77 @@ class Problem:
     label_weights: NDArray[np.float32] | None = None
     n_set_aside: int = 0
     others: Sequence[str] = ()
+    unlabelled: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a user gives to learn from.
+
+    Attributes
+    ----------
+    texts : list of str
+        Those that `y` has labels of.
+    y, sample_weight : Any
+        As they were passed.
+    unlabelled : list of str
+        The texts without labels.
+    has_no_labels : bool
+        Whether no text has any.
+    """
+
+    texts: list[str]
+    y: Any
+    sample_weight: Any
+    unlabelled: list[str] = field(default_factory=list)
+    has_no_labels: bool = False
+
+    def without_missing(self, known: Collection[Any], *, multi_label: bool) -> Given:
+        """Put the texts whose row of `y` says nothing among those without labels."""
+        if self.y is None:
+            return replace(self, texts=[], sample_weight=None, unlabelled=self.texts).emptied()
+        is_missing = missing_rows(self.y, known, multi_label=multi_label)
+        if not is_missing.any() or len(is_missing) != len(self.texts):
+            return self
+        weights = self.sample_weight
+        if weights is not None and np.ndim(weights):
+            weights = [w for w, gone in zip(weights, is_missing, strict=True) if not gone]
+        given = Given(
+            [text for text, gone in zip(self.texts, is_missing, strict=True) if not gone],
+            rows_left(self.y, ~is_missing, known),
+            weights,
+            [text for text, gone in zip(self.texts, is_missing, strict=True) if gone],
+        )
+        return given if given.texts else given.emptied()
+
+    def emptied(self) -> Given:
+        """Give the same without a labelled text."""
+        return replace(self, y=None, sample_weight=None, has_no_labels=True)
+
+    def beside(self, unlabelled: list[str]) -> Given:
+        """Give the same with further texts without labels."""
+        return replace(self, unlabelled=[*self.unlabelled, *unlabelled])
+
+
+def check_learns_from_texts(trainable: str, label_set: LabelSet | None, n_texts: int) -> None:
+    """Refuse texts without labels where nothing is learnt from them.
+
+    Raises
+    ------
+    ValueError
+        It says what to set.
+    """
+    if label_set is None:
+        raise ValueError(
+            f"{n_texts} texts have no labels, and without labels=... nothing says what to choose "
+            "from. Set labels to the classes, or leave these texts out."
+        )
+    if trainable != "labels":
+        raise ValueError(
+            f"{n_texts} texts have no labels (y is None, NaN or -1, or they are unlabelled), from "
+            f'which trainable={trainable!r} learns nothing. Set trainable="labels", or leave '
+            "these texts out."
+        )
 
 
 class ExampleWindows(ABC):

@@ -543,6 +543,7 @@ class RowExamples(Examples):
             plan.options,
             examples=examples,
             embedder=plan.embedder,
+            change=plan.change,
             on_progress=on_progress,
         )
         return [

@@ -16,7 +16,7 @@ from ..exceptions import warn
 from .labels import LabelSet, sorted_order
 from .values import array_of, from_json, shortened
 
-FORMAT = 2
+FORMAT = 3
 KINDS = ("GLiClassClassifier", "GLiClassMultiLabelClassifier")
 
 
@@ -72,6 +72,8 @@ _FIELDS: dict[str, _Field] = {
         lambda v: v is None or _is_probability(v), "a number between 0 and 1, or null"
     ),
     "keeps_examples": _Field(lambda v: isinstance(v, bool), "true or false"),
+    "keeps_change": _Field(lambda v: isinstance(v, bool), "true or false"),
+    "keeps_rows": _Field(lambda v: isinstance(v, bool), "true or false"),
     "parameters": _Field(lambda v: isinstance(v, dict), "an object"),
 }
 
@@ -102,6 +104,9 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
     _check_format(content, path)
     if content["format"] == 1:
         content = _from_first_format(content)
+    if content["format"] < 3:
+        # Nothing could be learnt without touching the model.
+        content = {**content, "keeps_change": False, "keeps_rows": False}
     for name, field in _FIELDS.items():
         if name not in content:
             raise _error(path, f"{name} is missing; it has to be {field.description}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
+from ..engine.change import LogitChange
 from ..engine.options import ScoringOptions
 from ..prompts.checks import check_unicode
 from .examples import read_examples
@@ -47,6 +48,8 @@ class ScoringPlan:
         Along which the scores of classes and of branches combine.
     embedder : Engine or None
         What embeds texts and labels for the shortlist; None if the model itself does.
+    change : LogitChange or None
+        What was learnt without touching the model, by what it reads for the labels.
     """
 
     label_set: LabelSet
@@ -57,6 +60,7 @@ class ScoringPlan:
     n_retrieved: int = 0
     hierarchy: Hierarchy | None = None
     embedder: Engine | None = None
+    change: LogitChange | None = None
 
     @classmethod
     def of(
@@ -91,7 +95,16 @@ class ScoringPlan:
             embedder=embedder,
         )
         examples = read_examples(parameters["examples"], named)
-        return replace(plan, examples=tuple(map(plan.worded_example, examples)))
+        plan = replace(plan, examples=tuple(map(plan.worded_example, examples)))
+        return plan.changed_by(snapshot.change)
+
+    def changed_by(self, change: LogitChange | None) -> ScoringPlan:
+        """Give the same with what was learnt for label texts."""
+        return replace(self, change=None if change is None else change.worded(self.worded))
+
+    def of_all_classes(self) -> ScoringPlan:
+        """Give the same for the classes alone, all of which the model reads."""
+        return replace(self, hierarchy=None, options=replace(self.options, shortlist=None))
 
     def described(self, task_description: str | None) -> ScoringPlan:
         """Give the same with another task description, if there is one."""
@@ -142,6 +155,7 @@ class ScoringPlan:
             "options": self.options,
             "examples": self.examples if examples is None else examples,
             "embedder": self.embedder,
+            "change": self.change,
         }
 
     def class_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:

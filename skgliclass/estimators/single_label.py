@@ -90,6 +90,7 @@ class GLiClassClassifier(BaseGLiClassClassifier):
         dtype: str = "auto",
         n_jobs: int | None = None,
         trainable: str = "all",
+        label_penalty: float | str = "auto",
         max_epochs: int | str = "auto",
         batch_size: int = 8,
         learning_rate: float = 5e-5,

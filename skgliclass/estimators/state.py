@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from .labels import LabelSet
 
 if TYPE_CHECKING:
+    from ..engine.change import LogitChange
     from ..engine.retrieval import ExampleStore
     from ..training.tuned_weights import TunedWeights
+    from .learnt_rows import LearntRows
 
 NO_LABELS = LabelSet(np.empty(0, dtype=object), ())
 """Stands for the classes of an estimator that has none."""
@@ -38,6 +40,10 @@ class FitState:
         The labelled texts to retrieve from, where they are wanted.
     min_probability : float or None
         Below which none of these classes is predicted, where it was tuned on validation data.
+    change : LogitChange or None
+        What was learnt without touching the model, by label texts.
+    rows : LearntRows or None
+        The labelled rows that it was learnt from, as further ones are learnt with them.
     """
 
     label_set: LabelSet
@@ -47,6 +53,8 @@ class FitState:
     thresholds: NDArray[np.float32] | None = None
     store: ExampleStore | None = None
     min_probability: float | None = None
+    change: LogitChange | None = None
+    rows: LearntRows | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +81,11 @@ class Snapshot:
         Whether the labels of those texts are others than those in use.
     min_probability : float or None
         Below which none of the classes in use is predicted, where it was tuned on them.
+    change : LogitChange or None
+        What was learnt without touching the model, by label texts: it serves the labels that are
+        among them.
+    rows : LearntRows or None
+        What that was learnt from, where the labels are the same.
     """
 
     label_set: LabelSet
@@ -84,6 +97,8 @@ class Snapshot:
     store: ExampleStore | None = None
     store_is_stale: bool = False
     min_probability: float | None = None
+    change: LogitChange | None = None
+    rows: LearntRows | None = None
 
     @classmethod
     def of(cls, state: FitState | None, labels_parameter: LabelSet | None, labels: Any) -> Snapshot:
@@ -105,6 +120,8 @@ class Snapshot:
                 state.thresholds,
                 state.store,
                 min_probability=state.min_probability,
+                change=state.change,
+                rows=state.rows,
             )
         return cls(
             labels_parameter,
@@ -113,6 +130,7 @@ class Snapshot:
             state.weights,
             store=state.store,
             store_is_stale=True,
+            change=state.change,
         )
 
     def store_for(self, n_retrieved: int) -> ExampleStore | None:

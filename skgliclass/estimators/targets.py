@@ -6,7 +6,7 @@ path; this module alone knows what the forms mean in which people keep their lab
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -43,6 +43,59 @@ class Targets:
 
     label_set: LabelSet
     matrix: NDArray[np.float32]
+
+
+# Rows that say nothing.
+
+
+def missing_rows(y: Any, known: Collection[Any], *, multi_label: bool) -> NDArray[np.bool_]:
+    """Tell which rows of `y` are None, NaN or -1, where that is none of the known classes.
+
+    Parameters
+    ----------
+    y : array-like
+        As the user passed it.
+    known : collection
+        The classes, and what stands for none of them.
+    multi_label : bool
+        Whether a text may have any number of classes, so that a row of a table is missing where
+        nothing in it is annotated.
+    """
+    cells = _cells_of(y, multi_label=multi_label)
+    if isinstance(cells, np.ndarray) and cells.ndim == 2:
+        return np.asarray(pd.isna(cells).all(axis=1))
+    if isinstance(cells, np.ndarray) and cells.dtype.kind in "USb":
+        return np.zeros(len(cells), dtype=np.bool_)
+    return np.asarray([_says_nothing(cell, known) for cell in cells], dtype=np.bool_)
+
+
+def rows_left(y: Any, is_left: NDArray[np.bool_], known: Collection[Any]) -> Any:
+    """Give some rows of `y`, in which NaN stood beside them."""
+    rows = open_container(y, "y")
+    if isinstance(rows, Frame):
+        return pd.DataFrame(rows.cells[is_left], columns=rows.columns)
+    left = [row for row, stays in zip(rows, is_left, strict=True) if stays]
+    if isinstance(rows, np.ndarray) and rows.ndim == 2:
+        return rows[is_left]
+    # Missing values make floats of integers.
+    are_integers = all(isinstance(row, float) and row.is_integer() for row in left)
+    if are_integers and not any(isinstance(value, float) for value in known):
+        return [int(row) for row in left]
+    return left
+
+
+def _cells_of(y: Any, *, multi_label: bool) -> Any:
+    rows = open_container(y, "y")
+    cells = rows.cells if isinstance(rows, Frame) else rows
+    if isinstance(cells, np.ndarray) and cells.shape[1:] == (1,) and not multi_label:
+        return cells.ravel()
+    return cells
+
+
+def _says_nothing(cell: Any, known: Collection[Any]) -> bool:
+    # Of what is no list pandas tells whether it is None, NaN or one of its own kinds of both.
+    is_minus_one = is_number(cell) and cell == -1 and -1 not in known
+    return bool(is_minus_one or (pd.api.types.is_scalar(cell) and pd.isna(cell)))
 
 
 # One class a text.

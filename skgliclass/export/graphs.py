@@ -48,13 +48,41 @@ class Graph:
     output: str
 
 
-def make_graphs(network: Architecture) -> dict[str, Graph]:
+class AddedChange(nn.Module):
+    """What was learnt for some classes, which logits of these, in their order, get.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n_classes, width)
+    biases : Tensor of shape (n_classes,)
+    """
+
+    vectors: Tensor
+    biases: Tensor
+
+    def __init__(self, vectors: Tensor, biases: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("vectors", vectors)
+        self.register_buffer("biases", biases)
+
+    def forward(self, logits: Tensor, text: Tensor) -> Tensor:
+        """Add it, by the texts' vectors."""
+        x = nn.functional.normalize(text, dim=-1)
+        return logits + x @ self.vectors.T + self.biases
+
+    def __len__(self) -> int:
+        return len(self.biases)
+
+
+def make_graphs(network: Architecture, change: AddedChange | None = None) -> dict[str, Graph]:
     """Give what computes a model's logits, without control flow that depends on the data.
 
     Parameters
     ----------
     network : Architecture
         A uni-encoder or a bi-encoder.
+    change : AddedChange, optional
+        What was learnt for some classes: the graphs then take just these, in their order.
 
     Returns
     -------
@@ -74,7 +102,7 @@ def make_graphs(network: Architecture) -> dict[str, Graph]:
     if make is None:
         able = " or ".join(name for name, function in GRAPHS.items() if function is not None)
         raise NotImplementedError(f"A {network.name} cannot be exported, only a {able}.")
-    return make(network)
+    return make(network, change)
 
 
 @dataclass(frozen=True)
@@ -110,11 +138,13 @@ class PlacedUniEncoder(nn.Module):
     ----------
     model : UniEncoder
         Its modules are shared.
+    change : AddedChange, optional
+        What its logits get.
     """
 
-    def __init__(self, model: UniEncoder) -> None:
+    def __init__(self, model: UniEncoder, change: AddedChange | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.change = model, change
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, label_positions: Tensor) -> Tensor:
         """Give logits of shape (batch, n_labels); minus infinity where a row has fewer labels."""
@@ -125,7 +155,10 @@ class PlacedUniEncoder(nn.Module):
         text, text_mask = model.pooled_text(hidden, input_ids, attention_mask)
         classes = class_features(hidden, input_ids, attention_mask, markers, config)
         scores = model.score(Features(text, text_mask, classes, markers.class_mask))
-        return scores.logits.masked_fill(~markers.class_mask, float("-inf"))
+        logits = scores.logits
+        if self.change is not None:
+            logits = self.change(logits, scores.text_vectors(attention_mask))
+        return logits.masked_fill(~markers.class_mask, float("-inf"))
 
 
 # The exporter calls a module, so a method that is a graph needs one around it.
@@ -139,23 +172,44 @@ class _Method(nn.Module):
         return result
 
 
-def _uni_encoder_graphs(model: Any) -> dict[str, Graph]:
+class _ChangedScorer(nn.Module):
+    def __init__(self, model: BiEncoder, change: AddedChange) -> None:
+        super().__init__()
+        self.model, self.change = model, change
+
+    def forward(self, text: Tensor, labels: Tensor) -> Tensor:
+        logits: Tensor = self.change(self.model.score_vectors(text, labels), text)
+        return logits
+
+
+def _uni_encoder_graphs(model: Any, change: AddedChange | None) -> dict[str, Graph]:
+    n_labels = 3 if change is None else len(change)
     # Two rows and not one: the exporter takes a size of one for a constant.
-    ids, mask = _sequences(model.config.encoder_config.vocab_size, n_rows=2, length=12)
-    ids[:, [1, 3, 5]], ids[:, 7] = model.config.class_token_index, model.config.text_token_index
-    positions = torch.tensor([[1, 3, 5], [1, 3, 5]])
-    inputs = {"input_ids": ids, "attention_mask": mask, "label_positions": positions}
-    axes = {**_SEQUENCES, "label_positions": {0: "batch", 1: "n_labels"}}
-    return {"model": Graph(PlacedUniEncoder(model), inputs, axes, "logits")}
+    length = 2 * n_labels + 6
+    ids, mask = _sequences(model.config.encoder_config.vocab_size, n_rows=2, length=length)
+    places = torch.arange(n_labels) * 2 + 1
+    ids[:, places] = model.config.class_token_index
+    ids[:, 2 * n_labels + 1] = model.config.text_token_index
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "label_positions": places.expand(2, -1).contiguous(),
+    }
+    of_labels = {0: "batch", 1: "n_labels"} if change is None else {0: "batch"}
+    axes = {**_SEQUENCES, "label_positions": of_labels}
+    return {"model": Graph(PlacedUniEncoder(model, change), inputs, axes, "logits")}
 
 
-def _bi_encoder_graphs(model: Any) -> dict[str, Graph]:
+def _bi_encoder_graphs(model: Any, change: AddedChange | None) -> dict[str, Graph]:
+    n_labels = 3 if change is None else len(change)
     config = model.config
     texts = _sequences(config.encoder_config.vocab_size, n_rows=2, length=12)
     labels = _sequences(config.label_model_config.vocab_size, n_rows=3, length=7)
     width = config.encoder_config.hidden_size
-    vectors = {"text_vectors": torch.ones(2, width), "label_vectors": torch.ones(3, width)}
-    vector_axes = {"text_vectors": {0: "batch"}, "label_vectors": {0: "n_labels"}}
+    vectors = {"text_vectors": torch.ones(2, width), "label_vectors": torch.ones(n_labels, width)}
+    of_labels = {0: "n_labels"} if change is None else {}
+    vector_axes: dict[str, Axes] = {"text_vectors": {0: "batch"}, "label_vectors": of_labels}
+    scorer = _Method(model, "score_vectors") if change is None else _ChangedScorer(model, change)
     names = "input_ids", "attention_mask"
     return {
         "texts": Graph(
@@ -170,7 +224,7 @@ def _bi_encoder_graphs(model: Any) -> dict[str, Graph]:
             _LABELS,
             "label_vectors",
         ),
-        "scorer": Graph(_Method(model, "score_vectors"), vectors, vector_axes, "logits"),
+        "scorer": Graph(scorer, vectors, vector_axes, "logits"),
     }
 
 
@@ -182,7 +236,7 @@ def _sequences(vocab_size: int, n_rows: int, length: int) -> tuple[Tensor, Tenso
     return ids, mask
 
 
-GRAPHS: dict[str, Callable[[Any], dict[str, Graph]] | None] = {
+GRAPHS: dict[str, Callable[[Any, AddedChange | None], dict[str, Graph]] | None] = {
     "uni-encoder": _uni_encoder_graphs,
     "bi-encoder": _bi_encoder_graphs,
     "bi-encoder-fused": None,

@@ -13,18 +13,20 @@ from typing import Any
 
 import torch
 
+from ..engine.change import LogitChange
 from ..engine.engine import Engine
 from ..estimators.hierarchy import Hierarchy
 from ..estimators.persistence import FILE as SAVED_FILE
-from ..estimators.persistence import read_content
+from ..estimators.persistence import read_change, read_content
 from ..estimators.saved_file import labels_of
 from ..estimators.scoring import word_label
 from ..exceptions import UntrainedModelError, missing_extra, warn
 from ..files import checked_folder, replaced_folder
 from ..loading.loaded import LoadedModel
 from ..loading.loader import load_model
+from ..loading.sources import find_source
 from ..prompts.tokens import PieceTokenizer
-from .graphs import Graph, make_graphs
+from .graphs import AddedChange, Graph, make_graphs
 
 FILE = "prompt.json"
 # What an export may hold, so that nothing of an earlier one stays beside it.
@@ -53,6 +55,8 @@ def export_onnx(
         ``labels.onnx`` and ``scorer.onnx``), ``tokenizer.json`` (and ``label_tokenizer.json`` where
         labels have one of their own), and ``prompt.json``, which says how to build the inputs; of a
         saved classifier also ``skgliclass.json``, with its classes, temperature and thresholds.
+        Where ``fit`` learnt for these classes without touching the model, the graphs add it, and
+        take just these classes in their order.
     revision : str, optional
         The branch, tag or commit of a hub repository.
 
@@ -81,28 +85,41 @@ def export_onnx(
     """
     _check_installed()
     checked_folder(folder)
-    saved = None
+    saved = change = None
     if isinstance(model, str):
         saved = read_content(model, revision)
+        if saved is not None:
+            change = read_change(saved, find_source(model, revision).folder)
         model = load_model(model, revision=revision, device="cpu", dtype="float32")
     _check_exportable(model)
     with replaced_folder(folder, _FILES) as written:
-        _write_export(written, model, saved)
+        _write_export(written, model, saved, change)
     if saved is not None:
         _warn_of_examples(saved["parameters"])
     return Path(folder)
 
 
-def _write_export(folder: Path, model: LoadedModel, saved: Mapping[str, Any] | None) -> None:
-    for name, graph in make_graphs(model.network).items():
+def _write_export(
+    folder: Path,
+    model: LoadedModel,
+    saved: Mapping[str, Any] | None,
+    change: LogitChange | None,
+) -> None:
+    content = None if saved is None else _as_graphs_read(saved, folder / SAVED_FILE)
+    added = None
+    if change is not None and saved is not None:
+        tree = _tree_of(saved, folder / SAVED_FILE)
+        change = change if tree is None else change.of_texts(tree.texts)
+        added = AddedChange(*map(torch.from_numpy, (change.vectors, change.biases)))
+    for name, graph in make_graphs(model.network, added).items():
         _write_graph(graph, folder / f"{name}.onnx")
     _write_json(folder / FILE, _description(model))
     model.raw_text_tokenizer.save(str(folder / "tokenizer.json"))
     # One object under both names, unless labels are read by another tokenizer.
     if model.raw_label_tokenizer is not model.raw_text_tokenizer:
         model.raw_label_tokenizer.save(str(folder / "label_tokenizer.json"))
-    if saved is not None:
-        _write_json(folder / SAVED_FILE, _as_graphs_read(saved, folder / SAVED_FILE))
+    if content is not None:
+        _write_json(folder / SAVED_FILE, content)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -121,8 +138,7 @@ def _as_graphs_read(saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "label_texts": None if texts is None else [word_label(text, template) for text in texts],
         "parameters": {**saved["parameters"], "label_template": None},
     }
-    is_path = saved["parameters"].get("hierarchy") == "path"
-    tree = Hierarchy.of(labels_of(saved, path), texts) if is_path and texts else None
+    tree = _tree_of(saved, path)
     if tree is not None:
         content["nodes"] = {
             "label_texts": [word_label(text, template) for text in tree.texts],
@@ -130,6 +146,13 @@ def _as_graphs_read(saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
             "classes": tree.leaves.tolist(),
         }
     return content
+
+
+def _tree_of(saved: Mapping[str, Any], path: Path) -> Hierarchy | None:
+    """Give the hierarchy along which scores are made, where they are."""
+    texts = saved["label_texts"]
+    is_path = saved["parameters"].get("hierarchy") == "path"
+    return Hierarchy.of(labels_of(saved, path), texts) if is_path and texts else None
 
 
 def _warn_of_examples(parameters: Mapping[str, Any]) -> None:

@@ -100,6 +100,11 @@ class Architecture(nn.Module):
         """The pretrained model that reads the texts."""
         return getattr(self, self.backbone_name)
 
+    @property
+    def cosine_scale(self) -> float | None:
+        """What logits are cosines of text and label vectors times, where they are that."""
+        return None
+
     def encoders(self) -> dict[str, nn.Module]:
         """Give the pretrained models by the names of their attributes."""
         return {self.backbone_name: cast("nn.Module", self.backbone)}

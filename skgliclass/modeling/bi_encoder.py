@@ -15,7 +15,7 @@ from .features import MASKED_LOGIT, Scores
 from .joint import make_projector
 from .passes import run_encoder
 from .pooling import looked_at, pool
-from .scorers import compare, make_scorer, precise
+from .scorers import DotScorer, compare, make_scorer, precise
 
 if TYPE_CHECKING:
     from .config import GLiClassConfig
@@ -198,6 +198,12 @@ class BiEncoder(Architecture):
         if self.config.logit_bias is not None:
             logits = logits + self.config.logit_bias
         return logits
+
+    @property
+    def cosine_scale(self) -> float | None:
+        """What logits are cosines of text and label vectors times, where they are that."""
+        is_cosine = self.config.normalize_features and isinstance(self.scorer, DotScorer)
+        return float(self.logit_scale.detach()) if is_cosine else None
 
     def encoders(self) -> dict[str, nn.Module]:
         """Give the pretrained models by the names of their attributes."""

@@ -1,0 +1,194 @@
+"""Learning without touching the model: label vectors and biases alone, from labelled rows or none.
+
+The texts are encoded once, in the passes that give their logits; what follows sees their vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.change import LogitChange
+from ..engine.neighbours import unit_vectors
+from .learnt_rows import LearntRows
+from .scoring import ScoringPlan
+
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+    from ..modeling.losses import LossOptions
+    from ..prompts.examples import PromptExample
+
+PENALTY, PENALTY_OF_MANY = 0.03, 0.1
+"""What a large change costs where a text has one label, and where it has any number."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How label vectors and biases are learnt.
+
+    Attributes
+    ----------
+    multi_label : bool
+        Whether a text may have any number of classes.
+    penalty : float
+        What a large change costs.
+    loss : LossOptions
+        What is minimised on the labelled rows.
+    """
+
+    multi_label: bool
+    penalty: float
+    loss: LossOptions
+
+
+@dataclass(frozen=True, eq=False)
+class LearntLabels:
+    """What was learnt, and how long it took.
+
+    Attributes
+    ----------
+    change : LogitChange
+        What is added to logits.
+    rows : LearntRows
+        What it was learnt from.
+    n_iter : int
+        The steps of the search.
+    loss_curve : tuple of float
+        What was minimised after each step, divided by the number of rows.
+    """
+
+    change: LogitChange
+    rows: LearntRows
+    n_iter: int
+    loss_curve: tuple[float, ...]
+
+
+def penalty_of(label_penalty: Any, multi_label: bool) -> float:
+    """Read the parameter `label_penalty`."""
+    if isinstance(label_penalty, str):
+        return PENALTY_OF_MANY if multi_label else PENALTY
+    return float(label_penalty)
+
+
+def encoded(
+    engine: Engine,
+    plan: ScoringPlan,
+    texts: Sequence[str],
+    examples: Sequence[Sequence[PromptExample]] | None = None,
+    on_progress: Callable[[float], object] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the vectors and the logits of texts for all classes, in one pass.
+
+    Returns
+    -------
+    x : ndarray of shape (n_texts, width)
+    logits : ndarray of shape (n_texts, n_classes)
+    """
+    x = np.empty((len(texts), engine.width), dtype=np.float32)
+
+    def keep(rows: slice, vectors: NDArray[np.float32]) -> None:
+        x[rows] = vectors
+
+    logits = engine.logits(
+        texts,
+        **plan.of_all_classes().arguments(examples),
+        on_vectors=keep,
+        on_progress=on_progress,
+    )
+    return x, logits
+
+
+def learn(
+    rows: LearntRows,
+    texts: Sequence[str],
+    label_weights: NDArray[np.float32] | None,
+    options: LabelOptions,
+    start: LogitChange | None = None,
+) -> LearntLabels:
+    """Find the change that explains labelled rows best, and is small.
+
+    Parameters
+    ----------
+    rows : LearntRows
+        The rows; without any, what was moved is all that changes.
+    texts : sequence of str of length n_classes
+        The label texts.
+    label_weights : ndarray of shape (n_classes,) or None
+        How much each class's cells weigh.
+    options : LabelOptions
+        How.
+    start : LogitChange, optional
+        Where the search begins.
+    """
+    from ..training.anchored import LabelChange, fit_label_change
+
+    first = LabelChange.nothing(*rows.moved.shape)
+    if start is not None:
+        begin = start.of_texts(texts)
+        first = LabelChange(begin.vectors - rows.moved, begin.biases)
+    found = LabelChange.nothing(*rows.moved.shape)
+    if len(rows.x):
+        weights = rows.weights if label_weights is None else rows.weights[:, None] * label_weights
+        found = fit_label_change(
+            rows.x,
+            rows.logits + rows.x @ rows.moved.T,
+            rows.targets,
+            multi_label=options.multi_label,
+            penalty=options.penalty,
+            weights=weights,
+            gamma=options.loss.focal_gamma,
+            alpha=options.loss.focal_alpha,
+            label_smoothing=options.loss.label_smoothing,
+            start=first,
+        )
+    change = LogitChange(
+        tuple(texts),
+        np.asarray(found.vectors + rows.moved, dtype=np.float32),
+        np.asarray(found.biases, dtype=np.float32),
+    )
+    return LearntLabels(change, rows, found.n_iter, found.loss_curve)
+
+
+def moved_by_texts(
+    engine: Engine,
+    plan: ScoringPlan,
+    unlabelled: NDArray[np.float32],
+    rows: LearntRows,
+) -> NDArray[np.float32]:
+    """Give what texts without labels change, beside those with labels.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of the model.
+    plan : ScoringPlan
+        With the classes.
+    unlabelled : ndarray of shape (n_texts, width)
+        The vectors of the texts without labels.
+    rows : LearntRows
+        Those with labels.
+
+    Returns
+    -------
+    ndarray of shape (n_classes, width), float32
+        In units of logits; zeros where the model compares no vectors of labels with texts.
+    """
+    from ..training.anchored import move_label_vectors
+
+    scale = engine.cosine_scale
+    if scale is None or not len(unlabelled):
+        return np.zeros_like(rows.moved)
+    labels = unit_vectors(engine.label_vectors(plan.class_texts))
+    unknown = np.full((len(unlabelled), len(labels)), np.nan, dtype=np.float32)
+    moved = move_label_vectors(
+        labels,
+        np.concatenate([unlabelled, rows.x]),
+        scale=scale,
+        multi_label=plan.multi_label,
+        known=np.concatenate([unknown, rows.targets]),
+    )
+    return np.asarray(scale * (moved - labels), dtype=np.float32)

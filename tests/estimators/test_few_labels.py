@@ -1,0 +1,288 @@
+"""Learning label vectors and biases alone, from few labels, many, or none."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.utils import get_tags
+
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
+
+TEXTS = [
+    "a goal in the last minute of the final",
+    "we took the night train to Rome",
+    "the match went to penalties",
+    "our flight to Lisbon was late",
+    "share prices fell on Monday",
+    "the bank raised its rates",
+]
+CLASSES = ["sport", "travel", "sport", "travel", "money", "money"]
+NAMES = ["money", "sport", "travel"]
+MORE = ["the striker scored twice", "a hotel by the sea", "the central bank met", "a cup tie"]
+
+
+def labels_alone(**parameters):
+    return GLiClassClassifier(device="cpu", n_jobs=1, trainable="labels", **parameters)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return labels_alone(labels=NAMES).fit(TEXTS, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def zero_shot():
+    return labels_alone(labels=NAMES)
+
+
+def test_it_learns_labels_that_zero_shot_does_not_know(zero_shot):
+    swapped = [NAMES[(NAMES.index(name) + 1) % 3] for name in CLASSES]
+    clf = labels_alone(labels=NAMES, label_penalty=1e-3).fit(TEXTS, swapped)
+    assert zero_shot.score(TEXTS, swapped) < 0.5
+    assert clf.score(TEXTS, swapped) == 1
+
+
+def test_it_says_how_it_went(fitted):
+    assert fitted.trainable_ == "labels"
+    assert fitted.n_iter_ == len(fitted.loss_curve_) > 1
+    assert fitted.loss_curve_[-1] < fitted.loss_curve_[0]
+    assert fitted.validation_scores_ is None
+
+
+def test_no_epochs_stay_zero_shot(zero_shot):
+    clf = labels_alone(labels=NAMES, max_epochs=0).fit(TEXTS, CLASSES)
+    assert np.array_equal(clf.predict_proba(TEXTS), zero_shot.predict_proba(TEXTS))
+    assert clf.n_iter_ == 0
+
+
+def test_a_large_penalty_leaves_biases_alone(zero_shot):
+    clf = labels_alone(labels=NAMES, label_penalty=1e5).fit(TEXTS, CLASSES)
+    change = clf.decision_function(MORE) - zero_shot.decision_function(MORE)
+    assert np.ptp(change, axis=0).max() < 1e-3
+
+
+def test_neither_order_nor_seed_nor_batches_matter(fitted):
+    order = [4, 0, 3, 1, 5, 2]
+    other = labels_alone(labels=NAMES, random_state=3, batch_size=2, learning_rate=1.0)
+    other.fit([TEXTS[i] for i in order], [CLASSES[i] for i in order])
+    assert np.allclose(other.decision_function(MORE), fitted.decision_function(MORE), atol=1e-3)
+
+
+def test_weights_are_as_copies():
+    weighted = labels_alone(labels=NAMES).fit(TEXTS, CLASSES, sample_weight=[3, 1, 1, 1, 1, 0])
+    copied = labels_alone(labels=NAMES).fit(
+        [TEXTS[0]] * 2 + TEXTS[:5], [CLASSES[0]] * 2 + CLASSES[:5]
+    )
+    expected = copied.decision_function(MORE)
+    assert np.allclose(weighted.decision_function(MORE), expected, atol=1e-3)
+
+
+def test_class_weight_counts(fitted):
+    clf = labels_alone(labels=NAMES, class_weight={"sport": 50.0}).fit(TEXTS, CLASSES)
+    assert clf.predict_proba(MORE)[:, 1].sum() > fitted.predict_proba(MORE)[:, 1].sum()
+
+
+def test_held_out_texts_decide_against_what_is_none_the_better(zero_shot):
+    swapped = [NAMES[(NAMES.index(name) + 1) % 3] for name in CLASSES]
+    clf = labels_alone(labels=NAMES).fit(TEXTS, swapped, X_val=TEXTS, y_val=CLASSES)
+    assert len(clf.validation_scores_) == 2
+    assert clf.validation_scores_[0] > clf.validation_scores_[1]
+    assert np.array_equal(clf.predict_proba(MORE), zero_shot.predict_proba(MORE))
+
+
+def test_a_warm_start_ends_at_the_same_solution_sooner(fitted):
+    clf = labels_alone(labels=NAMES, warm_start=True).fit(TEXTS, CLASSES)
+    n_iter, before = clf.n_iter_, clf.decision_function(MORE)
+    clf.fit(TEXTS, CLASSES)
+    assert clf.n_iter_ < n_iter
+    assert np.allclose(clf.decision_function(MORE), before, atol=1e-3)
+
+
+# Texts without labels.
+
+
+def test_texts_alone_teach(zero_shot):
+    clf = labels_alone(labels=NAMES).fit(TEXTS)
+    assert not np.allclose(clf.predict_proba(MORE), zero_shot.predict_proba(MORE), atol=1e-3)
+    assert clf.score(TEXTS, CLASSES) == 1
+
+
+@pytest.mark.parametrize("mark", [None, float("nan"), -1], ids=["none", "nan", "minus one"])
+def test_rows_without_labels_are_texts_without_labels(mark):
+    y = [name if i != 3 else mark for i, name in enumerate(CLASSES)]
+    marked = labels_alone(labels=NAMES).fit(TEXTS, y)
+    apart = labels_alone(labels=NAMES).fit(
+        TEXTS[:3] + TEXTS[4:], CLASSES[:3] + CLASSES[4:], unlabelled=[TEXTS[3]]
+    )
+    found, expected = marked.decision_function(MORE), apart.decision_function(MORE)
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+def test_positions_of_classes_may_have_missing_ones_among_them():
+    y = np.asarray([1, 2, np.nan, -1, 0, 0])
+    clf = labels_alone(labels=NAMES).fit(TEXTS, y)
+    assert clf.predict(TEXTS[:2]).tolist() == [1, 2]
+
+
+def test_minus_one_is_a_class_where_it_is_one():
+    clf = labels_alone(labels={-1: "sport", 1: "travel"}).fit(TEXTS[:4], [-1, 1, -1, 1])
+    assert clf.predict(TEXTS[:2]).tolist() == [-1, 1]
+    with pytest.warns(UserWarning, match="numbers"):
+        clf = labels_alone().fit(TEXTS[:4], [-1, 1, -1, 1])
+    assert clf.classes_.tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
+def test_other_ways_of_training_refuse_texts_without_labels(trainable):
+    clf = GLiClassClassifier(labels=NAMES, trainable=trainable)
+    for arguments in [(TEXTS,), (TEXTS, [*CLASSES[:-1], None])]:
+        with pytest.raises(ValueError, match='trainable="labels"'):
+            clf.fit(*arguments)
+    with pytest.raises(ValueError, match='trainable="labels"'):
+        clf.fit(TEXTS, CLASSES, unlabelled=MORE)
+
+
+def test_texts_without_labels_need_classes():
+    with pytest.raises(ValueError, match="labels="):
+        labels_alone().fit(TEXTS, CLASSES, unlabelled=MORE)
+    with pytest.raises(ValueError, match="y"):
+        labels_alone().fit(TEXTS)
+
+
+def test_the_tag_says_when_y_is_needed():
+    assert get_tags(labels_alone()).target_tags.required
+    assert not get_tags(labels_alone(labels=NAMES)).target_tags.required
+
+
+def test_score_refuses_missing_labels(fitted):
+    for y in (None, [*CLASSES[:-1], None], [*CLASSES[:-1], -1]):
+        with pytest.raises((ValueError, TypeError)):
+            fitted.score(TEXTS, y)
+
+
+# Afterwards.
+
+
+def test_a_prediction_depends_on_its_row_alone(fitted):
+    together = fitted.decision_function(TEXTS + MORE)
+    alone = np.concatenate([fitted.decision_function([text]) for text in TEXTS + MORE])
+    assert np.allclose(together, alone, atol=1e-4)
+
+
+def test_it_is_saved_and_pickled(fitted, tmp_path):
+    expected = fitted.decision_function(MORE)
+    fitted.save_pretrained(tmp_path)
+    loaded = GLiClassClassifier.from_pretrained(tmp_path, device="cpu")
+    assert np.allclose(loaded.decision_function(MORE), expected, atol=1e-5)
+    pickled = pickle.loads(pickle.dumps(fitted))
+    assert np.array_equal(pickled.decision_function(MORE), expected)
+    assert "learnt_labels.safetensors" in (tmp_path / "README.md").read_text("utf-8")
+    # The checkpoint is the model as it was.
+    bare = GLiClassClassifier(model=str(tmp_path), labels=NAMES, device="cpu")
+    zero = GLiClassClassifier(labels=NAMES, device="cpu")
+    assert np.allclose(bare.decision_function(MORE), zero.decision_function(MORE), atol=1e-4)
+    file = tmp_path / "learnt_labels.safetensors"
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(ValueError, match="learnt_labels"):
+        GLiClassClassifier.from_pretrained(tmp_path, device="cpu")
+
+
+def test_saving_again_what_learnt_nothing_leaves_nothing(fitted, zero_shot, tmp_path):
+    fitted.save_pretrained(tmp_path)
+    zero_shot.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("learnt_*"))
+    assert json.loads((tmp_path / "skgliclass.json").read_text("utf-8"))["keeps_change"] is False
+
+
+def test_a_clone_forgets(fitted, zero_shot):
+    found = clone(fitted).predict_proba(MORE)
+    assert np.array_equal(found, zero_shot.predict_proba(MORE))
+
+
+def test_new_labels_start_from_their_own_vectors(fitted, zero_shot):
+    clf = pickle.loads(pickle.dumps(fitted)).set_params(labels=[*NAMES, "weather"])
+    new = clf.decision_function(MORE)
+    assert np.allclose(new[:, :3], fitted.decision_function(MORE), atol=1e-4)
+    bare = clone(zero_shot).set_params(labels=[*NAMES, "weather"])
+    assert np.allclose(new[:, 3], bare.decision_function(MORE)[:, 3], atol=1e-4)
+
+
+def test_labels_of_single_rows_keep_what_was_learnt_for_them(fitted):
+    rows = fitted.decision_function(MORE[:1], labels=[["travel", "sport"]])
+    assert np.allclose(rows[0], fitted.decision_function(MORE[:1])[0, [2, 1]], atol=1e-4)
+
+
+def test_a_shortlist_adds_to_what_is_read(fitted):
+    clf = pickle.loads(pickle.dumps(fitted)).set_params(shortlist=2)
+    whole, short = fitted.decision_function(MORE), clf.decision_function(MORE)
+    is_read = np.isclose(whole, short, atol=1e-4)
+    assert (is_read.sum(axis=1) == 2).all()
+    assert (short[~is_read] < short.max(axis=1) - 5).all()
+
+
+def test_cross_validation_works():
+    clf = labels_alone(labels=NAMES)
+    assert cross_val_score(clf, TEXTS * 2, CLASSES * 2, cv=2).tolist() == [1, 1]
+
+
+# One call after another.
+
+
+def test_row_by_row_is_one_fit(fitted):
+    clf = labels_alone(labels=NAMES).fit(TEXTS[:3], CLASSES[:3])
+    for text, name in zip(TEXTS[3:], CLASSES[3:], strict=True):
+        clf.partial_fit([text], [name])
+    expected = fitted.decision_function(MORE)
+    assert np.allclose(clf.decision_function(MORE), expected, atol=1e-4)
+
+
+def test_a_saved_classifier_learns_on(fitted, tmp_path):
+    labels_alone(labels=NAMES).fit(TEXTS[:4], CLASSES[:4]).save_pretrained(tmp_path)
+    clf = GLiClassClassifier.from_pretrained(tmp_path, device="cpu")
+    clf.partial_fit(TEXTS[4:], CLASSES[4:])
+    expected = fitted.decision_function(MORE)
+    assert np.allclose(clf.decision_function(MORE), expected, atol=1e-3)
+
+
+def test_later_calls_add_classes():
+    clf = labels_alone().partial_fit(TEXTS[:4], CLASSES[:4], classes=["sport", "travel"])
+    clf.partial_fit(TEXTS[4:], CLASSES[4:], classes=NAMES)
+    assert clf.score(TEXTS, CLASSES) == 1
+
+
+def test_balanced_weights_are_refused_in_parts():
+    with pytest.raises(ValueError, match="class_weight"):
+        labels_alone(labels=NAMES, class_weight="balanced").partial_fit(TEXTS, CLASSES)
+
+
+# Any number of classes.
+
+
+def many(**parameters):
+    parameters = {"labels": NAMES, "trainable": "labels", **parameters}
+    return GLiClassMultiLabelClassifier(device="cpu", n_jobs=1, **parameters)
+
+
+def test_label_sets_are_learnt():
+    y = [[name, "money"] if name == "sport" else [name] for name in CLASSES]
+    clf = many(label_penalty=1e-3).fit(TEXTS, y)
+    assert clf.score(TEXTS, [sorted(set(row), key=NAMES.index) for row in y]) == 1
+
+
+def test_what_is_not_annotated_stays_out():
+    y = np.asarray([[NAMES[k] == name for k in range(3)] for name in CLASSES], dtype=float)
+    unknown = y.copy()
+    unknown[:, 2] = np.nan
+    zero, clf = many().decision_function(MORE), many().fit(TEXTS, unknown).decision_function(MORE)
+    assert np.allclose(clf[:, 2], zero[:, 2], atol=1e-4)
+    assert not np.allclose(clf[:, 1], zero[:, 1], atol=1e-2)
+
+
+def test_a_row_without_a_label_set_is_a_text_without_labels():
+    y = [[name] for name in CLASSES]
+    y[3] = None
+    clf = many().fit(TEXTS, y)
+    assert clf.decision_function(MORE).shape == (4, 3)

@@ -49,6 +49,9 @@ WINDOW_SCORES = 1 << 24
 CHUNK_CHARACTERS = 256
 """How many characters a chunk has at least, by a cautious guess, for the bound on logits."""
 
+OnVectors = Callable[[slice, NDArray[np.float32]], object]
+"""Takes consecutive rows and the vectors of their texts."""
+
 _DEFAULTS = ScoringOptions()
 
 
@@ -76,6 +79,12 @@ class _Window:
     inverse: NDArray[np.intp]
     work: Work
     label_sets: Sequence[tuple[str, ...]]
+
+    @property
+    def n_lost(self) -> tuple[int, int]:
+        """Count the texts that were cut, and those that lost examples."""
+        cut, dropped = self.work.cut, self.work.texts.examples_dropped
+        return int(cut[self.inverse].sum()), int(dropped[self.inverse].sum())
 
 
 class Engine:
@@ -167,7 +176,7 @@ class Engine:
         examples: Sequence[PromptExample] | Sequence[Sequence[PromptExample]] | None = None,
         embedder: Engine | None = None,
         change: LogitChange | None = None,
-        on_vectors: Callable[[slice, NDArray[np.float32]], object] | None = None,
+        on_vectors: OnVectors | None = None,
         on_progress: Callable[[float], object] | None = None,
     ) -> NDArray[np.float32]:
         """Score texts against the labels of their label sets.
@@ -176,55 +185,50 @@ class Engine:
         ----------
         texts : sequence of str of length n_texts
             What to classify.
-        label_texts : sequence of str, or sequence of such sequences of length n_texts
-            What the model reads for each label, in this order: for all texts, or for each.
+        label_texts : sequence of str, or of such sequences, one a text
+            What the model reads for each label, in this order.
         options : ScoringOptions, optional
             How the model is asked.
-        examples : sequence of PromptExample, or sequence of such sequences, optional
-            What prompts show, the most important first: for all texts, or for each.
+        examples : sequence of PromptExample, or of such sequences, one a text, optional
+            What prompts show, the most important first.
         embedder : Engine, optional
             What embeds for a shortlist; by default this engine.
         change : LogitChange, optional
             What is added to the pooled logits of labels that are read, by the texts' vectors.
         on_vectors, on_progress : callable, optional
-            Called with consecutive rows and their vectors; with the number of texts done since
-            the last call.
+            Called with rows and their vectors; with the number of texts done since the last call.
 
         Returns
         -------
         ndarray of shape (n_texts, n_labels), float32
-            The logits. A row depends on its text, labels and examples alone. After the last label
-            of a row's own, smaller set comes minus infinity, so that softmax needs no mask.
+            Each row depends on its text, labels and examples alone, and has minus infinity after
+            the last label of its own, smaller set.
 
         Warns
         -----
         TruncationWarning
-            Once, with a count, if texts were cut to fit; once if examples were left out.
+            Once each, with a count, if texts were cut, or examples left out.
         """
-        request, columns = Request.of(texts, label_texts, examples), None
-        n_labels, advance = request.n_columns, on_progress or _ignore
-        if options.shortlist is not None and options.shortlist < n_labels:
-            columns = self._shortlist(request, options, embedder or self)
-            request = narrow(request, columns)
+        whole = Request.of(texts, label_texts, examples)
+        request, columns = self._shortlisted(whole, options, embedder or self)
         scores = np.full((len(texts), request.n_columns), -np.inf, dtype=np.float32)
-        n_cut = n_dropped = 0
-        run_all = worker_pool(self.n_workers)
-        wants_vectors = change is not None or on_vectors is not None
+        n_lost = np.zeros(2, dtype=np.intp)
+        advance, run_all = on_progress or _ignore, worker_pool(self.n_workers)
+        wants_vectors = bool(change or on_vectors)
         for window in self._windows(request, options):
             work = window.work
-            label_vectors = self._label_vectors(work.plan, request)
-            run = partial(self.border.logits, work, label_vectors, with_vectors=wants_vectors)
+            labels = self._label_vectors(work.plan, request)
+            run = partial(self.border.logits, work, labels, with_vectors=wants_vectors)
             results = work.empty_results(self.width if wants_vectors else None)
             for items, *of_items in run_all(run, work.batches(self.batch_tokens)):
                 work.put(results, items, *of_items)
                 advance(float(work.shares[items].sum()))
             by_row = self._finished(window, results, change, on_vectors)
             scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
-            n_cut += int(work.cut[window.inverse].sum())
-            n_dropped += int(work.texts.examples_dropped[window.inverse].sum())
+            n_lost += window.n_lost
             advance(len(window.inverse) - len(by_row))
-        self._warn(n_cut, n_dropped, len(texts))
-        return scores if columns is None else spread(scores, columns, n_labels)
+        self._warn(*n_lost.tolist(), len(texts))
+        return scores if columns is None else spread(scores, columns, whole.n_columns)
 
     def text_vectors(
         self,
@@ -374,16 +378,19 @@ class Engine:
         work = list_items(self.composer, plan, set_of_row, packed, options.chunking)
         return _Window(rows, inverse, work, label_sets)
 
-    def _shortlist(
+    def _shortlisted(
         self, request: Request, options: ScoringOptions, embedder: Engine
-    ) -> NDArray[np.intp]:
+    ) -> tuple[Request, NDArray[np.intp] | None]:
+        """Give each text the labels that are read, and their columns where these are not all."""
+        if options.shortlist is None or options.shortlist >= request.n_columns:
+            return request, None
         # For the whole request: with it every text has a label set of its own, whose size decides
         # how many texts a window holds.
-        assert options.shortlist is not None
         request.check_shared_labels("shortlist")
         labels = embedder.label_vectors(request.labels.values[0])
         texts = embedder.text_vectors(request.texts, task_description=options.task_description)
-        return choose_labels(texts, labels, options.shortlist)
+        columns = choose_labels(texts, labels, options.shortlist)
+        return narrow(request, columns), columns
 
     # What is kept with the model from call to call.
 
@@ -464,7 +471,7 @@ class Engine:
         window: _Window,
         results: Results,
         change: LogitChange | None,
-        on_vectors: Callable[[slice, NDArray[np.float32]], object] | None,
+        on_vectors: OnVectors | None,
     ) -> NDArray[np.float32]:
         """Give the logits of the rows of a window, and pass on the vectors of their texts."""
         work = window.work

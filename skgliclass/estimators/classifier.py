@@ -489,14 +489,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             are those of a dict of class to number in place of a label set; NaN says that nobody
             annotated whether the class holds, and stays out of the loss and of every score. Lists
             of numbers are label sets where `labels` are numbers, else the rows of a matrix. With
-            `labels`, rows that are None, NaN or -1 are texts without labels, and so are all with
-            ``y=None``.
+            `labels`, a `y` or rows of it that are None, NaN or -1 are of texts without labels.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
         X_val, y_val : default=None
-            Held-out texts and labels to choose the best weights, to stop early, to calibrate and
-            to tune thresholds on, in place of a part of `X`.
-        unlabelled : list, tuple, ndarray, Series or one-column frame, default=None
+            Held-out texts and labels, in place of a part of `X`, for all that is tuned on such.
+        unlabelled : default=None
             Further texts, without labels: needs `labels` and ``trainable="labels"``.
 
         Returns
@@ -509,11 +507,10 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         ValueError, TypeError
             If a parameter, a text or a label is at fault; the message names it.
         FloatingPointError
-            If the loss or the weights become infinite or not a number; the last step counts, too.
+            If the loss or the weights become infinite or not a number.
         KeyboardInterrupt
-            If the user stops it, after the best weights so far were stored, so that the classifier
-            can be used: on held-out texts the best of all whole epochs and of the weights before,
-            otherwise as they are. What is stopped before the first step changes nothing.
+            If the user stops it, after the best weights so far were stored: on held-out texts the
+            best of all whole epochs and of those before. Before the first step nothing changes.
 
         Warns
         -----
@@ -521,9 +518,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             Once, with a count, if texts do not fit, so that the beginning of each is read.
         """
         self._validate_params()
-        labels_parameter, held_out = self._read_labels(self.labels), (X_val, y_val)
+        labels_parameter = self._read_labels(self.labels)
         given = self._given(X, y, sample_weight, labels_parameter, unlabelled)
-        problem = self._problem(given, held_out, labels_parameter, may_split=True)
+        problem = self._problem(given, (X_val, y_val), labels_parameter, may_split=True)
         outcome = run(self._job(problem, labels_parameter, self._fit_state))
         self._store(outcome)
         outcome.check_not_interrupted()

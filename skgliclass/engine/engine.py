@@ -184,11 +184,9 @@ class Engine:
         Parameters
         ----------
         texts : sequence of str of length n_texts
-            What to classify.
         label_texts : sequence of str, or of such sequences, one a text
             What the model reads for each label, in this order.
         options : ScoringOptions, optional
-            How the model is asked.
         examples : sequence of PromptExample, or of such sequences, one a text, optional
             What prompts show, the most important first.
         embedder : Engine, optional

@@ -225,7 +225,7 @@ class Engine:
             scores[window.rows, : by_row.shape[1]] = by_row[window.inverse]
             n_lost += window.n_lost
             advance(len(window.inverse) - len(by_row))
-        self._warn(*n_lost.tolist(), len(texts))
+        self._warn(int(n_lost[0]), int(n_lost[1]), len(texts))
         return scores if columns is None else spread(scores, columns, whole.n_columns)
 
     def text_vectors(

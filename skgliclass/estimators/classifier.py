@@ -21,7 +21,7 @@ from .base import BaseGLiClass
 from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
 from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
-from .label_fit import penalty_of
+from .label_fit import encoded, penalty_of
 from .labels import LabelSet, plain_labels
 from .persistence import SavedClassifier, json_of, read_classifier, write_classifier
 from .problem import (
@@ -57,7 +57,15 @@ from .saved_file import errors_naming_file
 from .scores import Alternatives, RowScores, Scores
 from .scoring import ScoringPlan
 from .state import NO_LABELS, FitState, Snapshot
-from .targets import Targets, check_classes, first_label_set, read_classes, with_new_classes
+from .suggestion import choose_rows
+from .targets import (
+    Targets,
+    check_classes,
+    first_label_set,
+    missing_rows,
+    read_classes,
+    with_new_classes,
+)
 from .texts import row_index
 
 if TYPE_CHECKING:
@@ -359,6 +367,54 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             compare by their cosine whatever the labels are.
         """
         return self._text_vectors(X)
+
+    def suggest_rows(self, X: Any, n_rows: int, y: Any = None) -> NDArray[np.intp]:
+        """Choose the texts whose labels would teach most: unlike each other, and unsure.
+
+        They are nearest to the centres of a k-means of the texts' vectors, in which a text weighs
+        the more the less sure the classifier is of it. It works before any ``fit``, too.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
+            The texts.
+        n_rows : int
+            How many to choose; fewer come back where there are fewer without a label.
+        y : array-like of shape (n_samples,), default=None
+            The labels so far, as in :meth:`fit`: None, NaN or -1 where there is none.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), int
+            Positions in `X`, in ascending order, the same with the same `random_state`.
+
+        Raises
+        ------
+        ValueError
+            If `n_rows` is no positive integer, `X` and `y` differ in length, or there are no labels
+            to choose from.
+        """
+        _check_count("n_rows", n_rows)
+        snapshot = self._snapshot_with_labels()
+        texts = self._texts(X)
+        labelled = np.zeros(len(texts), dtype=np.bool_)
+        if y is not None:
+            known = {*snapshot.label_set.classes.tolist(), self._other()}
+            labelled = ~missing_rows(y, known, multi_label=self._multi_label)
+        if len(labelled) != len(texts):
+            raise ValueError(f"X has {len(texts)} texts, but y has {len(labelled)} labels.")
+        plan, engine = self._plan(snapshot), self._engine(snapshot.weights)
+        examples = plan.examples_for(engine, texts, snapshot.store_for(plan.n_retrieved))
+        with scoring_bar(len(texts), self.verbose) as on_progress:
+            x, logits = encoded(engine, plan, texts, examples, on_progress)
+        return choose_rows(
+            x,
+            logits / np.float32(snapshot.temperature),
+            int(n_rows),
+            multi_label=self._multi_label,
+            labelled=labelled,
+            random_state=check_random_state(self.random_state),
+        )
 
     # Rows with labels of their own.
 
@@ -727,7 +783,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             tunes_thresholds=self._wants_thresholds(),
             tunes_min_probability=self._wants_min_probability(),
             has_all_texts=not one_epoch,
-            label_penalty=penalty_of(self.label_penalty, self._multi_label),
+            label_penalty=penalty_of(self.label_penalty),
             verbose=self.verbose,
             checkpoint_folder=None if one_epoch else self._checked_checkpoint_folder(),
         )
@@ -935,6 +991,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 def _is_folder(model: str | os.PathLike[str], place: Path) -> bool:
     folder = Path(model).expanduser()
     return folder.is_dir() and folder.samefile(place)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+        raise ValueError(f"{name}={value!r}; it must be an integer of at least 1.")
 
 
 def _check_k(k: Any) -> None:

@@ -56,8 +56,9 @@ class FitJob:
         What is tuned on the validation data, where there are any.
     has_all_texts : bool
         Whether no later call will bring more labelled texts.
-    label_penalty : float
-        What a large change of label vectors costs, where these alone are learnt.
+    label_penalty : float or None
+        What a large change of label vectors costs, where these alone are learnt; None leaves it to
+        the number of rows.
     verbose : int or None
         Whether to show a progress bar while texts are encoded.
     checkpoint_folder : str or path or None
@@ -75,7 +76,7 @@ class FitJob:
     tunes_thresholds: bool
     tunes_min_probability: bool
     has_all_texts: bool
-    label_penalty: float = 0.0
+    label_penalty: float | None = None
     verbose: int | None = None
     checkpoint_folder: str | PathLike[str] | None = None
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from ..modeling.losses import LossOptions
     from ..prompts.examples import PromptExample
 
-PENALTY, PENALTY_OF_MANY = 0.03, 0.1
-"""What a large change costs where a text has one label, and where it has any number."""
-
 
 @dataclass(frozen=True)
 class LabelOptions:
@@ -34,14 +31,14 @@ class LabelOptions:
     ----------
     multi_label : bool
         Whether a text may have any number of classes.
-    penalty : float
-        What a large change costs.
+    penalty : float or None
+        What a large change costs; None leaves it to the number of rows.
     loss : LossOptions
         What is minimised on the labelled rows.
     """
 
     multi_label: bool
-    penalty: float
+    penalty: float | None
     loss: LossOptions
 
 
@@ -67,11 +64,9 @@ class LearntLabels:
     loss_curve: tuple[float, ...]
 
 
-def penalty_of(label_penalty: Any, multi_label: bool) -> float:
-    """Read the parameter `label_penalty`."""
-    if isinstance(label_penalty, str):
-        return PENALTY_OF_MANY if multi_label else PENALTY
-    return float(label_penalty)
+def penalty_of(label_penalty: Any) -> float | None:
+    """Read the parameter `label_penalty`; None leaves it to the number of rows."""
+    return None if isinstance(label_penalty, str) else float(label_penalty)
 
 
 def encoded(

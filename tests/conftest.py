@@ -35,3 +35,23 @@ def pytest_runtest_setup(item):
             # The folder tests/datasets goes by the name of a library, but has no origin.
             if getattr(find_spec(module), "origin", None) is None:
                 pytest.skip(f"needs {module}")
+
+
+@pytest.fixture(scope="session")
+def seeded_models(tmp_path_factory):
+    """Load models of tests/seeded.py by their names, each once a session."""
+    from seeded import MODELS, numbered_words, write_model
+    from tiny import wrapped_tokenizer
+
+    from skgliclass.loading.loader import load_model
+
+    loaded = {}
+
+    def get(name, words="real"):
+        if (name, words) not in loaded:
+            tokenizer = wrapped_tokenizer(MODELS[name][0]) if words == "real" else numbered_words()
+            folder = tmp_path_factory.mktemp("seeded")
+            loaded[name, words] = load_model(write_model(folder, name, tokenizer))
+        return loaded[name, words]
+
+    return get

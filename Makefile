@@ -25,7 +25,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=thorough
 
 # A part of the tests with the oldest versions that pyproject.toml allows, but for torch's.
 test-lowest: $(VENV)/.installed-dev

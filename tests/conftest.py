@@ -1,7 +1,9 @@
 import gc
 import os
 import signal
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,32 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A second thread costs tiny models more than it gives, and the cores have a process each.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+if find_spec("hypothesis"):
+    from hypothesis import HealthCheck, settings
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    # What it keeps from run to run is no part of the tree.
+    set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "skgliclass-hypothesis")
+    # The time that a case takes depends on the machine, and what is drawn must not.
+    settings.register_profile(
+        "quick",
+        max_examples=20,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    settings.register_profile("thorough", settings.get_profile("quick"), max_examples=200)
+    # Other cases in every run; what fails is printed so that it can be run again.
+    settings.register_profile(
+        "many",
+        settings.get_profile("quick"),
+        max_examples=5000,
+        derandomize=False,
+        print_blob=True,
+    )
+    settings.load_profile("quick")
 
 # Where a shell starts the tests in the background, they and what they start ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

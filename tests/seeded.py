@@ -80,8 +80,7 @@ def write_model(folder: Path, name: str, tokenizer: PreTrainedTokenizerFast | No
     """Write the checkpoint of a model; give the name of its folder."""
     from skgliclass import GLiClassConfig, GLiClassModel
 
-    kind, fields = MODELS[name]
-    tokenizer = tokenizer or wrapped_tokenizer(kind)
+    tokenizer = tokenizer or wrapped_tokenizer(MODELS[name][0])
     model = GLiClassModel(GLiClassConfig(**config_fields(name, tokenizer))).eval()
     seed_weights(model)
     model.save_pretrained(folder)
@@ -128,7 +127,14 @@ def _numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
         # Weights of norms stay near one, and biases are small.
         return 0.2 * uniform + (name.endswith("weight") or not shape)
     # As wide as keeps the variance of what goes through.
-    return uniform * np.sqrt(3 / shape[-1]) * (4 if "embed" in name else 1.3)
+    return uniform * np.sqrt(3 / shape[-1]) * _gain(name)
+
+
+def _gain(name: str) -> float:
+    if "embed" in name:
+        return 4
+    # A Hopfield network's softmax is of four times a sum, whose rounding would show in the logits.
+    return 0.1 if name.endswith("scorer.q_proj.weight") else 1.3
 
 
 # Words for whose ids no vocabulary has to be learnt.

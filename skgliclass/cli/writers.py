@@ -153,8 +153,12 @@ class DelimitedWriter:
     ) -> None:
         self._file = file
         self._buffer = _Lines()
+        # At the start of a file it would be a byte order mark, unless a quote comes before it.
+        quoting = csv.QUOTE_ALL if columns[0].startswith("\ufeff") else csv.QUOTE_MINIMAL
         # Of line ends it quotes only the characters of its own, and a lone one ends a row, too.
-        self._writer = csv.writer(self._buffer, delimiter=separator, lineterminator="\r\n")
+        self._writer = csv.writer(
+            self._buffer, delimiter=separator, lineterminator="\r\n", quoting=quoting
+        )
         self._to_text: Callable[[Any], str] = _escaped if escape_formulas else as_text
         self._n_rows = 0
         self._write_rows([columns])

@@ -364,7 +364,7 @@ class Engine:
         if request.examples is not None:
             encoder = ExampleEncoder(self.composer, options.example_format)
             examples = request.examples_of(distinct, encoder.encode)
-            texts = encoder.prepare(texts)
+            texts = encoder.prepare(texts, examples)
         packed = pack_texts(
             self.composer,
             TextStrings(self.composer, texts, options.task_description, plan.task),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -104,10 +105,21 @@ class ExampleEncoder:
                 'example_format="tags" writes them without it.'
             )
 
-    def prepare(self, texts: Sequence[str]) -> Sequence[str]:
-        """Give the texts that examples are shown with, so that they cannot pass for examples."""
+    def prepare(self, texts: Sequence[str], examples: Sequence[Sequence[Any]]) -> Sequence[str]:
+        """Give texts so that those with examples of their own cannot pass for examples.
+
+        Parameters
+        ----------
+        texts : sequence of str of length n_texts
+            The texts.
+        examples : sequence of length n_texts of sequences
+            What is shown with each. A text without any is as it would be alone.
+        """
+        if not self.follows_text:
+            return texts
         # Tags are no special tokens, so that the tokenizer does not keep them out of a text.
-        return [without_tags(text) for text in texts] if self.follows_text else texts
+        pairs = zip(texts, examples, strict=True)
+        return [without_tags(text) if len(shown) else text for text, shown in pairs]
 
     def encode(
         self, examples: Sequence[PromptExample], label_texts: Sequence[str]

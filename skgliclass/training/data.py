@@ -209,12 +209,8 @@ class TextTables:
         names = list(dict.fromkeys(task_descriptions))
         position = {name: i for i, name in enumerate(names)}
         forms = text_forms(composer, has_task=any(names), encoder=encoder)
-        prepared = texts if encoder is None else encoder.prepare(texts)
         return cls(
-            {
-                form: _encode_in_windows(composer, prepared, task_descriptions, *form)
-                for form in forms
-            },
+            {form: _encode_in_windows(composer, texts, task_descriptions, *form) for form in forms},
             [composer.encode_task_apart(name) for name in names],
             np.asarray([position[name] for name in task_descriptions], dtype=np.intp),
             np.arange(len(texts)),
@@ -439,6 +435,7 @@ def make_training_set(
     table = None
     if encoder is not None and examples is not None:
         table = ExampleTable.of(encoder, examples, label_texts, rows)
+        texts = encoder.prepare(texts, examples)
     return TrainingSet(
         composer,
         TextTables.of(composer, texts, tasks, encoder),

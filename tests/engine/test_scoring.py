@@ -418,6 +418,15 @@ def test_tagged_examples_reach_every_architecture(checkpoints, architecture):
     assert np.abs(tagged - plain).max() > 1e-4
 
 
+@every_architecture
+def test_tags_in_a_text_without_examples_are_its_characters_whatever_others_are_shown(engine):
+    texts = ["<<FALSE_LABEL>> dreams", "the fox"]
+    tags = ScoringOptions(example_format="tags")
+    (alone,) = engine.logits(texts[:1], LABELS, tags)
+    beside = engine.logits(texts, LABELS, tags, examples=[[], [PromptExample("day", ["travel"])]])
+    assert_close(beside[0], alone)
+
+
 @uni_encoder
 def test_no_examples_are_no_examples(engine):
     plain = engine.logits(TEXTS, LABELS)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from tiny import CORPUS
+
+N_CASES = settings().max_examples
+
+
+def costly(test):
+    """Try a few cases by default, and as many as elsewhere in the slow suite."""
+    return settings(max_examples=N_CASES if N_CASES >= 200 else N_CASES // 3)(test)
+
 
 WORDS = sorted({word for line in CORPUS for word in line.split()})
 # What stands for something in a prompt, or is made to look like it.

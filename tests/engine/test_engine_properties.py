@@ -13,7 +13,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 from seeded import MODELS
-from strategies import label_sets, prompt_examples, task_descriptions, texts
+from strategies import costly, label_sets, prompt_examples, task_descriptions, texts
 
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
@@ -99,6 +99,7 @@ def fits(engine, case):
     return True
 
 
+@costly
 @given(case=cases())
 def test_a_row_depends_on_itself_alone(seeded_models, case):
     loaded = seeded_models(case.model)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seeded import MODELS
 from strategies import (
+    costly,
     hierarchies,
     label_sets,
     label_texts,
@@ -78,6 +79,7 @@ def predicted(clf, X):
         return None
 
 
+@costly
 @given(
     st.sampled_from(CLASSES),
     st.sampled_from(sorted(MODELS)),

@@ -23,7 +23,7 @@ if find_spec("hypothesis"):
     # The time that a case takes depends on the machine, and what is drawn must not.
     settings.register_profile(
         "quick",
-        max_examples=20,
+        max_examples=15,
         derandomize=True,
         database=None,
         deadline=None,

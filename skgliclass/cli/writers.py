@@ -154,10 +154,13 @@ class DelimitedWriter:
         self._file = file
         self._buffer = _Lines()
         # At the start of a file it would be a byte order mark, unless a quote comes before it.
-        quoting = csv.QUOTE_ALL if columns[0].startswith("\ufeff") else csv.QUOTE_MINIMAL
+        always = columns[0].startswith("\ufeff")
         # Of line ends it quotes only the characters of its own, and a lone one ends a row, too.
         self._writer = csv.writer(
-            self._buffer, delimiter=separator, lineterminator="\r\n", quoting=quoting
+            self._buffer,
+            delimiter=separator,
+            lineterminator="\r\n",
+            quoting=csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL,
         )
         self._to_text: Callable[[Any], str] = _escaped if escape_formulas else as_text
         self._n_rows = 0

@@ -40,6 +40,8 @@ VOCABULARIES = (
 )
 # Special tokens for other tasks may lie beyond the words that a model knows, but not far.
 _N_UNUSED = 1024
+# Normalisers put few characters in the place of one, unless they are there to fill the memory.
+_MOST_GROWTH = 1000
 _PROBES = ("a", "\N{LATIN SMALL LETTER E WITH ACUTE} \U0010ffff\u4f60", "")
 
 
@@ -65,9 +67,32 @@ def read_tokenizer(source: Source, below: str = "") -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path)) if path else _convert(source, below)
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        _check_growth(tokenizer)
         # Some faults show only when it is used.
         tokenizer.encode_batch(list(_PROBES))
     return tokenizer
+
+
+def _check_growth(tokenizer: Tokenizer) -> None:
+    """Refuse a normaliser that could make a short text fill the memory."""
+    if tokenizer.normalizer is not None:
+        growth = _growth(json.loads(tokenizer.normalizer.__getstate__()))
+        if growth > _MOST_GROWTH:
+            raise ValueError(f"its normalizer may make a text {growth:.2g} times as long")
+
+
+def _growth(normalizer: Mapping[str, Any]) -> float:
+    """Give how many characters a normaliser may put in the place of one."""
+    growth = 1.0
+    if normalizer["type"] == "Sequence":
+        for part in normalizer["normalizers"]:
+            growth = min(growth * _growth(part), 1e300)
+    elif normalizer["type"] == "Replace":
+        pattern, length = normalizer["pattern"], len(normalizer["content"])
+        # A regular expression may also match between two characters.
+        times = length / max(1, len(pattern["String"])) if "String" in pattern else 1 + length
+        growth = max(1.0, times)
+    return growth
 
 
 def check_vocabulary(tokenizer: Tokenizer, n_words: int, source: Source) -> None:

@@ -20,6 +20,7 @@ from toy import LABELS, toy, toy_indicator
 from transformers.utils import logging as transformers_logging
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClassTransformer
+from skgliclass.loading.quiet import quiet
 
 TEXTS, Y = toy(12)
 MANY_TEXTS, MATRIX = toy_indicator(12)
@@ -212,3 +213,24 @@ def test_a_prediction_while_another_thread_fits_is_of_one_fit(folders, cls):
         finally:
             stop.set()
         refitting.result()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["set_verbosity_error", "disable_progress_bar", "set_verbosity", "enable_progress_bar"],
+)
+def test_an_interruption_while_reports_are_switched_off_or_on_leaves_them_on(monkeypatch, name):
+    def state():
+        return transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+
+    def stop(*args):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    before = state()
+    monkeypatch.setattr(transformers_logging, name, stop)
+    with pytest.raises(KeyboardInterrupt), quiet():
+        pass
+    with quiet():
+        assert state() == (logging.ERROR, False)
+    assert state() == before

@@ -307,6 +307,26 @@ def _bad_charsmap(table):
     table["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "////AAAA"}
 
 
+def _replace(pattern, content):
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def _growing_texts(table):
+    parts = [_replace({"String": "a"}, "a" * 1000)] * 4
+    nested = {"type": "Sequence", "normalizers": parts[1:]}
+    table["normalizer"] = {"type": "Sequence", "normalizers": [parts[0], nested]}
+
+
+def _growing_texts_of_rare_letters(table):
+    parts = [_replace({"Regex": "z"}, "zz")] * 60
+    table["normalizer"] = {"type": "Sequence", "normalizers": parts}
+
+
+def _growing_empty_matches(table):
+    parts = [_replace({"Regex": "(?=[a-z])"}, "-" * 50)] * 3
+    table["normalizer"] = {"type": "Sequence", "normalizers": parts}
+
+
 TOKENIZERS = [
     _drop_special,
     _far_ids,
@@ -316,6 +336,9 @@ TOKENIZERS = [
     _unknown_model,
     _bad_pattern,
     _bad_charsmap,
+    _growing_texts,
+    _growing_texts_of_rare_letters,
+    _growing_empty_matches,
 ]
 
 

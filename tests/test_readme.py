@@ -1,6 +1,7 @@
 """What the README shows works."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,9 @@ def test_there_is_a_block_for_each_classifier():
     code = "".join(BLOCKS)
     assert "GLiClassClassifier(" in code
     assert "GLiClassMultiLabelClassifier(" in code
+
+
+def test_every_extra_is_in_the_table():
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    shown = re.findall(r"^\| `([a-z]+)` \|", README.read_text(encoding="utf-8"), re.M)
+    assert sorted(shown) == sorted(project["project"]["optional-dependencies"])

@@ -136,6 +136,15 @@ def _table(args: argparse.Namespace, is_file: bool) -> Table:
     return texts_table(args.inputs)
 
 
+def _looks_like_a_path(text: str) -> bool:
+    """Tell whether a text that is no file is more likely a mistyped path."""
+    if re.search(r"\s|://", text) or os.path.isdir(text):
+        return False
+    has_suffix_in_folder = re.search(r"[/\\][^/\\]*\.[A-Za-z]\w*$", text)
+    is_spreadsheet = text.lower().endswith((".xls", ".xlsm", ".xlsb", ".ods"))
+    return bool(table_kind(text) or has_suffix_in_folder or is_spreadsheet)
+
+
 def _is_file(args: argparse.Namespace) -> bool:
     """Tell whether the arguments are a file, rather than texts."""
     first = args.inputs[0]
@@ -145,7 +154,7 @@ def _is_file(args: argparse.Namespace) -> bool:
         raise CommandError("give one file, or texts, not several files")
     if is_file or not is_alone:
         return is_file
-    if args.text_column is not None or (table_kind(first) and not re.search(r"\s", first)):
+    if args.text_column is not None or _looks_like_a_path(first):
         raise CommandError(
             f"{first}: there is no such file (a text of this kind may come from stdin, see -)"
         )

@@ -1,10 +1,10 @@
 """What the README shows works."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)

@@ -97,8 +97,9 @@ def test_a_weight_of_two_is_the_row_twice(rows):
     x, base, targets = rows
     weights = 1.0 + (np.arange(len(x)) < 10)
     twice = np.concatenate([np.arange(len(x)), np.arange(10)])
-    weighted = fit(x, base, targets, weights=weights)
-    repeated = fit(x[twice], base[twice], targets[twice])
+    by_default = {"penalty": None, "bias_penalty": None}
+    weighted = fit(x, base, targets, weights=weights, **by_default)
+    repeated = fit(x[twice], base[twice], targets[twice], **by_default)
     np.testing.assert_allclose(weighted.vectors, repeated.vectors, atol=1e-5)
 
 
@@ -218,11 +219,19 @@ def test_texts_in_windows_move_the_same(monkeypatch):
     assert np.abs(whole - labels).max() > 1e-3
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_few_rows_are_trusted_less(multi_label):
-    few, many = (default_penalties(n, multi_label) for n in (2, 200))
+def test_few_rows_are_trusted_less():
+    few, many = (default_penalties(n, multi_label=False) for n in (2, 200))
     assert few[0] > many[0]
     assert few[1] > many[1]
+
+
+def test_independent_labels_hold_as_often_as_before():
+    rng = np.random.default_rng(8)
+    labels = unit(rng.normal(size=(3, 8)))
+    texts = unit(np.repeat(labels, 20, axis=0) + 0.5 * rng.normal(size=(60, 8)))
+    moved = move_label_vectors(labels, texts, scale=17.0, multi_label=True)
+    assert np.abs(moved - labels).max() > 1e-3
+    np.testing.assert_allclose(texts.mean(axis=0) @ moved.T, texts.mean(axis=0) @ labels.T)
 
 
 def test_a_row_out_of_fold_has_no_part_in_its_logits(rows):

@@ -26,7 +26,7 @@ OF_USERS = [
     Requirement(line)
     for lines in (
         PROJECT["dependencies"],
-        *(EXTRAS[name] for name in EXTRAS.keys() - FOR_DEVELOPMENT),
+        *(EXTRAS[name] for name in sorted(EXTRAS.keys() - FOR_DEVELOPMENT)),
     )
     for line in lines
 ]
@@ -110,7 +110,7 @@ def test_the_constraints_resolve(python):
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_oldest_versions_resolve(python):
-    extras = [f"--extra={name}" for name in EXTRAS.keys() - FOR_DEVELOPMENT]
+    extras = [f"--extra={name}" for name in sorted(EXTRAS.keys() - FOR_DEVELOPMENT)]
     made = resolve(
         "pyproject.toml", *extras, "--resolution=lowest-direct", f"--python-version={python}"
     )

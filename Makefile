@@ -16,7 +16,9 @@ endif
 # The version of torch; `make test-lowest TORCH=2.6.0` takes the oldest.
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: demo test test-slow test-lowest lint format clean
+MUTANTS ?= *
+
+.PHONY: demo test test-slow test-lowest mutants lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -30,6 +32,12 @@ test-slow: $(VENV)/.installed-dev
 # A part of the tests with the oldest versions that pyproject.toml allows, but for torch's.
 test-lowest: $(VENV)/.installed-dev
 	VENV="$(VENV)" TORCH="$(TORCH)" .ci/lowest-versions
+
+# Whether the tests notice that a line is changed: `make mutants MUTANTS='skgliclass.prompts.*'`.
+mutants: $(VENV)/.installed-dev
+	$(PIP) mutmut
+	$(BIN)/mutmut run --max-children 2 "$(MUTANTS)"
+	$(BIN)/mutmut results
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

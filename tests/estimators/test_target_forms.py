@@ -327,12 +327,17 @@ def test_classes_of_dicts_are_their_keys():
         ([{Topic.SPORT: 0.5}], ["sport"], [[0.5]]),
         (np.array([["a", "b"], ["c", "a"]]), ["a", "b", "c"], [[1, 1, 0], [1, 0, 1]]),
         (pd.Series([np.array(["a"]), np.array([], dtype=object)]), ["a"], [[1], [0]]),
-        ([iter(["a"]), iter(["b"])], ["a", "b"], [[1, 0], [0, 1]]),
         ([{"a": 1}.keys(), ()], ["a"], [[1], [0]]),
     ],
 )
 def test_label_sets_in_any_container(y, classes, matrix):
     assert many(y) == (classes, matrix)
+
+
+def test_label_sets_that_can_be_read_only_once():
+    classes, matrix = many([iter(["a"]), iter(["b"])])
+    assert classes == ["a", "b"]
+    assert matrix == [[1, 0], [0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ["skgliclass", "tests", "docs", "examples", "notebooks", "benchmarks", "pretraining"]
-FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "constraints.txt"]
+FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile"]
+FILES += ["SECURITY.md", "constraints.txt"]
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
 )
@@ -26,6 +27,18 @@ def test_links_lead_to_files(document):
     links = re.findall(r"\]\(([^)\s]+)\)", text)
     places = [link.partition("#")[0] for link in links if "://" not in link]
     assert [place for place in places if place and not (document.parent / place).exists()] == []
+
+
+def test_commands_of_the_page_on_trust_name_tests():
+    commands = re.findall(r"`[^`]*pytest ([^`]*)`", (ROOT / "docs" / "trust.md").read_text())
+    names = [name for command in commands for name in re.findall(r"tests/[\w/.]*", command)]
+    assert len(names) > 15
+    assert [name for name in names if not (ROOT / name).exists()] == []
+    for command in commands:
+        words = re.search(r"tests/.*-k (?:\"([^\"]*)\"|(\w+))", command)
+        for word in re.split(r" or ", "".join(filter(None, words.groups()))) if words else []:
+            files = [ROOT / name for name in re.findall(r"tests/[\w/.]*\.py", command)]
+            assert not files or any(word in file.read_text() for file in files), word
 
 
 def files_below(root):

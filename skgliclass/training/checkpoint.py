@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ SECONDS = 600.0
 
 _WEIGHT, _MOMENT = "weight.", "optimizer."
 _BEST, _LEFT, _RIGHT = "best.", "best left.", "best right."
+_RESULT = ("loss_curve", "validation_scores", "n_iter", "best_iter")
 
 
 # What every training has.
@@ -50,10 +52,13 @@ def restore_state(run: Run, tensors: Mapping[str, Tensor], step: int) -> None:
     Random numbers need no state: every step has a seed of its own.
     """
     for name, parameter in run.trainable.network.named_parameters():
-        stored = tensors.get(_WEIGHT + name)
         # Frozen weights are not in the file: they are those that the model starts from.
-        if stored is not None:
-            parameter.copy_(stored)
+        if not parameter.requires_grad:
+            continue
+        stored = tensors[_WEIGHT + name]
+        if stored.shape != parameter.shape:
+            raise ValueError(f"{name} has the shape {tuple(stored.shape)}")
+        parameter.copy_(stored)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(_MOMENT):
@@ -128,18 +133,11 @@ class FitCheckpoint:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             return False
         facts, tensors = read_tensors(self._path, "fit")
-        self._check_same(facts["identity"])
-        restore_state(run, tensors, facts["step"])
-        for name, value in facts["place"].items():
-            setattr(place, name, value)
-        for name, value in facts["result"].items():
-            setattr(best.result, name, value)
-        best.n_stale = facts["n_stale"]
-        best.best, best.last = (
-            None if values is None else Validation(*values) for values in facts["validations"]
-        )
-        if best.best is not None:
-            best.result.weights = _best_weights(best, tensors)
+        with self._damage_named():
+            identity = dict(facts["identity"])
+        self._check_same(identity)
+        with self._damage_named():
+            _restore_fit(run, best, place, facts, tensors)
         return True
 
     def keep(self, run: Run, best: BestWeights, place: Place, *, now: bool = True) -> None:
@@ -152,10 +150,7 @@ class FitCheckpoint:
             "identity": self._identity,
             "step": run.n_done,
             "place": asdict(place),
-            "result": {
-                name: getattr(result, name)
-                for name in ("loss_curve", "validation_scores", "n_iter", "best_iter")
-            },
+            "result": {name: getattr(result, name) for name in _RESULT},
             "n_stale": best.n_stale,
             "validations": [
                 None if v is None else [v.score, v.loss] for v in (best.best, best.last)
@@ -168,6 +163,16 @@ class FitCheckpoint:
                 tensors |= {_LEFT + name: left, _RIGHT + name: right}
         write_tensors(self._path, "fit", facts, tensors)
         self._written = time.monotonic()
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self._path} is not a checkpoint of this program "
+                f"({type(error).__name__}: {error})."
+            ) from error
 
     def remove(self) -> None:
         """Remove the checkpoint of a fit that has ended."""
@@ -182,6 +187,21 @@ class FitCheckpoint:
                 f"{', '.join(different)}. Fit as before to go on from it, give another "
                 "checkpoint_folder, or remove the file to begin anew."
             )
+
+
+def _restore_fit(
+    run: Run, best: BestWeights, place: Place, facts: Mapping[str, Any], tensors: Any
+) -> None:
+    restore_state(run, tensors, facts["step"])
+    vars(place).update(vars(Place(**facts["place"])))
+    for name in _RESULT:
+        setattr(best.result, name, facts["result"][name])
+    best.n_stale = facts["n_stale"]
+    best.best, best.last = (
+        None if values is None else Validation(*values) for values in facts["validations"]
+    )
+    if best.best is not None:
+        best.result.weights = _best_weights(best, tensors)
 
 
 def _best_weights(best: BestWeights, tensors: Mapping[str, Tensor]) -> Any:

@@ -161,6 +161,31 @@ def test_a_damaged_checkpoint_is_named(model, stopped, content):
         make(model, stopped).fit(TEXTS, Y)
 
 
+def _first_weight(tensors):
+    return next(name for name in tensors if name.startswith("weight."))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda facts, tensors: facts.clear(),
+        lambda facts, tensors: facts.update(identity=[1]),
+        lambda facts, tensors: facts.update(place={"epoch": 1, "made up": 2}),
+        lambda facts, tensors: facts.pop("n_stale"),
+        lambda facts, tensors: facts.update(validations=None),
+        lambda facts, tensors: tensors.pop(_first_weight(tensors)),
+        lambda facts, tensors: tensors.update({_first_weight(tensors): torch.zeros(1)}),
+        lambda facts, tensors: tensors.update({"optimizer.x.y": torch.zeros(1)}),
+    ],
+)
+def test_a_checkpoint_of_which_something_is_missing_is_named(model, stopped, damage):
+    facts, tensors = checkpoint.read_tensors(stopped / NAME, "fit")
+    damage(facts, tensors)
+    checkpoint.write_tensors(stopped / NAME, "fit", facts, tensors)
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is not a checkpoint"):
+        make(model, stopped).fit(TEXTS, Y)
+
+
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
 def test_a_checkpoint_needs_numbers_that_another_process_can_draw(model, tmp_path, random_state):
     with pytest.raises(ValueError, match="needs an int as random_state"):

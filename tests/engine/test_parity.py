@@ -89,6 +89,21 @@ def mostly_slow(kinds, poolings, plain):
     ]
 
 
+def half_slow(**levels):
+    """Pair all with all; by default half, in which any all but one still meet in every way."""
+    places = itertools.product(*(range(len(values)) for values in levels.values()))
+    return pytest.mark.parametrize(
+        tuple(levels),
+        [
+            pytest.param(
+                *(values[i] for values, i in zip(levels.values(), place, strict=True)),
+                marks=[pytest.mark.slow] if sum(place) % 2 else [],
+            )
+            for place in places
+        ],
+    )
+
+
 @pytest.mark.parametrize("prompt_first", [True, False])
 @pytest.mark.parametrize(
     ("scorer", "pooling"),
@@ -102,11 +117,13 @@ def test_scorers_and_poolings(tmp_path, scorer, pooling, prompt_first):
     assert_same_logits(tmp_path, *parts)
 
 
-@pytest.mark.parametrize("prompt_first", [True, False])
-@pytest.mark.parametrize("class_pooling", ["first", "average"])
-@pytest.mark.parametrize("embed", [True, False])
-@pytest.mark.parametrize("segments", [True, False])
-@pytest.mark.parametrize("extract", [True, False])
+@half_slow(
+    prompt_first=[True, False],
+    class_pooling=["first", "average"],
+    embed=[True, False],
+    segments=[True, False],
+    extract=[True, False],
+)
 def test_class_pooling_and_segments(
     tmp_path, prompt_first, class_pooling, embed, segments, extract
 ):
@@ -144,10 +161,12 @@ def test_backbones(tmp_path, kind, prompt_first, fields):
     assert_same_logits(tmp_path, *parts)
 
 
-@pytest.mark.parametrize("extract", [True, False])
-@pytest.mark.parametrize("embed", [True, False])
-@pytest.mark.parametrize("class_pooling", ["first", "average"])
-@pytest.mark.parametrize("prompt_first", [True, False])
+@half_slow(
+    extract=[True, False],
+    embed=[True, False],
+    class_pooling=["first", "average"],
+    prompt_first=[True, False],
+)
 def test_cross_attention(tmp_path, prompt_first, class_pooling, embed, extract):
     parts = reference_checkpoint(
         tmp_path,

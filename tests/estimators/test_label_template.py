@@ -32,7 +32,9 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    reference_checkpoint(folder, prompt_first=True, scorer_type="mlp", pooling_strategy="avg")
+    reference_checkpoint(
+        folder, n_layers=1, prompt_first=True, scorer_type="mlp", pooling_strategy="avg"
+    )
     return str(folder)
 
 

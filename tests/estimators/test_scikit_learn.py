@@ -1,5 +1,6 @@
 """Everything in scikit-learn that takes a classifier takes ours."""
 
+import os
 import pickle
 import re
 from pathlib import Path
@@ -54,7 +55,7 @@ FOLDS = StratifiedKFold(2)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return str(sentence_transformer(tmp_path_factory.mktemp("model")))
+    return str(sentence_transformer(tmp_path_factory.mktemp("model"), n_layers=1))
 
 
 @pytest.fixture(params=CONTAINERS)
@@ -144,9 +145,18 @@ def test_a_pickle_predicts_the_same(model, cls):
     np.testing.assert_array_equal(again.predict_proba(TEXTS[:3]), expected)
 
 
+# Processes that are forked have everything imported, and are handed the estimator as others are.
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")
+def test_two_forked_processes(clf, model):
+    # No accelerator that this process has begun to use can be used in a fork of it.
+    with joblib.parallel_config(backend="multiprocessing"):
+        check_cross_validation_in_two_processes(clf.set_params(device="cpu"), TEXTS)
+        for cls in (GLiClassClassifier, GLiClassMultiLabelClassifier):
+            check_worker_processes_predict_the_same(cls(model, LABELS, device="cpu"))
+
+
 # All in one test: starting the two processes takes many times what they do here, and tests that
-# follow each other may run in different processes of pytest-xdist, each with its own two. That
-# what they are given, a pickle, predicts the same is tested above.
+# follow each other may run in different processes of pytest-xdist, each with its own two.
 @pytest.mark.slow
 def test_two_processes(clf, model):
     for container in CONTAINERS.values():

@@ -24,7 +24,7 @@ QUICK = {"max_epochs": 1, "trainable": "head", "learning_rate": 0.01, "random_st
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return str(sentence_transformer(tmp_path_factory.mktemp("model")))
+    return str(sentence_transformer(tmp_path_factory.mktemp("model"), n_layers=1))
 
 
 @pytest.fixture

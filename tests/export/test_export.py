@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass import (
@@ -19,7 +20,7 @@ from skgliclass import (
 from skgliclass.__main__ import main
 from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
-from skgliclass.export import export_onnx
+from skgliclass.export import export_onnx, onnx
 from skgliclass.loading.loader import load_model
 
 pytestmark = pytest.mark.needs("onnx", "onnxscript", "onnxruntime")
@@ -96,8 +97,9 @@ def uni(uni_model):
     return folder
 
 
-# Each export takes ten to twenty seconds, nearly all of them torch's; that the graphs compute what
-# the models do is tested for all options in test_graphs.py.
+# Each export of an encoder takes ten seconds, nearly all of them torch's. By default one graph
+# without an encoder is written and run; that all compute what the models do, whatever the options,
+# is tested in test_graphs.py.
 @pytest.mark.slow
 def test_uni_encoder(uni, runner):
     check(str(uni / "model"), uni / "onnx", runner)
@@ -143,6 +145,38 @@ def exported(sentence_model):
 @pytest.mark.filterwarnings("ignore::skgliclass.TruncationWarning")
 def test_the_command_exports_a_sentence_transformers_model(exported, runner):
     check(str(exported / "model"), exported / "onnx", runner)
+
+
+def test_the_command_writes_what_onnxruntime_runs(sentence_model, tmp_path, monkeypatch):
+    from onnxruntime import InferenceSession
+
+    written, write = {}, onnx._write_graph
+
+    def write_all_but_encoders(graph, path):
+        written[path.name] = graph
+        if path.name == "scorer.onnx":
+            write(graph, path)
+
+    monkeypatch.setattr(onnx, "_write_graph", write_all_but_encoders)
+    arguments = ["export", str(sentence_model / "model"), "--output", str(tmp_path / "onnx")]
+    assert main(arguments) == 0
+    assert written.keys() == {"texts.onnx", "labels.onnx", "scorer.onnx"}
+    files = {path.name for path in (tmp_path / "onnx").iterdir()}
+    assert files >= {"scorer.onnx", "prompt.json", "tokenizer.json"}
+    graph = written["scorer.onnx"]
+    session = InferenceSession(tmp_path / "onnx" / "scorer.onnx")
+    draw = torch.Generator().manual_seed(0)
+    for n_times in (1, 2):
+        # Also of other sizes than those that it was written with.
+        inputs = {
+            name: torch.randn(len(value) * n_times, *value.shape[1:], generator=draw)
+            for name, value in graph.inputs.items()
+        }
+        (got,) = session.run([graph.output], {k: v.numpy() for k, v in inputs.items()})
+        with torch.no_grad():
+            expected = graph.module(*inputs.values()).numpy()
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+        assert expected.std() > 1e-3
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Every architecture: the reference's logits, whatever the batch, in both directions."""
 
+import copy
 import json
 import shutil
+from functools import cache
 
 import numpy as np
 import pytest
@@ -58,6 +60,23 @@ def build(folder, kind="bert", **fields):
     """Give the reference's model and ours, read from the reference's checkpoint."""
     reference, _ = reference_checkpoint(folder, kind, **fields)
     return reference, GLiClassModel.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def build_kind(tmp_path_factory):
+    """Give what `build` gives for one of the kinds, which is built once, and its folder."""
+
+    @cache
+    def built(kind):
+        backbone, fields = KINDS[kind]
+        folder = tmp_path_factory.mktemp("kind")
+        return folder, build(folder, backbone, **fields)
+
+    def copied(kind):
+        folder, models = built(kind)
+        return folder, *copy.deepcopy(models)
+
+    return copied
 
 
 def assert_parity(reference, ours, rows, **kwargs):
@@ -275,9 +294,8 @@ def test_masked_labels_score_minus_a_thousand(tmp_path, architecture):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_depend_on_themselves_alone(tmp_path, kind):
-    backbone, fields = KINDS[kind]
-    _, ours = build(tmp_path, backbone, **fields)
+def test_rows_depend_on_themselves_alone(build_kind, kind):
+    _, _, ours = build_kind(kind)
     rows = random_rows(ours.config, text_lengths=(6, 21, 1, 11), n_labels=(3, 1, 5, 2))
     alone = [scores(ours, [row])[0] for row in rows]
     for order in ([0, 1, 2, 3], [3, 1, 2, 0], [2, 0]):
@@ -286,12 +304,11 @@ def test_rows_depend_on_themselves_alone(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_checkpoints_go_both_ways(tmp_path, kind):
-    backbone, fields = KINDS[kind]
-    if fields.get("squeeze_layers"):
+def test_checkpoints_go_both_ways(tmp_path, build_kind, kind):
+    if KINDS[kind][1].get("squeeze_layers"):
         pytest.skip("the reference cannot run it")
-    written, saved = tmp_path / "written", tmp_path / "saved"
-    reference, ours = build(written, backbone, **fields)
+    saved = tmp_path / "saved"
+    written, reference, ours = build_kind(kind)
     save_checkpoint(saved, load_model(str(written)))
     again = pytest.importorskip("gliclass").GLiClassModel.from_pretrained(saved).eval()
     rows = random_rows(ours.config, same_length=True)
@@ -324,9 +341,8 @@ def test_new_word_embeddings_are_saved_wherever_they_are_shared(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_heads_are_told_from_backbones(tmp_path, kind):
-    backbone, fields = KINDS[kind]
-    _, ours = build(tmp_path, backbone, **fields)
+def test_heads_are_told_from_backbones(build_kind, kind):
+    _, _, ours = build_kind(kind)
     encoders = [ours.backbone]
     if hasattr(ours.model, "label_encoder"):
         encoders.append(ours.model.label_encoder)
@@ -341,9 +357,8 @@ def test_heads_are_told_from_backbones(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "bi-encoder"])
-def test_frozen_features_train_the_heads_after_them(tmp_path, kind):
-    backbone, fields = KINDS[kind]
-    _, ours = build(tmp_path, backbone, **fields)
+def test_frozen_features_train_the_heads_after_them(build_kind, kind):
+    _, _, ours = build_kind(kind)
     rows = random_rows(ours.config, n_labels=(2, 3, 1))
     inputs = batch(ours.config, rows)
     with torch.no_grad():
@@ -358,15 +373,14 @@ def test_frozen_features_train_the_heads_after_them(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mixed_precision(tmp_path, kind):
-    backbone, fields = KINDS[kind]
-    _, ours = build(tmp_path, backbone, **fields)
+def test_mixed_precision(build_kind, kind):
+    folder, _, ours = build_kind(kind)
     inputs = batch(ours.config, random_rows(ours.config))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = ours(**inputs, labels=torch.ones(3, 3))
     output.loss.backward()
     assert all(p.grad.isfinite().all() for p in ours.parameters() if p.grad is not None)
-    half = GLiClassModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    half = GLiClassModel.from_pretrained(folder, dtype=torch.bfloat16)
     with torch.no_grad():
         assert half(**inputs).logits.isfinite().all()
 

@@ -87,7 +87,7 @@ def wordings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
-    return str(sentence_transformer(tmp_path_factory.mktemp("backbone")))
+    return str(sentence_transformer(tmp_path_factory.mktemp("backbone"), n_layers=1))
 
 
 @pytest.fixture(scope="module")
@@ -539,8 +539,8 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_p
 
 
 def test_the_loss_falls_and_the_model_predicts(config, data, tmp_path):
-    rates = {"learning_rate": 3e-3, "head_learning_rate": 3e-3, "distillation": 0.0}
-    config = with_fields(config, "training", n_steps=150, batch_size=12, **rates)
+    rates = {"learning_rate": 1e-2, "head_learning_rate": 1e-2, "distillation": 0.0}
+    config = with_fields(config, "training", n_steps=75, batch_size=12, **rates)
     config = with_fields(config, "mixture", weights={"words": 0, "subjects": 0, "moods.two": 0})
     plain = {f.name: 0.0 for f in fields(AugmentationConfig) if f.name.endswith("probability")}
     config = with_fields(config, "augmentation", **{**plain, "full_set_probability": 1.0})

@@ -19,6 +19,8 @@ from skgliclass.training.loop import (
 LABELS = ["travel", "sport", "music"]
 WORDS = [["world", "day", "see"], ["fox", "dog", "jumps"], ["café", "degrees", "today"]]
 
+LEARNS = {"max_epochs": 14, "learning_rate": 1e-2, "head_learning_rate": 1e-2}
+
 NEEDS_PEFT = pytest.mark.needs("peft")
 
 
@@ -83,7 +85,7 @@ def logits_with(engine, weights, texts):
 def test_a_separable_problem_is_learnt(name, request, multi_label):
     engine = request.getfixturevalue(name)
     # Random weights have to learn the label texts too, which takes long in an order that changes.
-    result = run(engine, multi_label=multi_label, max_epochs=30, shuffle_labels=False)
+    result = run(engine, multi_label=multi_label, shuffle_labels=False, **LEARNS)
     assert result.loss_curve[-1] < 0.1 * result.loss_curve[0]
     texts, targets = toy(30, seed=1)
     scores = logits_with(engine, result.weights, texts)
@@ -275,7 +277,7 @@ def test_every_text_may_have_labels_of_its_own(name, request):
     data = make_training_set(engine, texts, [*LABELS, "politics"], rows)
     for multi_label in (True, False):
         result = train(
-            engine, data, options(multi_label=multi_label, max_epochs=30, shuffle_labels=False)
+            engine, data, options(multi_label=multi_label, shuffle_labels=False, **LEARNS)
         )
         assert result.loss_curve[-1] < 0.5 * result.loss_curve[0]
 
@@ -364,5 +366,5 @@ def test_gradient_checkpointing_changes_no_result(name, request):
 @pytest.mark.parametrize("name", ["uni", "bi"])
 def test_bfloat16_trains_too(name, request):
     engine = request.getfixturevalue(name)
-    result = run(engine, max_epochs=30, shuffle_labels=False, precision="bfloat16")
+    result = run(engine, shuffle_labels=False, precision="bfloat16", **LEARNS)
     assert result.loss_curve[-1] < 0.2 * result.loss_curve[0]

@@ -42,7 +42,7 @@ def any_engine(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uni(tmp_path_factory):
-    return Engine(load_model(str(encoder_checkpoint(tmp_path_factory.mktemp("uni")))))
+    return Engine(load_model(str(encoder_checkpoint(tmp_path_factory.mktemp("uni"), n_layers=1))))
 
 
 def data_for(engine, n=24, **changes):

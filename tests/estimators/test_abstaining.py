@@ -24,9 +24,7 @@ TRAIN = {"trainable": "head", "max_epochs": 3, "learning_rate": 0.02, "random_st
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    reference_checkpoint(
-        folder, n_layers=1, prompt_first=True, scorer_type="mlp", pooling_strategy="avg"
-    )
+    reference_checkpoint(folder, prompt_first=True, scorer_type="mlp", pooling_strategy="avg")
     return str(folder)
 
 

@@ -175,7 +175,7 @@ def test_the_command_writes_what_onnxruntime_runs(sentence_model, tmp_path, monk
         (got,) = session.run([graph.output], {k: v.numpy() for k, v in inputs.items()})
         with torch.no_grad():
             expected = graph.module(*inputs.values()).numpy()
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
         assert expected.std() > 1e-3
 
 

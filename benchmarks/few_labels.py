@@ -1,0 +1,253 @@
+"""Measure learning from few labels or none, on a folder of labelled sets.
+
+    python benchmarks/few_labels.py --data FOLDER [--tables labels never-worse choice many]
+
+Reads FOLDER/eval/*.jsonl.gz (to test on) and FOLDER/tune/*.jsonl.gz (labelled rows and texts
+without labels) in the GLiClass format. All methods are used as a user would, so that texts are
+encoded anew for each fit: all of it takes hours, and a part of the sets, seeds or numbers of rows
+is a good beginning. Finished measurements are appended to ``--results``, and a repeated run goes on
+from there.
+
+- ``labels``: labelled rows a class against methods; macro-F1, or label ranking average precision
+  where texts have any number of labels.
+- ``never-worse``: what texts alone change against zero-shot: 30 to 1,500 of them, skewed (one class
+  is nine in ten) and foreign (of another set).
+- ``choice``: rows that ``suggest_rows`` chose against random ones, by labels a class on average.
+- ``many``: seconds and memory of the fit of 1,000,000 made-up text vectors and 100 labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from few_shot import Task, tf_idf
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import label_ranking_average_precision_score
+from sklearn.multiclass import OneVsRestClassifier
+from zero_shot import find_sets, print_markdown
+
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClassTransformer
+
+LONGEST = 1500
+SHOTS = [0, 1, 4, 8, 32]
+POOLS = {"30": 30, "100": 100, "300": 300, "1500": 1500, "skewed": 1500, "foreign": 1500}
+
+
+class Pool(Task):
+    """One data set with texts of which nobody sees the labels."""
+
+    def __init__(self, data: Path, name: str, test_rows: int, n_texts: int) -> None:
+        super().__init__(data, name, test_rows)
+        for frame in (self.train, self.test):
+            frame["text"] = frame["text"].str[:LONGEST]
+        self.train = self.train.sample(min(n_texts, len(self.train)), random_state=1)
+
+    def classifier(self, trainable: str, seed: int) -> Any:
+        """Make one for the labels, without any fit."""
+        kind = GLiClassMultiLabelClassifier if self.multi_label else GLiClassClassifier
+        return kind(labels=self.labels, trainable=trainable, random_state=seed)
+
+    def judge(self, classifier: Any) -> float:
+        """Macro-F1, or label ranking average precision."""
+        texts = self.test["text"].tolist()
+        if not self.multi_label:
+            return self.score(classifier.predict(texts))
+        scores = classifier.predict_proba(texts)
+        return float(label_ranking_average_precision_score(self.target(self.test), scores))
+
+
+def linear(task: Pool, rows: pd.DataFrame, seed: int) -> Any:
+    """Fit logistic regression to the texts' vectors."""
+    encoder = GLiClassTransformer(output="embeddings")
+    model: Any = LogisticRegression(C=30, max_iter=300)
+    model = OneVsRestClassifier(model) if task.multi_label else model
+    model.fit(encoder.fit_transform(rows["text"].tolist()), task.target(rows))
+    return _Linear(encoder, model)
+
+
+class _Linear:
+    def __init__(self, encoder: Any, model: Any) -> None:
+        self._encoder, self._model = encoder, model
+
+    def predict(self, texts: list[str]) -> np.ndarray:
+        return self._model.predict(self._encoder.transform(texts))
+
+    def predict_proba(self, texts: list[str]) -> np.ndarray:
+        return self._model.predict_proba(self._encoder.transform(texts))
+
+
+def words(task: Pool, rows: pd.DataFrame, seed: int) -> Any:
+    """Fit logistic regression to the texts' words."""
+    return tf_idf(task, rows, seed, argparse.Namespace()).__self__
+
+
+def fitted(trainable: str, with_texts: bool) -> Callable[..., Any]:
+    """Give what fits our classifier to labelled rows, with the other texts or without."""
+
+    def fit(task: Pool, rows: pd.DataFrame, seed: int) -> Any:
+        classifier = task.classifier(trainable, seed)
+        others = task.train.drop(rows.index)["text"].tolist()
+        if not len(rows):
+            return classifier.fit(others) if with_texts else classifier
+        texts, target = rows["text"].tolist(), task.target(rows)
+        return classifier.fit(
+            texts, target, **({"unlabelled": others} if with_texts and others else {})
+        )
+
+    return fit
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "LogisticRegression": linear,
+    "TF-IDF": words,
+    "labels alone": fitted("labels", with_texts=False),
+    "with texts": fitted("labels", with_texts=True),
+    "all": fitted("all", with_texts=False),
+}
+WITHOUT_ROWS = ["labels alone", "with texts"]
+
+
+def skewed(task: Pool, n_texts: int, seed: int) -> list[str]:
+    """Give texts of which nine in ten have one class."""
+    rng = np.random.default_rng(seed)
+    target = task.target(task.train)
+    has = target == rng.choice(np.unique(target))
+    others = rng.permutation(np.flatnonzero(~has))[: max(1, int(has.sum()) // 9)]
+    rows = rng.permutation(np.concatenate([np.flatnonzero(has), others]))[:n_texts]
+    return task.train["text"].iloc[rows].tolist()
+
+
+def texts_of(task: Pool, tasks: list[Pool], kind: str, seed: int) -> list[str]:
+    if kind == "skewed":
+        return skewed(task, POOLS[kind], seed)
+    if kind == "foreign":
+        task = tasks[(tasks.index(task) + 1 + 4 * seed) % len(tasks)]
+    n_texts = min(POOLS[kind], len(task.train))
+    return task.train["text"].sample(n_texts, random_state=seed).tolist()
+
+
+def measured_labels(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
+    for task, n, method in itertools.product(tasks, args.shots, args.methods):
+        if n or method in WITHOUT_ROWS:
+            for seed in args.seeds if n else args.seeds[:1]:
+                fit = METHODS[method]
+                key = ("labels", task.name, str(n), method, seed)
+                yield key, lambda t=task, n=n, s=seed, f=fit: t.judge(f(t, t.draw(n, s), s))
+
+
+def measured_never_worse(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
+    singles = [task for task in tasks if not task.multi_label]
+    for task, kind, seed in itertools.product(singles, POOLS, args.seeds):
+
+        def change(task: Pool = task, kind: str = kind, seed: int = seed) -> float:
+            classifier = task.classifier("labels", seed)
+            before = task.judge(classifier)
+            return task.judge(classifier.fit(texts_of(task, singles, kind, seed))) - before
+
+        yield ("never-worse", task.name, kind, "change", seed), change
+
+
+def measured_choice(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
+    small = [task for task in tasks if not task.multi_label and len(task.labels) <= 20]
+    options = itertools.product(small, [1, 2, 4, 8], ["suggested", "random"], args.seeds)
+    for task, n, way, seed in options:
+
+        def score(task: Pool = task, n: int = n, way: str = way, seed: int = seed) -> float:
+            classifier = task.classifier("labels", seed)
+            n_rows = min(n * len(task.labels), len(task.train))
+            if way == "random":
+                rows = np.random.default_rng(seed).permutation(len(task.train))[:n_rows]
+            else:
+                rows = classifier.suggest_rows(task.train["text"].tolist(), n_rows)
+            return task.judge(fitted("labels", with_texts=True)(task, task.train.iloc[rows], seed))
+
+        yield ("choice", task.name, str(n), way, seed), score
+
+
+TABLES = {
+    "labels": measured_labels,
+    "never-worse": measured_never_worse,
+    "choice": measured_choice,
+}
+
+
+def many_rows(n_rows: int = 1_000_000, n_labels: int = 100, width: int = 384) -> None:
+    """Print what the fit of many rows takes, beyond their vectors."""
+    from skgliclass.training.anchored import fit_label_change
+
+    rng = np.random.default_rng(0)
+    labels = rng.normal(size=(n_labels, width)).astype(np.float32)
+    classes = rng.integers(n_labels, size=n_rows)
+    x = labels[classes] + 4 * rng.standard_normal((n_rows, width), dtype=np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    labels /= np.linalg.norm(labels, axis=1, keepdims=True)
+    targets = np.zeros((n_rows, n_labels), dtype=np.float32)
+    targets[np.arange(n_rows), classes] = 1
+    logits = 17 * x @ labels.T
+    before, start = peak(), time.perf_counter()
+    change = fit_label_change(x, logits, targets, multi_label=False)
+    seconds = time.perf_counter() - start
+    print(f"{n_rows:,} rows, {n_labels} labels: {seconds:.0f} s, {change.n_iter} steps, ", end="")
+    print(f"{peak() - before:.0f} MiB beyond the {before:.0f} MiB of vectors, logits and targets")
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def show(results: pd.DataFrame) -> None:
+    for table, rows in results.groupby("table", sort=False):
+        means = rows.groupby(["set", "rows", "method"], sort=False)["value"].mean()
+        frame = means.unstack(["rows", "method"])
+        frame.columns = [" ".join(column) for column in frame.columns]
+        frame.loc["average"] = frame.mean()
+        print(f"\n{table}\n")
+        print_markdown(frame.astype(float))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--tables", nargs="*", default=list(TABLES), choices=[*TABLES, "many"])
+    parser.add_argument("--sets", nargs="*", help="only these")
+    parser.add_argument("--shots", nargs="*", type=int, default=SHOTS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--test-rows", type=int, default=2000, help="of each set, at most")
+    parser.add_argument("--unlabelled", type=int, default=1500, help="of each set, at most")
+    parser.add_argument("--results", type=Path, default=Path("few_labels.jsonl"))
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+
+    tune = find_sets(args.data / "tune", args.sets)
+    names = [name for name in find_sets(args.data / "eval", args.sets) if name in tune]
+    if args.tables != ["many"]:
+        tasks = [Pool(args.data, name, args.test_rows, args.unlabelled) for name in names]
+    done = [json.loads(line) for line in args.results.open()] if args.results.exists() else []
+    known = {(r["table"], r["set"], r["rows"], r["method"], r["seed"]) for r in done}
+    for key, measure in itertools.chain(
+        *(TABLES[table](tasks, args) for table in args.tables if table in TABLES)
+    ):
+        if key not in known:
+            row = dict(zip(["table", "set", "rows", "method", "seed"], key, strict=True))
+            done.append({**row, "value": measure()})
+            with args.results.open("a") as file:
+                file.write(json.dumps(done[-1]) + "\n")
+    if done:
+        show(pd.DataFrame(done))
+    if "many" in args.tables:
+        many_rows()
+
+
+if __name__ == "__main__":
+    main()

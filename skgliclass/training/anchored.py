@@ -284,12 +284,19 @@ def _fitted_on_some(
 ) -> LabelChange:
     """Start many rows near their solution, which a part of them tells at a part of the cost."""
     step = len(rows.x) // _SAMPLE_ROWS
-    return _minimised(rows.every(step), first, penalty / step, bias_penalty / step, max_iter)
+    near, shares = rows.every(step), (penalty / step, bias_penalty / step)
+    return _minimised(near, first, *shares, max_iter, tol=1e-4)
 
 
 def _minimised(
-    rows: _Rows, first: LabelChange, penalty: float, bias_penalty: float, max_iter: int
+    rows: _Rows,
+    first: LabelChange,
+    penalty: float,
+    bias_penalty: float,
+    max_iter: int,
+    tol: float | None = None,
 ) -> LabelChange:
+    """Search; `tol` is the largest slope a row that may remain, by default what noise allows."""
     n_labels, dimension = first.vectors.shape
     curve: list[float] = []
 
@@ -306,7 +313,8 @@ def _minimised(
     def note(intermediate_result: OptimizeResult) -> None:
         curve.append(float(intermediate_result.fun) / len(rows.x))
 
-    is_precise = rows.dtype == torch.float64
+    if tol is None:
+        tol = 1e-5 if rows.dtype == torch.float32 else 1e-7 / len(rows.x)
     found = minimize(
         objective,
         np.concatenate([first.biases, first.vectors.ravel()]).astype(np.float64),
@@ -316,9 +324,9 @@ def _minimised(
         options={
             "maxiter": max_iter,
             "maxfun": 4 * max_iter,
-            "maxcor": 20,
-            "ftol": 1e-13 if is_precise else 1e-8,
-            "gtol": 1e-7 if is_precise else 1e-6 * len(rows.x),
+            "maxcor": 10,
+            "ftol": 1e-13 if tol < 1e-5 / len(rows.x) else tol / 100,
+            "gtol": tol * len(rows.x),
         },
     )
     vectors, biases = parts(found.x)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..engine.change import LogitChange
 from ..engine.neighbours import unit_vectors
+from ..exceptions import warn
 from .learnt_rows import LearntRows
 from .scoring import ScoringPlan
 
@@ -171,11 +172,19 @@ def moved_by_texts(
     -------
     ndarray of shape (n_classes, width), float32
         In units of logits; zeros where the model compares no vectors of labels with texts.
+
+    Raises
+    ------
+    ValueError
+        Where such a model has texts without labels alone to learn from.
     """
     from ..training.anchored import move_label_vectors
 
     scale = engine.cosine_scale
-    if scale is None or not len(unlabelled):
+    if not len(unlabelled):
+        return np.zeros_like(rows.moved)
+    if scale is None:
+        _say_that_texts_teach_nothing(rows)
         return np.zeros_like(rows.moved)
     labels = unit_vectors(engine.label_vectors(plan.class_texts))
     unknown = np.full((len(unlabelled), len(labels)), np.nan, dtype=np.float32)
@@ -187,3 +196,14 @@ def moved_by_texts(
         known=np.concatenate([unknown, rows.targets]),
     )
     return np.asarray(scale * (moved - labels), dtype=np.float32)
+
+
+def _say_that_texts_teach_nothing(rows: LearntRows) -> None:
+    """Refuse texts without labels where there is nothing else, and tell of them elsewhere."""
+    why = (
+        "Texts without labels teach nothing to this model: only bi-encoders that compare vectors "
+        "of length one by their cosine, as model='mini' does, learn from them"
+    )
+    if not len(rows.x):
+        raise ValueError(f"{why}. Give y, or choose such a model.")
+    warn(f"{why}. Those without labels are left out.")

@@ -29,9 +29,11 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     classes_ : ndarray of shape (n_classes,)
         The classes, sorted. They are there without fitting when `labels` is given.
     n_iter_ : int
-        How many epochs the last fit ran.
+        How many epochs the last fit ran; with ``trainable="labels"``, the steps of the search.
+    trainable_ : str
+        What the last fit changed, in the words of `trainable`.
     loss_curve_ : list of float
-        The mean training loss of each epoch.
+        The mean training loss of each epoch, or of each step of the search.
     best_loss_ : float or None
         The lowest of them.
     validation_scores_ : list of float or None

@@ -8,6 +8,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
+from tiny import reference_checkpoint
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 
@@ -151,6 +152,17 @@ def test_texts_without_labels_need_classes():
         labels_alone().fit(TEXTS, CLASSES, unlabelled=MORE)
     with pytest.raises(ValueError, match="y"):
         labels_alone().fit(TEXTS)
+
+
+def test_a_model_that_texts_teach_nothing_says_so(tmp_path):
+    reference_checkpoint(tmp_path, n_layers=1)
+    clf = labels_alone(model=str(tmp_path), labels=NAMES)
+    with pytest.raises(ValueError, match=r"teach nothing to this model.*Give y"):
+        clf.fit(TEXTS)
+    with pytest.warns(UserWarning, match=r"teach nothing to this model.*left out"):
+        clf.fit(TEXTS, CLASSES, unlabelled=MORE)
+    labelled_alone = clone(clf).fit(TEXTS, CLASSES)
+    assert np.array_equal(clf.decision_function(MORE), labelled_alone.decision_function(MORE))
 
 
 def test_the_tag_says_when_y_is_needed():

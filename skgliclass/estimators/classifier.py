@@ -648,12 +648,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     ) -> Given:
         """Read the texts of a fit, and tell those without labels from the others."""
         given = Given(self._texts(X, reset=True), y, sample_weight)
-        if label_set is not None:
+        if label_set is not None and self.trainable == "labels":
             known = {*label_set.classes.tolist(), self._other()}
             given = given.without_missing(known, multi_label=self._multi_label)
         if unlabelled is not None:
             given = given.beside(self._texts(unlabelled, name="unlabelled"))
-        if given.unlabelled or (given.y is None and label_set is not None):
+        if given.unlabelled:
             check_learns_from_texts(self.trainable, label_set, len(given.unlabelled))
         return given
 

@@ -313,7 +313,7 @@ def _check_none_missing(rows: NDArray[Any] | list[Any], name: str) -> None:
         i = int(np.flatnonzero(missing)[0])
         raise ValueError(
             f"{name}[{i}] is missing ({array[i]!r}, NaN or None); every row needs a class. Drop "
-            "such rows before fitting."
+            'such rows before fitting, or learn from their texts with trainable="labels".'
         )
     for i, value in enumerate(array.tolist() if array.dtype.kind in "fO" else ()):
         if isinstance(value, float) and np.isinf(value):
@@ -853,5 +853,6 @@ def _check_not_none(y: Any, name: str) -> None:
     if y is None:
         raise ValueError(
             f"Fitting requires y to be passed, but the target {name} is None. To classify without "
-            "fitting, give labels=[...] and call predict."
+            "fitting, give labels=[...] and call predict; with labels=[...] and "
+            'trainable="labels", fit learns from texts without labels.'
         )

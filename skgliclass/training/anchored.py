@@ -55,8 +55,8 @@ _SAMPLE_ROWS = 1 << 15
 
 _CAUTIOUS_ROWS = 10
 
-# How texts move label vectors; chosen by the means over eight data sets and looked at on seven
-# others, which gain as much.
+# How texts move label vectors: chosen among about 35 settings by means over 15 data sets, all of
+# which were looked at, so that gains on them are somewhat better than on others.
 _ROUNDS = 10
 _SHARPNESS = 25 / 17
 """Assignments are sharper than the model's own probabilities, which are soft."""

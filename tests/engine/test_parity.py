@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factorial import half_slow
 from tiny import reference_checkpoint
 
 from skgliclass import GLiClassModel
@@ -79,34 +80,24 @@ POOLINGS = ["first", "last", "avg", "max", "sum", "rms", "abs_max", "abs_avg"]
 
 
 def mostly_slow(kinds, poolings, plain):
-    """Pair all with all; by default one kind runs with every pooling, the others with two."""
+    """Pair all with all and a flag; by default one kind runs with every pooling, others with two.
+
+    Each of these runs with one value of the flag, which changes from one to the next.
+    """
+    combinations = [
+        (kind, pooling, flag, (i + j + flag) % 2 == 0 and (kind == plain or j in (0, 2)))
+        for i, kind in enumerate(kinds)
+        for j, pooling in enumerate(poolings)
+        for flag in (False, True)
+    ]
     return [
-        (kind, pooling)
-        if kind == plain or pooling in ("first", "avg")
-        else pytest.param(kind, pooling, marks=pytest.mark.slow)
-        for kind in kinds
-        for pooling in poolings
+        pytest.param(*values, marks=[] if runs else [pytest.mark.slow])
+        for *values, runs in combinations
     ]
 
 
-def half_slow(**levels):
-    """Pair all with all; by default half, in which any all but one still meet in every way."""
-    places = itertools.product(*(range(len(values)) for values in levels.values()))
-    return pytest.mark.parametrize(
-        tuple(levels),
-        [
-            pytest.param(
-                *(values[i] for values, i in zip(levels.values(), place, strict=True)),
-                marks=[pytest.mark.slow] if sum(place) % 2 else [],
-            )
-            for place in places
-        ],
-    )
-
-
-@pytest.mark.parametrize("prompt_first", [True, False])
 @pytest.mark.parametrize(
-    ("scorer", "pooling"),
+    ("scorer", "pooling", "prompt_first"),
     # A scorer is given a vector of the text, whatever the pooling that made it.
     mostly_slow(SCORERS, POOLINGS, "simple"),
 )
@@ -139,11 +130,10 @@ def test_class_pooling_and_segments(
     assert_same_logits(tmp_path, *parts)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "modernbert"])
-@pytest.mark.parametrize("prompt_first", [True, False])
-@pytest.mark.parametrize(
-    "fields",
-    [
+@half_slow(
+    kind=["bert", "roberta", "deberta-v2", "modernbert"],
+    prompt_first=[True, False],
+    fields=[
         {"scorer_type": "simple"},
         {"scorer_type": "mlp", "class_token_pooling": "average", "use_segment_embeddings": True},
         {
@@ -154,7 +144,6 @@ def test_class_pooling_and_segments(
         },
         {"scorer_type": "simple", "normalize_features": True, "pooling_strategy": "avg"},
     ],
-    ids=["simple", "instruct", "multilingual", "normalised"],
 )
 def test_backbones(tmp_path, kind, prompt_first, fields):
     parts = reference_checkpoint(tmp_path, kind, prompt_first=prompt_first, **fields)
@@ -181,8 +170,7 @@ def test_cross_attention(tmp_path, prompt_first, class_pooling, embed, extract):
     assert_same_logits(tmp_path, *parts)
 
 
-@pytest.mark.parametrize("pooling", [p for p in POOLINGS if p != "last"])
-@pytest.mark.parametrize("prompt_first", [True, False])
+@half_slow(pooling=[p for p in POOLINGS if p != "last"], prompt_first=[True, False])
 def test_pooling_of_the_text_part(tmp_path, pooling, prompt_first):
     parts = reference_checkpoint(
         tmp_path, pooling_strategy=pooling, prompt_first=prompt_first, extract_text_features=True
@@ -215,11 +203,10 @@ def test_lstm(tmp_path, prompt_first):
 
 
 @pytest.mark.parametrize(
-    ("kind", "pooling"),
+    ("kind", "pooling", "normalise"),
     # What a backbone gives is pooled in the same way whatever it is.
     mostly_slow(["bert", "deberta-v2", "modernbert"], POOLINGS, "bert"),
 )
-@pytest.mark.parametrize("normalise", [True, False])
 def test_bi_encoder_poolings(tmp_path, kind, pooling, normalise):
     parts = reference_checkpoint(
         tmp_path,
@@ -288,18 +275,16 @@ def test_configuration_round_trip_keeps_every_field_of_the_reference(tmp_path):
     assert fields.items() <= (again.config.encoder_config.to_diff_dict() | {"dtype": None}).items()
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+@half_slow(
+    fields=[
         {"pooling_strategy": "avg"},
         {"pooling_strategy": "sum", "scorer_type": "hopfield"},
         {"pooling_strategy": "max", "extract_text_features": True},
         {"scorer_type": "cross-attn", "pooling_strategy": "pass", "extract_text_features": True},
         {"architecture_type": "bi-encoder", "pooling_strategy": "avg"},
     ],
-    ids=str,
+    kind=["bert", "deberta-v2", "modernbert"],
 )
-@pytest.mark.parametrize("kind", ["bert", "deberta-v2", "modernbert"])
 def test_a_row_depends_on_itself_alone(tmp_path, kind, fields):
     reference_checkpoint(tmp_path, kind, prompt_first=True, **fields)
     loaded = load_model(str(tmp_path))

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from factorial import half_slow
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -105,9 +106,7 @@ def test_html_shows_parameters(cls):
 # Storing.
 
 
-@pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("store", ["pickle", "joblib"])
-@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
+@half_slow(cls=BOTH, store=["pickle", "joblib"], trainable=["all", "head", "lora"])
 def test_stored_estimators_predict_the_same(model, cls, store, trainable, tmp_path):
     clf = shared_fit(cls, model, trainable=trainable, lora_rank=2)
     if store == "pickle":
@@ -508,9 +507,7 @@ def test_ctrl_c_after_a_diverging_step_keeps_what_was_before(model, monkeypatch)
 # Going on, and starting anew.
 
 
-@pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("trainable", ["all", "head", "lora"])
-@pytest.mark.parametrize("way", ["warm_start", "partial_fit"])
+@half_slow(cls=BOTH, trainable=["all", "head", "lora"], way=["warm_start", "partial_fit"])
 def test_going_on_keeps_what_was_learnt(model, cls, trainable, way):
     clf = fitted(cls, model, trainable=trainable, lora_rank=2, warm_start=True)
     learnt = clf.predict_proba(TEXTS)
@@ -615,7 +612,7 @@ def test_fitted_attributes(model, cls):
     ],
 )
 def test_every_form_of_many_labels_trains_the_same(model, form):
-    expected = fitted(GLiClassMultiLabelClassifier, model, trainable="head")
+    expected = shared_fit(GLiClassMultiLabelClassifier, model, trainable="head")
     clf = make(GLiClassMultiLabelClassifier, model, trainable="head")
     clf.fit(MANY_TEXTS, form(MATRIX))
     assert clf.loss_curve_ == expected.loss_curve_
@@ -633,19 +630,23 @@ def test_soft_targets_are_learnt(model):
 
 @pytest.mark.parametrize("form", [list, pd.Series, lambda y: y.reshape(-1, 1), np.array])
 def test_every_form_of_one_label_trains_the_same(model, form):
-    expected = fitted(GLiClassClassifier, model, trainable="head").loss_curve_
+    expected = shared_fit(GLiClassClassifier, model, trainable="head").loss_curve_
     clf = make(GLiClassClassifier, model, trainable="head")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="A column-vector y was passed")
         assert clf.fit(TEXTS, form(Y)).loss_curve_ == expected
 
 
+@cache
+def judged_fit(model):
+    return make(GLiClassClassifier, model, trainable="head").fit(TEXTS, Y, X_val=TEXTS, y_val=Y)
+
+
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_validation_texts_in_every_container(model, container):
     X = CONTAINERS[container](TEXTS)
     clf = make(GLiClassClassifier, model, trainable="head").fit(X, Y, X_val=X, y_val=Y)
-    expected = make(GLiClassClassifier, model, trainable="head").fit(TEXTS, Y, X_val=TEXTS, y_val=Y)
-    assert clf.validation_scores_ == expected.validation_scores_
+    assert clf.validation_scores_ == judged_fit(model).validation_scores_
 
 
 # scikit-learn's callbacks.

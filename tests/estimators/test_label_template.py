@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from factorial import half_slow
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from tiny import reference_checkpoint
@@ -43,8 +44,7 @@ def fitted(clf):
     return clf.set_params(**TRAIN).fit(TEXTS, Y if single else MATRIX)
 
 
-@pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("setting", SETTINGS)
+@half_slow(cls=BOTH, setting=list(SETTINGS))
 def test_scores_are_those_of_label_texts_written_out(model, cls, setting, tmp_path):
     parameters = SETTINGS[setting]
     clf = fitted(cls(model, LABELS, label_template=TEMPLATE, **parameters))

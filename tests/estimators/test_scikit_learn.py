@@ -66,6 +66,19 @@ def any_X(request):
 
 # scikit-learn takes rows by position from the others as it does from one of these.
 @pytest.fixture(params=["list", "column array", "pandas DataFrame", "polars Series"])
+def each_X(request):
+    return CONTAINERS[request.param](TEXTS)
+
+
+# By one function, so that two containers are enough for most of what calls it.
+@pytest.fixture(
+    params=[
+        "list",
+        pytest.param("column array", marks=pytest.mark.slow),
+        pytest.param("pandas DataFrame", marks=pytest.mark.slow),
+        "polars Series",
+    ]
+)
 def X(request):
     return CONTAINERS[request.param](TEXTS)
 
@@ -271,8 +284,10 @@ def test_multi_output(model, X):
     assert [classes.tolist() for classes in outputs.classes_] == [LABELS, ["no", "yes"]]
 
 
-def test_learning_curve(clf, X):
-    sizes, train_scores, test_scores = learning_curve(clf, X, Y, cv=FOLDS, train_sizes=[0.5, 1.0])
+def test_learning_curve(clf, each_X):
+    sizes, train_scores, test_scores = learning_curve(
+        clf, each_X, Y, cv=FOLDS, train_sizes=[0.5, 1.0]
+    )
     assert sizes.tolist() == [4, 9]
     np.testing.assert_allclose(test_scores[1], scores_by_hand(clf))
     assert train_scores.shape == (2, 2)
@@ -401,14 +416,14 @@ def test_the_guide_runs():
 # The multi-label classifier, and problems with two labels.
 
 
-def test_multi_label_cross_validation(model, X):
+def test_multi_label_cross_validation(model, each_X):
     _, matrix = toy_indicator(18)
     clf = GLiClassMultiLabelClassifier(model, LABELS, max_epochs=0)
     scores = cross_validate(
-        clf, X, matrix, cv=2, scoring=["f1_micro", "roc_auc", "average_precision"]
+        clf, each_X, matrix, cv=2, scoring=["f1_micro", "roc_auc", "average_precision"]
     )
     assert {len(v) for k, v in scores.items() if k.startswith("test_")} == {2}
-    proba = cross_val_predict(clf, X, matrix, cv=2, method="predict_proba")
+    proba = cross_val_predict(clf, each_X, matrix, cv=2, method="predict_proba")
     np.testing.assert_allclose(proba, clf.predict_proba(TEXTS), atol=1e-5)
 
 

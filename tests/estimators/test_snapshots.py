@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from factorial import half_slow
 from tiny import sentence_transformer
 from toy import LABELS, toy, toy_indicator
 
@@ -99,9 +100,8 @@ def test_a_fit_reads_the_labels_once(model, parses, labels):
 # A refit meanwhile.
 
 
-@pytest.mark.parametrize(
-    ("cls", "method"),
-    [
+@half_slow(
+    road=[
         (GLiClassClassifier, "predict"),
         (GLiClassClassifier, "predict_proba"),
         (GLiClassClassifier, "predict_frame"),
@@ -111,9 +111,10 @@ def test_a_fit_reads_the_labels_once(model, parses, labels):
         (GLiClassMultiLabelClassifier, "predict_labels"),
         (GLiClassMultiLabelClassifier, "score"),
     ],
+    with_labels=[False, True],
 )
-@pytest.mark.parametrize("with_labels", [False, True])
-def test_a_refit_during_a_call_does_not_mix_into_it(model, monkeypatch, cls, method, with_labels):
+def test_a_refit_during_a_call_does_not_mix_into_it(model, monkeypatch, road, with_labels):
+    cls, method = road
     many = cls is GLiClassMultiLabelClassifier
     X = MANY_TEXTS if many else TEXTS
     clf = calibrated(cls, model, labels=LABELS if with_labels else None)

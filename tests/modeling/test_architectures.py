@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from factorial import half_slow
 from rows import batch, largest_difference, random_rows, reference_scores, scores
 from safetensors.torch import load_file
 from tiny import (
@@ -88,11 +89,10 @@ def assert_parity(reference, ours, rows, **kwargs):
     assert np.ptp(np.concatenate(theirs)) > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["t5", "bart"])
-@pytest.mark.parametrize("architecture", ENCODER_DECODERS)
-@pytest.mark.parametrize(
-    "fields",
-    [
+@half_slow(
+    kind=["t5", "bart"],
+    architecture=ENCODER_DECODERS,
+    fields=[
         {"scorer_type": "simple"},
         {"scorer_type": "weighted-dot", "class_token_pooling": "average"},
         {"scorer_type": "mlp", "embed_class_token": False},
@@ -104,7 +104,6 @@ def assert_parity(reference, ours, rows, **kwargs):
         {"scorer_type": "simple", "normalize_features": True},
         {"scorer_type": "simple", "use_lstm": True},
     ],
-    ids=str,
 )
 def test_encoder_decoders(tmp_path, kind, architecture, fields):
     reference, ours = build(tmp_path, kind, architecture_type=architecture, **fields)
@@ -151,9 +150,11 @@ def test_encoder_decoder_cls_has_no_tokens_to_attend_to(tmp_path):
         build(tmp_path, "t5", architecture_type="encoder-decoder-cls", **fields)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "modernbert"])
-@pytest.mark.parametrize("prompt_first", [True, False])
-@pytest.mark.parametrize("normalise", [True, False])
+@half_slow(
+    kind=["bert", "roberta", "deberta-v2", "modernbert"],
+    prompt_first=[True, False],
+    normalise=[True, False],
+)
 def test_fused(tmp_path, kind, prompt_first, normalise):
     reference, ours = build(
         tmp_path,

@@ -1,6 +1,7 @@
 """A fit goes on from its checkpoint as if it had never stopped."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,13 +111,19 @@ def test_an_interrupted_fit_goes_on(model, monkeypatch, tmp_path):
     np.testing.assert_array_equal(resumed.predict_proba(TEXTS), expected.predict_proba(TEXTS))
 
 
-@pytest.fixture
-def stopped(model, monkeypatch, tmp_path):
-    with monkeypatch.context() as patch:
+@pytest.fixture(scope="module")
+def stopped_once(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
         error, _ = stop_after(patch, 4)
         with pytest.raises(error):
-            make(model, tmp_path).fit(TEXTS, Y)
-    return tmp_path
+            make(model, folder).fit(TEXTS, Y)
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    return shutil.copytree(stopped_once, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,17 @@ def wrapped_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
 
 
+BACKBONES = {
+    "uni-encoder": "bert",
+    "bi-encoder": "bert",
+    "bi-encoder-fused": "bert",
+    "encoder-decoder": "t5",
+    "encoder-decoder-cls": "t5",
+    "decoder-kv": "qwen3",
+}
+"""The kind of backbone that each architecture is tried with."""
+
+
 def reference_checkpoint(
     folder: Path, kind: str = "bert", *, seed: int = 0, n_layers: int = 2, **fields
 ):

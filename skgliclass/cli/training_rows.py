@@ -227,8 +227,8 @@ class StreamedRows:
 
     def __init__(self, deal: Deal, n_windows: int) -> None:
         self._deal = deal
-        shares = np.array_split(np.empty(deal.n_rows, dtype=np.bool_), n_windows)
-        self.sizes: Sequence[int] = [len(share) for share in shares]
+        size, n_larger = divmod(deal.n_rows, n_windows)
+        self.sizes: Sequence[int] = [size + (i < n_larger) for i in range(n_windows)]
 
     @property
     def identity(self) -> str:

@@ -40,9 +40,8 @@ class LogitChange:
 
     def of_texts(self, texts: Sequence[str]) -> LogitChange:
         """Give the same for other label texts, in their order."""
-        positions = [self._positions.get(text, -1) for text in texts]
-        vectors, biases = self._padded()
-        return LogitChange(tuple(texts), vectors[positions], biases[positions])
+        rows, (vectors, biases) = self._rows(texts), self._padded()
+        return LogitChange(tuple(texts), vectors[rows], biases[rows])
 
     def add(
         self,
@@ -70,17 +69,21 @@ class LogitChange:
         """
         vectors, biases = self._padded()
         if len(label_sets) == 1:
-            positions = [self._positions.get(text, -1) for text in label_sets[0]]
-            shared: NDArray[np.float32] = logits + x @ vectors[positions].T + biases[positions]
+            rows = self._rows(label_sets[0])
+            shared: NDArray[np.float32] = logits + x @ vectors[rows].T + biases[rows]
             return shared
         columns = np.full((len(label_sets), logits.shape[1]), -1, dtype=np.intp)
         for places, texts in zip(columns, label_sets, strict=True):
-            places[: len(texts)] = [self._positions.get(text, -1) for text in texts]
+            places[: len(texts)] = self._rows(texts)
         by_label = x @ vectors.T + biases
         changed: NDArray[np.float32] = logits + np.take_along_axis(
             by_label, columns[set_of_row] % by_label.shape[1], axis=1
         )
         return changed
+
+    def _rows(self, texts: Sequence[str]) -> list[int]:
+        """Give where label texts stand, the last row for those that are not among them."""
+        return [self._positions.get(text, -1) for text in texts]
 
     def _padded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Give vectors and biases with a row of zeros at the end, for labels that have none."""

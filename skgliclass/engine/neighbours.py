@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", bound=np.floating[Any])
 
 # 64 MiB of similarities at a time, however many queries and vectors there are.
 _WINDOW_SIMILARITIES = 1 << 24
@@ -11,10 +15,15 @@ _VOTE_SHARPNESS = 20.0
 
 
 def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale rows to length one; zeros stay zeros."""
+    """Scale rows to length one, as a search takes them; zeros stay zeros."""
+    return np.ascontiguousarray(of_length_one(vectors), dtype=np.float32)
+
+
+def of_length_one(vectors: NDArray[Number]) -> NDArray[Number]:
+    """Scale rows to length one in their own precision; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled = vectors / np.maximum(lengths, np.float32(1e-12))
-    return np.ascontiguousarray(scaled, dtype=np.float32)
+    scaled: NDArray[Number] = vectors / np.maximum(lengths, 1e-12)
+    return scaled
 
 
 def nearest(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int) -> NDArray[np.intp]:

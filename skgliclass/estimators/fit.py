@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
 from .calibration import best_min_probability, best_temperature, best_thresholds
 from .callbacks import FitCallbacks, scoring_bar
-from .label_fit import LabelOptions, encoded, learn, moved_by_texts
+from .label_fit import LabelOptions, encoded, learn, moved_by_texts, that_teach
 from .learnt_rows import LearntRows
 from .parameters import fill
 from .problem import Examples, Problem, SharedExamples
@@ -243,9 +243,9 @@ def _learnt_labels(job: FitJob, store: ExampleStore | None) -> FitOutcome:
     after = replace(job, plan=job.plan.changed_by(learnt.change))
     state = replace(job.start, store=store, change=learnt.change, rows=rows)
     n_iter, scores = learnt.n_iter, None
-    validates = [_validator(of_fit, store) for of_fit in (job, after)]
-    if validates[0] is not None and validates[1] is not None:
-        before, now = (validate(job.engine) for validate in validates if validate is not None)
+    of_both = _validator(job, store), _validator(after, store)
+    if of_both[0] is not None and of_both[1] is not None:
+        before, now = of_both[0](job.engine), of_both[1](job.engine)
         scores = [before.score, now.score]
         if (now.score, -now.loss) < (before.score, -before.loss):
             after, n_iter = job, 0
@@ -256,9 +256,10 @@ def _learnt_labels(job: FitJob, store: ExampleStore | None) -> FitOutcome:
 
 def _rows_to_learn(job: FitJob, store: ExampleStore | None) -> LearntRows:
     """Encode what is to be learnt, after the rows of earlier calls."""
-    training, unlabelled = job.problem.training, job.problem.unlabelled
+    training = job.problem.training
     assert isinstance(training, SharedExamples)
     engine, plan, n_classes = job.engine, job.plan, len(job.plan.label_set)
+    unlabelled = that_teach(engine, job.problem.unlabelled, len(training))
     engine.warn_of_alike_labels([plan.class_texts])
     examples = training.prompt_examples(engine, plan, store, exclude_self=True)
     with scoring_bar(len(training) + len(unlabelled), job.verbose) as on_progress:

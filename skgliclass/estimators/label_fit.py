@@ -171,20 +171,12 @@ def moved_by_texts(
     Returns
     -------
     ndarray of shape (n_classes, width), float32
-        In units of logits; zeros where the model compares no vectors of labels with texts.
-
-    Raises
-    ------
-    ValueError
-        Where such a model has texts without labels alone to learn from.
+        In units of logits; zeros where there are none.
     """
     from ..training.anchored import move_label_vectors
 
     scale = engine.cosine_scale
-    if not len(unlabelled):
-        return np.zeros_like(rows.moved)
-    if scale is None:
-        _say_that_texts_teach_nothing(rows)
+    if scale is None or not len(unlabelled):
         return np.zeros_like(rows.moved)
     labels = unit_vectors(engine.label_vectors(plan.class_texts))
     unknown = np.full((len(unlabelled), len(labels)), np.nan, dtype=np.float32)
@@ -198,12 +190,21 @@ def moved_by_texts(
     return np.asarray(scale * (moved - labels), dtype=np.float32)
 
 
-def _say_that_texts_teach_nothing(rows: LearntRows) -> None:
-    """Refuse texts without labels where there is nothing else, and tell of them elsewhere."""
+def that_teach(engine: Engine, unlabelled: Sequence[str], n_labelled: int) -> Sequence[str]:
+    """Give the texts without labels that a model learns from: all of them, or none.
+
+    Raises
+    ------
+    ValueError
+        Where it learns from none, and there are no others.
+    """
+    if engine.cosine_scale is not None or not unlabelled:
+        return unlabelled
     why = (
         "Texts without labels teach nothing to this model: only bi-encoders that compare vectors "
         "of length one by their cosine, as model='mini' does, learn from them"
     )
-    if not len(rows.x):
+    if not n_labelled:
         raise ValueError(f"{why}. Give y, or choose such a model.")
     warn(f"{why}. Those without labels are left out.")
+    return []

@@ -69,37 +69,34 @@ class Given:
         As they were passed.
     unlabelled : list of str
         The texts without labels.
-    has_no_labels : bool
-        Whether no text has any.
     """
 
     texts: list[str]
     y: Any
     sample_weight: Any
     unlabelled: list[str] = field(default_factory=list)
-    has_no_labels: bool = False
+
+    @property
+    def has_no_labels(self) -> bool:
+        """Whether there are texts, and none of them has a label."""
+        return bool(self.unlabelled) and not self.texts
 
     def without_missing(self, known: Collection[Any], *, multi_label: bool) -> Given:
         """Put the texts whose row of `y` says nothing among those without labels."""
         if self.y is None:
-            return replace(self, texts=[], sample_weight=None, unlabelled=self.texts).emptied()
+            return Given([], None, None, self.texts)
         is_missing = missing_rows(self.y, known, multi_label=multi_label)
         if not is_missing.any() or len(is_missing) != len(self.texts):
             return self
         weights = self.sample_weight
         if weights is not None and np.ndim(weights):
             weights = [w for w, gone in zip(weights, is_missing, strict=True) if not gone]
-        given = Given(
+        return Given(
             [text for text, gone in zip(self.texts, is_missing, strict=True) if not gone],
             rows_left(self.y, ~is_missing, known),
             weights,
             [text for text, gone in zip(self.texts, is_missing, strict=True) if gone],
         )
-        return given if given.texts else given.emptied()
-
-    def emptied(self) -> Given:
-        """Give the same without a labelled text."""
-        return replace(self, y=None, sample_weight=None, has_no_labels=True)
 
     def beside(self, unlabelled: list[str]) -> Given:
         """Give the same with further texts without labels."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
+from sklearn.utils import check_random_state
 
 from .calibration import as_probabilities
 
@@ -50,11 +51,7 @@ def choose_rows(
     ndarray of shape (n_rows,)
         Positions in ascending order.
     """
-    random = (
-        np.random.RandomState(random_state)
-        if not isinstance(random_state, np.random.RandomState)
-        else random_state
-    )
+    random = check_random_state(random_state)
     free = np.arange(len(x)) if labelled is None else np.flatnonzero(~labelled)
     n_seen = max(_MOST_TEXTS, 4 * n_rows)
     if len(free) > n_seen:

@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 from scipy.special import softmax
 
+from ..engine.neighbours import of_length_one
 from ..modeling.losses import LossOptions, focal_loss
 
 Array = NDArray[np.floating[Any]]
@@ -383,8 +384,8 @@ def move_label_vectors(
     for _ in range(_ROUNDS):
         sums, counts, doubts = _assigned(texts, known, _SHARPNESS * scale, moved)
         trust = (_DOUBT_TEXTS + _DOUBT_SHARE * doubts)[:, None]
-        centres = _unit((sums + trust * expected) / (counts[:, None] + trust))
-        moved = _unit((1 - reach) * label_vectors + reach * centres)
+        centres = of_length_one((sums + trust * expected) / (counts[:, None] + trust))
+        moved = of_length_one((1 - reach) * label_vectors + reach * centres)
     if multi_label:
         # Nearer to all texts a label would pass its threshold more often: as on average before.
         middle = texts.mean(axis=0)
@@ -436,9 +437,3 @@ def _assigned(
         sums += shares.T @ x
         counts += shares.sum(axis=0)
     return sums, counts, np.asarray(doubts)
-
-
-def _unit(vectors: Array) -> Array:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Array = vectors / np.maximum(lengths, 1e-12)
-    return scaled

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pipelines import TASK
-from tiny import reference_checkpoint
+from tiny import BACKBONES, reference_checkpoint
 
 from skgliclass.engine.change import LogitChange
 from skgliclass.engine.engine import Engine
@@ -15,14 +15,6 @@ from skgliclass.loading.loader import load_model
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "music"]
 LABELS = ["travel", "dreams", "sport", "it's"]
 LONG = ["naïve café " * 40, "a day in the mountains " * 30]
-ARCHITECTURES = {
-    "uni-encoder": "bert",
-    "bi-encoder": "bert",
-    "bi-encoder-fused": "bert",
-    "encoder-decoder": "t5",
-    "encoder-decoder-cls": "t5",
-    "decoder-kv": "qwen3",
-}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +25,7 @@ def engines(tmp_path_factory):
         key = architecture, *fields.items()
         if key not in made:
             folder = tmp_path_factory.mktemp("model")
-            kind = ARCHITECTURES[architecture]
+            kind = BACKBONES[architecture]
             reference_checkpoint(folder, kind, architecture_type=architecture, **fields)
             made[key] = Engine(load_model(str(folder), device="cpu"), n_jobs=1)
         return made[key]
@@ -61,7 +53,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", BACKBONES)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_change_is_added_to_the_pooled_logits(engines, architecture, name):
     engine = engines(architecture)

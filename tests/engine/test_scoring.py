@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pipelines import EXAMPLES, PIPELINES, TASK
-from tiny import reference_checkpoint, sentence_transformer
+from tiny import BACKBONES, reference_checkpoint, sentence_transformer
 
 from skgliclass import TruncationWarning
 from skgliclass.engine.engine import Engine
@@ -20,14 +20,6 @@ from skgliclass.prompts.examples import PromptExample
 
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "naïve café " * 9]
 LABELS = ["travel", "dreams", "sport", "it's"]
-BACKBONES = {
-    "uni-encoder": "bert",
-    "bi-encoder": "bert",
-    "bi-encoder-fused": "bert",
-    "encoder-decoder": "t5",
-    "encoder-decoder-cls": "t5",
-    "decoder-kv": "qwen3",
-}
 
 
 @pytest.fixture(scope="module")

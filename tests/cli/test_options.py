@@ -418,7 +418,7 @@ def test_options_of_classify_without_effect_are_refused(bi, capsys, options, mes
         ("a.json", b"[]", "there are no labels in it"),
         ("a.txt", b"\n \n", "there are no labels in it"),
         ("a.txt", b"a\rb", ["a", "b"]),
-        ("a.txt.gz", gzip.compress(b"a\nb"), ["a", "b"]),
+        ("a.txt.gz", gzip.compress(b"a\nb", mtime=0), ["a", "b"]),
         ("a.txt", "café".encode("utf-16"), "labels-file .*a.txt.*UTF-16.*give --encoding utf-16"),
         ("a.txt", "x\ncafé".encode("cp1252"), "line 2 is not in utf-8 .* give its --encoding"),
     ],

@@ -84,7 +84,7 @@ def checked_folder(folder: str | os.PathLike[str]) -> Path:
     place = path
     while not place.exists():
         place = place.parent
-    with _errors_of_the_disk(path):
+    with errors_of_the_disk(path):
         # By doing it: permissions and read-only disks show in no other way for certain.
         probe = place / f"{_PROBE}{uuid.uuid4().hex}"
         probe.mkdir()
@@ -119,7 +119,7 @@ def replaced_folder(folder: str | os.PathLike[str], replaces: Sequence[str] = ()
         If the files cannot be written, for instance because the disk is full.
     """
     target = checked_folder(folder)
-    with _errors_of_the_disk(target), _made_parents(target), _unfinished_for(target) as unfinished:
+    with errors_of_the_disk(target), _made_parents(target), _unfinished_for(target) as unfinished:
         yield unfinished / _FILES
         _finish_writing(unfinished, replaces)
         _decide(unfinished, target)
@@ -140,8 +140,19 @@ def _as_path(folder: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def _errors_of_the_disk(target: Path) -> Iterator[None]:
-    """Say of what the disk refuses which folder it was for, and what is there now."""
+def errors_of_the_disk(target: Path) -> Iterator[None]:
+    """Say of what the disk refuses which folder or file it was for, and what is there now.
+
+    Parameters
+    ----------
+    target : Path
+        What was to be replaced whole, and was not.
+
+    Raises
+    ------
+    OSError
+        In place of any error of a library that writes.
+    """
     try:
         yield
     except Exception as error:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..training.checkpoint import NAME, read_tensors, restore_state, state_of, write_tensors
+from ..training.checkpoint import (
+    NAME,
+    check_count,
+    damage_named,
+    read_tensors,
+    restore_state,
+    state_of,
+    write_tensors,
+)
 from ..training.loop import Run
 from .config import PretrainingConfig, config_from_table
 
@@ -28,16 +36,26 @@ class Checkpoint:
         How many rows each training set had.
     tensors : dict of str to Tensor
         Weights and the optimizer's moments.
+    path : Path
+        The file that it was read from.
     """
 
+    path: Path
     step: int
     config: PretrainingConfig
     sets: dict[str, int]
     tensors: dict[str, Tensor]
 
     def restore(self, run: Run) -> None:
-        """Put weights, optimizer and learning rate in the state of the checkpoint."""
-        restore_state(run, self.tensors, self.step)
+        """Put weights, optimizer and learning rate in the state of the checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If it is not that of such a run.
+        """
+        with damage_named(self.path):
+            restore_state(run, self.tensors, self.step)
 
 
 def write_checkpoint(
@@ -62,8 +80,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint in {folder}: {path} does not exist.")
     facts, tensors = read_tensors(path, _KIND)
-    try:
+    with damage_named(path):
         config = config_from_table(facts["config"])
-        return Checkpoint(facts["step"], config, facts["sets"], tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a checkpoint of this program ({error}).") from error
+        for name, count in {"step": facts["step"], **facts["sets"]}.items():
+            check_count(name, count)
+        return Checkpoint(path, facts["step"], config, facts["sets"], tensors)

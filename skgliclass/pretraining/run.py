@@ -377,7 +377,7 @@ def _step_of(line: str) -> float:
     # Where a process or a machine dies while it writes, half of a line is left.
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
+    except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError):
         return float("inf")
 
 

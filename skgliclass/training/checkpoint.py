@@ -18,7 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files import errors_of_the_disk
+from ..modeling.memory import is_out_of_memory
 from .loop import BestWeights, Place, Run, Validation
+from .tuned_weights import TunedWeights
 
 NAME = "checkpoint.safetensors"
 SECONDS = 600.0
@@ -26,6 +29,7 @@ SECONDS = 600.0
 
 _WEIGHT, _MOMENT = "weight.", "optimizer."
 _BEST, _LEFT, _RIGHT = "best.", "best left.", "best right."
+_NAMES = "tensors"
 _RESULT = ("loss_curve", "validation_scores", "n_iter", "best_iter")
 
 
@@ -50,37 +54,78 @@ def restore_state(run: Run, tensors: Mapping[str, Tensor], step: int) -> None:
     """Put weights, optimizer and learning rate in the state that they had after a step.
 
     Random numbers need no state: every step has a seed of its own.
+
+    Raises
+    ------
+    ValueError
+        If the tensors are not those of such a run, or not finite.
     """
-    for name, parameter in run.trainable.network.named_parameters():
-        # Frozen weights are not in the file: they are those that the model starts from.
-        if not parameter.requires_grad:
-            continue
-        stored = tensors[_WEIGHT + name]
-        if stored.shape != parameter.shape:
-            raise ValueError(f"{name} has the shape {tuple(stored.shape)}")
-        parameter.copy_(stored)
+    check_count("step", step)
+    # Frozen weights are not in the file: they are those that the model starts from.
+    named = run.trainable.network.named_parameters()
+    parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
+    stored = _under(_WEIGHT, tensors)
+    _check_like(stored, parameters)
+    for name, parameter in parameters.items():
+        parameter.copy_(stored[name])
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith(_MOMENT):
-            index, name = key.removeprefix(_MOMENT).split(".", 1)
-            state.setdefault(int(index), {})[name] = value
+    for key, value in _under(_MOMENT, tensors).items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
     # Rates and decays follow from the settings, which are checked to be the same.
     groups = run.optimizer.state_dict()["param_groups"]
     run.optimizer.load_state_dict({"state": state, "param_groups": groups})
     run.go_to(step)
 
 
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+
+
+def _check_like(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that cannot take the place of others."""
+    for name in sorted(stored.keys() ^ expected.keys()):
+        raise ValueError(f"it {'lacks' if name in expected else 'knows of a'} weight {name!r}")
+    for name, value in stored.items():
+        wanted = expected[name]
+        if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"the weight {name!r} is of shape {tuple(value.shape)} and {value.dtype}, that of "
+                f"the model of shape {tuple(wanted.shape)} and {wanted.dtype}"
+            )
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"the weight {name!r} holds NaN or infinity")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is no number of things."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is {value!r}")
+
+
 def write_tensors(path: Path, kind: str, facts: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Replace a file; whenever it is interrupted, the old or the new one is whole."""
+    """Replace a file; whenever it is interrupted, the old or the new one is whole.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the message names it.
+    """
     # safetensors refuses what has gaps.
     whole = {name: value.cpu().contiguous() for name, value in tensors.items()}
     unfinished = path.with_name(f"{path.name}.unfinished")
-    save_file(whole, unfinished, metadata={kind: json.dumps(facts)})
-    with unfinished.open("rb") as file:
-        # Or after a power cut the new name may lead to nothing.
-        os.fsync(file.fileno())
-    # Within one folder this is a single step: no reader sees half of a file.
-    os.replace(unfinished, path)
+    metadata = {kind: json.dumps(facts), _NAMES: json.dumps(sorted(whole))}
+    try:
+        with errors_of_the_disk(path):
+            save_file(whole, unfinished, metadata=metadata)
+            with unfinished.open("rb") as file:
+                # Or after a power cut the new name may lead to nothing.
+                os.fsync(file.fileno())
+            # Within one folder this is a single step: no reader sees half of a file.
+            os.replace(unfinished, path)
+    finally:
+        # What a killed process leaves, the next one replaces.
+        unfinished.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path, kind: str) -> tuple[Any, dict[str, Tensor]]:
@@ -91,13 +136,39 @@ def read_tensors(path: Path, kind: str) -> tuple[Any, dict[str, Tensor]]:
     ValueError
         If it is damaged, or something else.
     """
+    with damage_named(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        facts = json.loads(metadata[kind])
+        # The file can be asked for its keys, but is nothing to iterate over. What it gives is
+        # copied: it would change with the file.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        # Files of earlier versions do not say what they hold.
+        names = set(json.loads(metadata[_NAMES])) if _NAMES in metadata else tensors.keys()
+        if different := sorted(names ^ tensors.keys()):
+            raise ValueError(f"{different[0]!r} is missing, or was added")
+        return facts, tensors
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Say of what cannot be made of a checkpoint which file it is."""
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()[kind])
-            # The file can be asked for its keys, but is nothing to iterate over.
-            return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a checkpoint of this program ({error}).") from error
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        SafetensorError,
+        TypeError,
+        ValueError,
+    ) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"{path} is not a checkpoint of this program, or is damaged "
+            f"({type(error).__name__}: {error}). Restore the file, or remove it to begin anew."
+        ) from error
 
 
 # A fit.
@@ -133,10 +204,10 @@ class FitCheckpoint:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             return False
         facts, tensors = read_tensors(self._path, "fit")
-        with self._damage_named():
+        with damage_named(self._path):
             identity = dict(facts["identity"])
         self._check_same(identity)
-        with self._damage_named():
+        with damage_named(self._path):
             _restore_fit(run, best, place, facts, tensors)
         return True
 
@@ -164,16 +235,6 @@ class FitCheckpoint:
         write_tensors(self._path, "fit", facts, tensors)
         self._written = time.monotonic()
 
-    @contextmanager
-    def _damage_named(self) -> Iterator[None]:
-        try:
-            yield
-        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self._path} is not a checkpoint of this program "
-                f"({type(error).__name__}: {error})."
-            ) from error
-
     def remove(self) -> None:
         """Remove the checkpoint of a fit that has ended."""
         self._path.unlink(missing_ok=True)
@@ -192,28 +253,32 @@ class FitCheckpoint:
 def _restore_fit(
     run: Run, best: BestWeights, place: Place, facts: Mapping[str, Any], tensors: Any
 ) -> None:
-    restore_state(run, tensors, facts["step"])
-    vars(place).update(vars(Place(**facts["place"])))
-    for name in _RESULT:
-        setattr(best.result, name, facts["result"][name])
-    best.n_stale = facts["n_stale"]
-    best.best, best.last = (
-        None if values is None else Validation(*values) for values in facts["validations"]
-    )
+    then, result = Place(**facts["place"]), {name: facts["result"][name] for name in _RESULT}
+    counts = {"n_stale": facts["n_stale"], **result, **vars(then)}
+    for name in ("n_stale", "n_iter", "best_iter", "epoch", "window", "n_batches"):
+        check_count(name, counts[name])
+    numbers = [then.loss, *result["loss_curve"], *result["validation_scores"]]
+    validations = [v and Validation(*v) for v in facts["validations"]]
+    for validation in filter(None, validations):
+        numbers += [validation.score, validation.loss]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("a loss or a score is no number")
+    best.best, best.last = validations
     if best.best is not None:
-        best.result.weights = _best_weights(best, tensors)
+        best.result.weights = _best_weights(best.result.weights, tensors)
+    restore_state(run, tensors, facts["step"])
+    vars(place).update(vars(then))
+    vars(best.result).update(result)
+    best.n_stale = counts["n_stale"]
 
 
-def _best_weights(best: BestWeights, tensors: Mapping[str, Tensor]) -> Any:
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-
-    right = under(_RIGHT)
-    return replace(
-        best.result.weights,
-        replaced=under(_BEST),
-        low_rank={name: (left, right[name]) for name, left in under(_LEFT).items()},
-    )
+def _best_weights(before: TunedWeights, tensors: Mapping[str, Tensor]) -> TunedWeights:
+    replaced, left, right = (_under(prefix, tensors) for prefix in (_BEST, _LEFT, _RIGHT))
+    _check_like(replaced, before.replaced)
+    _check_like(left, {name: factors[0] for name, factors in before.low_rank.items()})
+    _check_like(right, {name: factors[1] for name, factors in before.low_rank.items()})
+    low_rank = {name: (factor, right[name]) for name, factor in left.items()}
+    return replace(before, replaced=replaced, low_rank=low_rank)
 
 
 def fingerprint(value: Any) -> str:

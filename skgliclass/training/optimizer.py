@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 
 DENSE_FROM = 0.25
 """The share of a table's rows from which on all of them are updated, which is then cheaper."""
+
+# What the state of a parameter is made of: moments of all rows, or of some.
+_DENSE = {"step", "exp_avg", "exp_avg_sq"}
+_OF_ROWS = {"step", "rows", "slots", "row_avg", "row_avg_sq"}
 
 
 class RowwiseAdamW(torch.optim.AdamW):
@@ -46,9 +51,19 @@ class RowwiseAdamW(torch.optim.AdamW):
         return super().step(closure)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the state of another optimizer."""
-        super().load_state_dict(state_dict)
+        """Continue from the state of another optimizer.
+
+        Raises
+        ------
+        ValueError
+            If it is not the state of these parameters; nothing is changed.
+        """
         parameters = [p for group in self.param_groups for p in group["params"]]
+        for index, state in state_dict["state"].items():
+            if not 0 <= index < len(parameters):
+                raise ValueError(f"there is no parameter {index} of {len(parameters)}")
+            _check_state(parameters[index], state, f"the optimizer's state of parameter {index}")
+        super().load_state_dict(state_dict)
         for index, state in state_dict["state"].items():
             # Torch makes all state of the parameter's type, and these are positions.
             for name in ("rows", "slots"):
@@ -102,6 +117,39 @@ def _empty_state(parameter: Tensor) -> dict[str, Any]:
         "row_avg": parameter.new_empty(0, *parameter.shape[1:]),
         "row_avg_sq": parameter.new_empty(0, *parameter.shape[1:]),
     }
+
+
+def _check_state(parameter: Tensor, state: dict[str, Tensor], what: str) -> None:
+    """Refuse what cannot be the state of a parameter."""
+    if state.keys() not in (_DENSE, _OF_ROWS):
+        raise ValueError(f"{what} consists of {', '.join(sorted(state))}")
+    shapes = _shapes_of(parameter, state)
+    for name, value in state.items():
+        # Squares, counts and positions are never negative; a slot of -1 is none.
+        least = {"exp_avg": -math.inf, "row_avg": -math.inf, "slots": -1}.get(name, 0)
+        is_possible = bool((value.isfinite() & (value >= least)).all())
+        is_of_type = value.is_floating_point() != (name in ("rows", "slots"))
+        if not (is_possible and is_of_type and tuple(value.shape) == shapes[name]):
+            raise ValueError(f"{name} in {what} belongs elsewhere, or is damaged")
+    if "rows" in state and not torch.equal(_slots_of(state["rows"], parameter), state["slots"]):
+        raise ValueError(f"rows and slots in {what} belong to different tables")
+
+
+def _shapes_of(parameter: Tensor, state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    whole = tuple(parameter.shape)
+    if "rows" not in state:
+        return {"step": (), "exp_avg": whole, "exp_avg_sq": whole}
+    n_rows = len(state["rows"])
+    of_rows = (n_rows, *whole[1:])
+    table = {"rows": (n_rows,), "slots": whole[:1]}
+    return {"step": (), **table, "row_avg": of_rows, "row_avg_sq": of_rows}
+
+
+def _slots_of(rows: Tensor, parameter: Tensor) -> Tensor:
+    """Give the place of each of a table's rows among some of them; -1 for the others."""
+    slots = torch.full((len(parameter),), -1, dtype=torch.long, device=rows.device)
+    slots[rows] = torch.arange(len(rows), device=rows.device)
+    return slots
 
 
 def _add_rows(parameter: Tensor, state: dict[str, Any], touched: Tensor) -> None:

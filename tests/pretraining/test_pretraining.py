@@ -2,14 +2,19 @@
 
 import gzip
 import json
+import shutil
 import sys
 from collections import Counter
 from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from damage import DAMAGE_OF_TENSORS, change_checkpoint
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -100,7 +105,7 @@ def data(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(backbone, wordings):
     return config_from_table(
         {
@@ -709,6 +714,66 @@ def test_a_run_is_not_mixed_with_another(config, data, tmp_path):
     (output / "checkpoint.safetensors").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="is not a checkpoint"):
         pretrain(config, data, output, resume=True)
+
+
+@pytest.fixture(scope="module")
+def stopped(config, data, tmp_path_factory):
+    """A run that was killed after the checkpoint of its fourth step."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(Stop):
+        pretrain(config, data, folder, on_step=stop_after(5))
+    return folder
+
+
+def _without_tensor(path):
+    """Drop one in the way of somebody else's program, which keeps what the file says of itself."""
+    with safe_open(path, "pt") as file:
+        metadata, names = file.metadata(), sorted(file.keys())
+        kept = {name: file.get_tensor(name).clone() for name in names[:-1]}
+    save_file(kept, path, metadata=metadata)
+
+
+DAMAGE_OF_FACTS = [
+    lambda facts, tensors: facts.clear(),
+    lambda facts, tensors: facts.update(step=None),
+    lambda facts, tensors: facts.update(step=-3),
+    lambda facts, tensors: facts.update(sets=["moods"]),
+    lambda facts, tensors: facts.update(sets={"moods": "x"}),
+    lambda facts, tensors: facts.update(config=None),
+    lambda facts, tensors: facts["config"]["training"].update(n_steps="x"),
+]
+DAMAGE_OF_FILES = [
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    lambda path: path.write_bytes(b"\0" * 100),
+    lambda path: save_file({"weight.x": torch.zeros(1)}, path),
+    lambda path: save_file({}, path, metadata={"pretraining": "[" * 100_000}),
+    _without_tensor,
+]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(partial(change_checkpoint, kind="pretraining", damage=d) for d in DAMAGE_OF_FACTS),
+        *(partial(change_checkpoint, kind="pretraining", damage=d) for d in DAMAGE_OF_TENSORS),
+        *DAMAGE_OF_FILES,
+    ],
+)
+def test_a_damaged_checkpoint_is_named(stopped, tmp_path, damage):
+    output = Path(shutil.copytree(stopped, tmp_path / "run"))
+    damage(output / "checkpoint.safetensors")
+    with pytest.raises(ValueError, match=r"run/checkpoint\.safetensors is not a checkpoint"):
+        finish(output)
+
+
+def test_nor_does_a_run_go_on_from_one(config, data, stopped, tmp_path):
+    output = Path(shutil.copytree(stopped, tmp_path / "run"))
+    change_checkpoint(output / "checkpoint.safetensors", "pretraining", DAMAGE_OF_TENSORS[0])
+    log = (output / "log.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"run/checkpoint\.safetensors is not a checkpoint"):
+        pretrain(config, data, output, resume=True)
+    assert (output / "log.jsonl").read_bytes() == log
 
 
 def test_changed_data_are_refused_on_resuming(config, data, tmp_path):

@@ -1,5 +1,6 @@
 """A fit goes on from its checkpoint as if it had never stopped."""
 
+import errno
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from damage import DAMAGE_OF_TENSORS, change_checkpoint
 from tiny import encoder_checkpoint, reference_checkpoint
 from toy import LABELS, toy
 
@@ -168,10 +170,6 @@ def test_a_damaged_checkpoint_is_named(model, stopped, content):
         make(model, stopped).fit(TEXTS, Y)
 
 
-def _first_weight(tensors):
-    return next(name for name in tensors if name.startswith("weight."))
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -180,17 +178,53 @@ def _first_weight(tensors):
         lambda facts, tensors: facts.update(place={"epoch": 1, "made up": 2}),
         lambda facts, tensors: facts.pop("n_stale"),
         lambda facts, tensors: facts.update(validations=None),
-        lambda facts, tensors: tensors.pop(_first_weight(tensors)),
-        lambda facts, tensors: tensors.update({_first_weight(tensors): torch.zeros(1)}),
-        lambda facts, tensors: tensors.update({"optimizer.x.y": torch.zeros(1)}),
+        lambda facts, tensors: facts.update(step="x"),
+        lambda facts, tensors: facts.update(step=-1),
+        lambda facts, tensors: facts.update(n_stale=None),
+        lambda facts, tensors: facts["place"].update(epoch="x"),
+        lambda facts, tensors: facts["place"].update(n_batches=-1),
+        lambda facts, tensors: facts["result"].update(loss_curve=["x"]),
+        lambda facts, tensors: facts["result"].update(loss_curve=None),
+        *DAMAGE_OF_TENSORS,
     ],
 )
 def test_a_checkpoint_of_which_something_is_missing_is_named(model, stopped, damage):
-    facts, tensors = checkpoint.read_tensors(stopped / NAME, "fit")
-    damage(facts, tensors)
-    checkpoint.write_tensors(stopped / NAME, "fit", facts, tensors)
+    change_checkpoint(stopped / NAME, "fit", damage)
     with pytest.raises(ValueError, match=r"checkpoint\.safetensors is not a checkpoint"):
         make(model, stopped).fit(TEXTS, Y)
+
+
+def test_the_best_weights_of_a_checkpoint_are_those_of_the_model(model, monkeypatch, tmp_path):
+    error, _ = stop_after(monkeypatch, 4)
+    held_out = {"X_val": X_VAL, "y_val": Y_VAL}
+    with pytest.raises(error):
+        make(model, tmp_path, trainable="head").fit(TEXTS, Y, **held_out)
+    whole = (tmp_path / NAME).read_bytes()
+    for change in (lambda value: value[:1], lambda value: value * np.nan, None):
+
+        def damage(facts, tensors, change=change):
+            name = next(name for name in tensors if name.startswith("best."))
+            value = tensors.pop(name)
+            if change is not None:
+                tensors[name] = change(value).contiguous()
+
+        (tmp_path / NAME).write_bytes(whole)
+        change_checkpoint(tmp_path / NAME, "fit", damage)
+        with pytest.raises(ValueError, match=r"checkpoint\.safetensors is not a checkpoint"):
+            make(model, tmp_path, trainable="head").fit(TEXTS, Y, **held_out)
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(model, monkeypatch, stopped):
+    before = (stopped / NAME).read_bytes()
+
+    def refuse(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=r"checkpoint\.safetensors' could not be written: No space"):
+        make(model, stopped).fit(TEXTS, Y)
+    assert (stopped / NAME).read_bytes() == before
+    assert [path.name for path in stopped.iterdir()] == [NAME]
 
 
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])

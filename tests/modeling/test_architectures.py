@@ -24,7 +24,6 @@ from transformers import AutoConfig, AutoTokenizer
 from skgliclass import GLiClassModel
 from skgliclass.loading.checkpoints import save_checkpoint
 from skgliclass.loading.loader import load_model
-from skgliclass.modeling.losses import contrastive_loss
 from skgliclass.training.tuned_weights import TunedWeights
 
 TOLERANCE = 1e-5
@@ -489,15 +488,6 @@ def test_losses_and_gradients(tmp_path, backbone, fields):
     largest = max(g.abs().max().item() for g in gradients.values())
     for name, gradient in gradients.items():
         np.testing.assert_allclose(found[name], gradient, atol=1e-4 * largest, err_msg=name)
-
-
-def test_contrastive_loss_does_not_depend_on_neighbours():
-    vectors = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
-    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
-    cosines = [F.normalize(v[m.bool()], dim=-1) for v, m in zip(vectors, mask, strict=True)]
-    rows = [F.cross_entropy(c @ c.T, torch.arange(len(c)), reduction="sum") for c in cosines]
-    expected = (rows[0] + rows[1]) / 6
-    torch.testing.assert_close(contrastive_loss(vectors, mask), expected)
 
 
 def test_layer_wise_loss_is_for_training_only(tmp_path):

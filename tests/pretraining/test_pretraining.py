@@ -26,7 +26,6 @@ from skgliclass.datasets import Example, write_examples
 from skgliclass.engine.engine import Engine
 from skgliclass.loading.loader import load_model
 from skgliclass.loading.sources import EMBEDDED_HUB_ID
-from skgliclass.modeling.losses import focal_loss, mixed_loss
 
 pytest.importorskip("pydantic")
 
@@ -460,29 +459,6 @@ def test_a_scorer_that_starts_at_random_does_so_by_the_seed(config, scorer):
     )
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
-
-
-def test_mixed_loss_is_the_mean_of_each_rows_own_loss():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(4, 5, generator=generator)
-    mask = torch.arange(5) < torch.tensor([5, 3, 4, 2])[:, None]
-    targets = torch.eye(5)[:4] * mask
-    kinds, weight = torch.tensor([True, False, True, False]), torch.tensor([1.0, 2.0, 0.5, 1.0])
-    rows = [
-        focal_loss(
-            logits[i : i + 1, mask[i]],
-            targets[i : i + 1, mask[i]],
-            multi_label=bool(kinds[i]),
-            label_smoothing=0.1,
-            gamma=1.0,
-        )
-        for i in range(4)
-    ]
-    expected = (torch.stack(rows) * weight).sum() / weight.sum()
-    found = mixed_loss(
-        logits, targets, kinds, mask=mask, weight=weight, label_smoothing=0.1, gamma=1.0
-    )
-    torch.testing.assert_close(found, expected)
 
 
 # The run.

@@ -23,7 +23,13 @@ from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
 from .label_fit import encoded, penalty_of
 from .labels import LabelSet, plain_labels
-from .persistence import SavedClassifier, json_of, read_classifier, write_classifier
+from .persistence import (
+    SavedClassifier,
+    check_width,
+    json_of,
+    read_classifier,
+    write_classifier,
+)
 from .problem import (
     Examples,
     Given,
@@ -945,7 +951,10 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         classifier = cls(**{**own, **parameters, **place})
         state = None if saved is None or not saved.label_set else cls(**own)._state_of(saved)
         classifier._validate_params()
-        classifier._carry(classifier._base_model())
+        loaded = classifier._base_model()
+        if saved is not None:
+            check_width(saved, loaded.network.config.encoder_config.hidden_size)
+        classifier._carry(loaded)
         if state is not None and classifier._carried is not None:
             from ..training.tuned_weights import TunedWeights
 

@@ -16,6 +16,7 @@ from .hierarchy import is_nested
 from .labels import LabelSet, plain_labels
 from .model_card import may_be_replaced, model_card
 from .parameters import without_views
+from .saved_arrays import ArrayFile, damage_named
 from .saved_file import FORMAT, checked_content, label_set_of, labels_of, parameters_of
 from .state import NO_LABELS
 from .values import as_json, listed
@@ -24,21 +25,28 @@ if TYPE_CHECKING:
     from ..engine.change import LogitChange
     from ..engine.retrieval import ExampleStore
     from ..loading.loaded import LoadedModel
+    from ..loading.sources import Source
     from .learnt_rows import LearntRows
 
 FILE = "skgliclass.json"
-_EXAMPLES_FILE, _VECTORS_FILE = "retrieved_examples.json", "retrieved_examples.safetensors"
-CHANGE_FILE, _ROWS_FILE = "learnt_labels.safetensors", "learnt_rows.safetensors"
 CARD = "README.md"
-# The arrays of the files and their axes.
-_CHANGE = {"vectors": "classes width", "biases": "classes"}
-_ROWS = {
-    "x": "rows width",
-    "logits": "rows classes",
-    "targets": "rows classes",
-    "weights": "rows",
-    "moved": "classes width",
-}
+_EXAMPLES_FILE = "retrieved_examples.json"
+_VECTORS = ArrayFile(
+    "retrieved_examples.safetensors",
+    {"vectors": "texts width"},
+    "pass n_retrieved=0 to do without it",
+)
+_CHANGE = ArrayFile("learnt_labels.safetensors", {"vectors": "classes width", "biases": "classes"})
+_ROWS = ArrayFile(
+    "learnt_rows.safetensors",
+    {
+        "x": "rows width",
+        "logits": "rows classes",
+        "targets": "rows classes",
+        "weights": "rows",
+        "moved": "classes width",
+    },
+)
 # What belongs to the place where a classifier runs, or is written elsewhere.
 _NOT_SAVED = {
     "model",
@@ -96,11 +104,18 @@ class SavedClassifier:
 
 
 # What the folder of a classifier holds; that of another one in it goes.
-_SAVED_FILES = (FILE, _EXAMPLES_FILE, _VECTORS_FILE, CHANGE_FILE, _ROWS_FILE)
+_SAVED_FILES = (FILE, _EXAMPLES_FILE, _VECTORS.name, _CHANGE.name, _ROWS.name)
 
 
-def json_of(saved: SavedClassifier) -> str:
+def json_of(saved: SavedClassifier, digests: Mapping[str, str] | None = None) -> str:
     """Give the text of the file of a classifier.
+
+    Parameters
+    ----------
+    saved : SavedClassifier
+        The classifier.
+    digests : mapping of str to str, optional
+        Of the files of arrays beside it, by their names.
 
     Raises
     ------
@@ -125,6 +140,7 @@ def json_of(saved: SavedClassifier) -> str:
         "keeps_examples": saved.store is not None,
         "keeps_change": saved.change is not None,
         "keeps_rows": saved.rows is not None,
+        "digests": dict(digests or {}),
         "parameters": {name: as_json(value, name) for name, value in parameters.items()},
     }
     text = json.dumps(content, indent=2, ensure_ascii=False)
@@ -173,20 +189,19 @@ def write_classifier(
     """
     from ..loading.checkpoints import CHECKPOINT_FILES, write_checkpoint
 
-    text = json_of(saved)
+    # What cannot be written is told before anything is.
+    json_of(saved)
     place = checked_folder(folder)
     with replaced_folder(place, (*CHECKPOINT_FILES, *_SAVED_FILES)) as written:
         write_checkpoint(written, loaded, place=place, gliclass_compatible=gliclass_compatible)
-        if saved.store is not None:
-            _write_store(written, saved.store)
-        _write_learnt(written, saved)
+        text = json_of(saved, _write_arrays(written, saved))
         (written / FILE).write_text(text + "\n", encoding="utf-8")
         if may_be_replaced(place / CARD):
             card = model_card(
                 saved.kind,
                 saved.label_set,
                 loaded.network.config,
-                learnt=CHANGE_FILE if saved.change is not None else None,
+                learnt=_CHANGE.name if saved.change is not None else None,
             )
             (written / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
 
@@ -252,7 +267,7 @@ def read_classifier(
     in_use = {**own, **parameters}
     label_set, store = label_set_of(content, path), None
     if content["keeps_examples"] and in_use.get("n_retrieved"):
-        store = _read_store(source.folder, in_use.get("retrieval_backend", "numpy"))
+        store = _read_store(content, source, in_use.get("retrieval_backend", "numpy"))
     thresholds = content["thresholds"]
     return SavedClassifier(
         kind,
@@ -264,24 +279,26 @@ def read_classifier(
         store,
         content["min_probability"],
         path,
-        read_change(content, source.folder),
-        _read_rows(content, source.folder),
+        read_change(content, source),
+        _read_rows(content, source),
     )
 
 
-def _write_learnt(folder: Path, saved: SavedClassifier) -> None:
-    from safetensors.numpy import save_file
+def _write_arrays(folder: Path, saved: SavedClassifier) -> dict[str, str]:
+    """Write the files of arrays; give their digests by their names."""
+    texts, digests = saved.label_set.texts, {}
+    for file, holder in ((_VECTORS, saved.store), (_CHANGE, saved.change), (_ROWS, saved.rows)):
+        if holder is not None:
+            arrays = {name: getattr(holder, name) for name in file.axes}
+            digests[file.name] = file.write(folder, arrays, texts)
+    if saved.store is not None:
+        content = [{"text": e.text, "labels": list(e.labels)} for e in saved.store.examples]
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        (folder / _EXAMPLES_FILE).write_text(text + "\n", encoding="utf-8")
+    return digests
 
-    for file, learnt, names in (
-        (CHANGE_FILE, saved.change, _CHANGE),
-        (_ROWS_FILE, saved.rows, _ROWS),
-    ):
-        if learnt is not None:
-            arrays = {name: np.ascontiguousarray(getattr(learnt, name)) for name in names}
-            save_file(arrays, folder / file)
 
-
-def read_change(content: Mapping[str, Any], folder: Path) -> LogitChange | None:
+def read_change(content: Mapping[str, Any], source: Source) -> LogitChange | None:
     """Read what was learnt without touching the model, as the file of the classifier says.
 
     Raises
@@ -293,70 +310,60 @@ def read_change(content: Mapping[str, Any], folder: Path) -> LogitChange | None:
         return None
     from ..engine.change import LogitChange
 
-    texts = tuple(content["label_texts"] or ())
-    return LogitChange(texts, **_learnt_arrays(folder / CHANGE_FILE, _CHANGE, len(texts)))
+    return LogitChange(tuple(content["label_texts"] or ()), **_arrays(_CHANGE, content, source))
 
 
-def _read_rows(content: Mapping[str, Any], folder: Path) -> LearntRows | None:
+def _read_rows(content: Mapping[str, Any], source: Source) -> LearntRows | None:
     if not content["keeps_rows"]:
         return None
     from .learnt_rows import LearntRows
 
-    n_classes = len(content["label_texts"] or ())
-    return LearntRows(**_learnt_arrays(folder / _ROWS_FILE, _ROWS, n_classes))
+    return LearntRows(**_arrays(_ROWS, content, source))
 
 
-def _learnt_arrays(
-    path: Path, names: Mapping[str, str], n_classes: int
+def _arrays(
+    file: ArrayFile, content: Mapping[str, Any], source: Source
 ) -> dict[str, NDArray[np.float32]]:
-    """Read arrays, each with the shape that its name asks for: of rows, classes and the width."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays = load_file(path)
-        sizes = {"classes": n_classes}
-        for name, shape in names.items():
-            wanted = shape.split()
-            if arrays[name].ndim != len(wanted) or arrays[name].dtype != np.float32:
-                raise ValueError(f"{name} is of shape {arrays[name].shape}")
-            for axis, size in zip(wanted, arrays[name].shape, strict=True):
-                if sizes.setdefault(axis, size) != size:
-                    raise ValueError(f"{name} has {size} {axis}, not {sizes[axis]}")
-            # Targets alone may be NaN, where nobody knows.
-            if name != "targets" and not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{name} holds NaN or infinity")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ValueError(
-            f"{path}: what the classifier learnt cannot be read: {type(error).__name__}: {error}. "
-            "Restore the file, or save the classifier again."
-        ) from error
-    return {name: arrays[name] for name in names}
+    return file.read(source, content["digests"].get(file.name), content["label_texts"] or ())
 
 
-def _write_store(folder: Path, store: ExampleStore) -> None:
-    from safetensors.numpy import save_file
+def _read_store(content: Mapping[str, Any], source: Source, backend: str) -> ExampleStore:
+    from ..engine.retrieval import BACKENDS, ExampleStore
 
-    content = [{"text": e.text, "labels": list(e.labels)} for e in store.examples]
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    (folder / _EXAMPLES_FILE).write_text(text + "\n", encoding="utf-8")
-    save_file({"vectors": store.vectors}, folder / _VECTORS_FILE)
+    vectors = _arrays(_VECTORS, content, source)["vectors"]
+    with damage_named(source.folder / _EXAMPLES_FILE, _VECTORS.hint):
+        rows = source.read_json(_EXAMPLES_FILE, list)
+        if rows is None:
+            raise ValueError("it is missing")
+        texts, labels = [row["text"] for row in rows], [row["labels"] for row in rows]
+        # An unknown one is refused later, as any parameter is.
+        backend = backend if backend in BACKENDS else BACKENDS[0]
+        return ExampleStore(texts, vectors, labels, backend=backend)
 
 
-def _read_store(folder: Path, backend: str) -> ExampleStore:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def check_width(saved: SavedClassifier, width: int) -> None:
+    """Refuse arrays that were learnt with the vectors of another model.
 
-    from ..engine.retrieval import ExampleStore
+    Parameters
+    ----------
+    saved : SavedClassifier
+        What was read.
+    width : int
+        The length of the model's vectors of texts.
 
-    try:
-        content = json.loads((folder / _EXAMPLES_FILE).read_text(encoding="utf-8"))
-        texts, labels = [row["text"] for row in content], [row["labels"] for row in content]
-        vectors = load_file(folder / _VECTORS_FILE)["vectors"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ValueError(
-            f"The labelled texts that the classifier in {str(folder)!r} shows (n_retrieved) cannot "
-            f"be read: {type(error).__name__}: {error}. Restore {_EXAMPLES_FILE} and "
-            f"{_VECTORS_FILE}, or pass n_retrieved=0 to do without them."
-        ) from error
-    return ExampleStore(texts, vectors, labels, backend=backend)
+    Raises
+    ------
+    ValueError
+        If they are of another width; the message names the file.
+    """
+    folder = Path() if saved.path is None else saved.path.parent
+    for file, array in (
+        (_CHANGE, None if saved.change is None else saved.change.vectors),
+        (_ROWS, None if saved.rows is None else saved.rows.moved),
+        (_VECTORS, None if saved.store is None else saved.store.vectors),
+    ):
+        if array is not None and array.shape[1] != width:
+            with damage_named(folder / file.name, file.hint):
+                raise ValueError(
+                    f"its vectors have {array.shape[1]} numbers, those of the model {width}"
+                )

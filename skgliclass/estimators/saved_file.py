@@ -74,6 +74,10 @@ _FIELDS: dict[str, _Field] = {
     "keeps_examples": _Field(lambda v: isinstance(v, bool), "true or false"),
     "keeps_change": _Field(lambda v: isinstance(v, bool), "true or false"),
     "keeps_rows": _Field(lambda v: isinstance(v, bool), "true or false"),
+    "digests": _Field(
+        lambda v: isinstance(v, dict) and all(isinstance(d, str) for d in v.values()),
+        "an object of strings",
+    ),
     "parameters": _Field(lambda v: isinstance(v, dict), "an object"),
 }
 
@@ -107,6 +111,8 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
     if content["format"] < 3:
         # Nothing could be learnt without touching the model.
         content = {**content, "keeps_change": False, "keeps_rows": False}
+    # Of files that were written before, or elsewhere, nobody noted them.
+    content = {"digests": {}, **content}
     for name, field in _FIELDS.items():
         if name not in content:
             raise _error(path, f"{name} is missing; it has to be {field.description}")

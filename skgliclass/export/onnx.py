@@ -89,7 +89,7 @@ def export_onnx(
     if isinstance(model, str):
         saved = read_content(model, revision)
         if saved is not None:
-            change = read_change(saved, find_source(model, revision).folder)
+            change = read_change(saved, find_source(model, revision))
         model = load_model(model, revision=revision, device="cpu", dtype="float32")
     _check_exportable(model)
     with replaced_folder(folder, _FILES) as written:

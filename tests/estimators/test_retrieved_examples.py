@@ -138,7 +138,7 @@ def test_kept_texts_that_cannot_be_read_can_be_done_without(uni, tmp_path, name,
     clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, max_epochs=0).fit(TEXTS, Y)
     clf.save_pretrained(tmp_path)
     damage(tmp_path / name)
-    with pytest.raises(ValueError, match=r"that the classifier in .* pass n_retrieved=0 to do"):
+    with pytest.raises(ValueError, match=rf"{name}: what .* pass n_retrieved=0 to do"):
         GLiClassClassifier.from_pretrained(tmp_path)
     plain = GLiClassClassifier.from_pretrained(tmp_path, n_retrieved=0)
     np.testing.assert_allclose(

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from skgliclass import GLiClassModel
 from skgliclass.engine.engine import Engine
-from skgliclass.loading import loader
+from skgliclass.loading import loader, model_file
 from skgliclass.loading.cache import ModelCache
 from skgliclass.loading.loader import load_model
 from skgliclass.loading.sources import Source
@@ -703,3 +703,78 @@ def test_names_that_nobody_can_use_are_refused(tmp_path):
     for name in ("x" * 5000, "circle"):
         with suppress(ValueError):
             assert Source(tmp_path, "model").file(name) is None
+
+
+# What comes into the place of a file after its name was looked at.
+
+
+def _link(path, outside):
+    path.symlink_to(outside)
+
+
+def _pipe(path, outside):
+    os.mkfifo(path)
+
+
+def _folder(path, outside):
+    path.mkdir()
+
+
+def _folder_that_is_a_link(path, outside):
+    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.symlink_to(outside.parent)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("swap", [_link, _pipe, _folder, _folder_that_is_a_link])
+@pytest.mark.parametrize("shows_descriptors", [True, False])
+def test_what_is_opened_is_what_counts(tmp_path, monkeypatch, swap, shows_descriptors):
+    if not shows_descriptors:
+        monkeypatch.setattr(model_file, "_DESCRIPTORS", tmp_path / "nothing")
+    outside = tmp_path / "outside" / "config.json"
+    path = tmp_path / "model" / "below" / "config.json"
+    for file in (outside, path):
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+    found = Source(tmp_path / "model", "model").file("below/config.json")
+    assert found.read() == b"{}"
+    path.unlink()
+    swap(path, outside)
+    with pytest.raises(ValueError, match=r"outside the model's folder|no regular file"):
+        found.read()
+    with pytest.raises(ValueError, match=r"outside|no regular"), found.opened():
+        pass
+
+
+def test_what_was_opened_is_read_whatever_takes_its_name(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    path.write_text("mine")
+    found = Source(tmp_path, "model").file(path.name)
+    (tmp_path / "other").write_text("other")
+    if Path("/proc/self/fd").exists():
+        with found.opened() as name:
+            os.replace(tmp_path / "other", path)
+            assert Path(name).read_text() == "mine"
+    # Where no name stands for what was opened, it is noticed.
+    monkeypatch.setattr(model_file, "_DESCRIPTORS", tmp_path / "nothing")
+    (tmp_path / "other").write_text("other")
+    with pytest.raises(OSError, match="was replaced while it was read"), found.opened():
+        os.replace(tmp_path / "other", path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_link_that_comes_after_the_look_at_a_name_is_not_followed(
+    copy_of, tmp_path, monkeypatch, name
+):
+    folder, file_of = copy_of("uni"), Source.file
+
+    def file_and_swap(source, wanted):
+        found = file_of(source, wanted)
+        path = folder / name
+        if wanted == name and not path.is_symlink():
+            shutil.move(path, tmp_path / name)
+            path.symlink_to(tmp_path / name)
+        return found
+
+    monkeypatch.setattr(Source, "file", file_and_swap)
+    refused(folder, "link")

@@ -284,4 +284,4 @@ def _softmax_focal(
 
 def _power(base: Tensor, gamma: float) -> Tensor:
     """Raise to a power whose gradient stays finite where the base is zero and gamma below one."""
-    return base.clamp_min(torch.finfo(base.dtype).tiny if gamma < 1 else 0.0) ** gamma
+    return base.clamp_min(torch.finfo(base.dtype).tiny) ** gamma

@@ -274,7 +274,7 @@ def _softmax_focal(
     log_p = log_p.masked_fill(~real, 0.0)
     if smoothing:
         n_labels = real.sum(dim=1, keepdim=True).clamp_min(1)
-        targets = targets * (1 - smoothing) + smoothing * real / n_labels
+        targets = targets * (1 - smoothing) + smoothing / n_labels
     loss = -targets * log_p
     if gamma:
         # 1 - p, but not rounded to zero where p is close to one.

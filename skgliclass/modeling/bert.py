@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .positions import ReadPositions, in_place, padding_bias
+
 
 class Bert(nn.Module):
     """A BERT encoder whose weights have the names of transformers' checkpoints.
@@ -85,7 +87,7 @@ def bert_forward(
     """
     run_layer = run_layer or _run_layer
     hidden = encoder.embeddings(input_ids=input_ids)
-    bias = _attention_bias(attention_mask, hidden.dtype)
+    bias = padding_bias(attention_mask, hidden.dtype)
     n_heads = encoder.config.num_attention_heads
     layers = list(encoder.encoder.layer)
     # In training a shorter last layer would draw other numbers for its dropout, so that a seed
@@ -96,13 +98,9 @@ def bert_forward(
         return hidden
     for layer in layers[:-1]:
         hidden = run_layer(layer, hidden, hidden, bias, n_heads)
-    # Every row has the same number of positions, so that they form a tensor: where it reads fewer
-    # than another it gets some that nobody reads.
-    n_read = max(1, int(read.count_nonzero(dim=1).max()))
-    positions = read.ne(0).int().argsort(dim=1, descending=True, stable=True)[:, :n_read]
-    places = positions[:, :, None].expand(-1, -1, hidden.shape[2])
-    vectors = run_layer(layers[-1], hidden.gather(1, places), hidden, bias, n_heads)
-    return (hidden.scatter_ if _in_place() else hidden.scatter)(1, places, vectors)
+    chosen = ReadPositions.of(read)
+    vectors = run_layer(layers[-1], chosen.take(hidden), hidden, bias, n_heads)
+    return chosen.put(vectors, hidden)
 
 
 def has_plain_layers(encoder: Any) -> bool:
@@ -118,11 +116,6 @@ def has_plain_layers(encoder: Any) -> bool:
             for linear in _linears(layer)
         )
     )
-
-
-def _in_place() -> bool:
-    """Tell whether activations may be overwritten: no gradient will ever need them."""
-    return torch.is_inference_mode_enabled()
 
 
 def _linears(layer: Any) -> tuple[nn.Linear, ...]:
@@ -141,7 +134,7 @@ def _run_layer(
     layer: Any, asking: Tensor, hidden: Tensor, bias: Tensor | None, n_heads: int
 ) -> Tensor:
     """Give a layer's vectors of the positions that are asking, which read all of `hidden`."""
-    query, key, value, dense, inner, outer = _linears(layer)
+    query, key, value, dense, _, _ = _linears(layer)
     # Products of matrices are faster than those of batches of them.
     flat, asked = (tensor.reshape(-1, tensor.shape[2]) for tensor in (hidden, asking))
     # Not `len(hidden)`: a tracer would take it for a constant.
@@ -153,30 +146,25 @@ def _run_layer(
     dropout = layer.attention.self.dropout.p if layer.training else 0.0
     context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     context = dense(context.transpose(1, 2).reshape(asked.shape))
-    attended = _add_and_normalize(layer.attention.output, context, asked)
-    activated = inner(attended)
+    attended = add_and_normalize(layer.attention.output, context, asked)
+    return feed_forward(layer, attended).view_as(asking)
+
+
+def feed_forward(layer: Any, attended: Tensor) -> Tensor:
+    """Run the second half of a layer, which looks at each position by itself."""
+    activated = layer.intermediate.dense(attended)
     # The activations of the inner layer are the largest there are: no second copy of them.
-    activated = torch.ops.aten.gelu_(activated) if _in_place() else F.gelu(activated)
-    return _add_and_normalize(layer.output, outer(activated), attended).view_as(asking)
+    activated = torch.ops.aten.gelu_(activated) if in_place() else F.gelu(activated)
+    return add_and_normalize(layer.output, layer.output.dense(activated), attended)
 
 
-def _add_and_normalize(output: Any, change: Tensor, before: Tensor) -> Tensor:
+def add_and_normalize(output: Any, change: Tensor, before: Tensor) -> Tensor:
+    """Add what a half of a layer changes, and normalize; `change` may be overwritten."""
     if output.training:
         change = output.dropout(change)
-    summed = change.add_(before) if _in_place() else change + before
+    summed = change.add_(before) if in_place() else change + before
     normalized: Tensor = output.LayerNorm(summed)
     return normalized
-
-
-def _attention_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Give what is added to attention scores, or nothing where all positions count."""
-    # A graph that is traced cannot depend on what the mask holds.
-    if not torch.compiler.is_compiling() and bool(attention_mask.all()):
-        return None
-    bias = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
-    # As in transformers, to the bit. With minus infinity a row of padding alone would be NaN.
-    bias = bias.masked_fill_(attention_mask == 0, torch.finfo(dtype).min)
-    return bias[:, None, None]
 
 
 # The modules, with the names that checkpoints give them.

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from .bert import Bert, bert_forward, has_plain_layers
+from .deberta import deberta_forward, has_relative_layers
+from .modernbert import has_modern_layers, modernbert_forward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FastPass:
-    """How backbones of one class are run for inference on a CPU.
+    """How backbones of one class are run on a CPU.
 
     Attributes
     ----------
@@ -25,10 +27,13 @@ class FastPass:
         Tells whether a backbone of the class computes just what `run` does.
     run : callable
         Takes the backbone and the other arguments of :func:`run_encoder`.
+    keeps_gradients : bool
+        Whether it serves training too.
     """
 
     suits: Callable[[Any], bool]
     run: Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
+    keeps_gradients: bool = False
 
 
 # These differ in how they count positions, which is up to their own module for embeddings; their
@@ -39,6 +44,12 @@ FAST_PASSES: dict[str, FastPass] = {
     "transformers.models.bert.modeling_bert.BertModel": _LIKE_BERT,
     "transformers.models.roberta.modeling_roberta.RobertaModel": _LIKE_BERT,
     "transformers.models.xlm_roberta.modeling_xlm_roberta.XLMRobertaModel": _LIKE_BERT,
+    "transformers.models.modernbert.modeling_modernbert.ModernBertModel": FastPass(
+        has_modern_layers, modernbert_forward, keeps_gradients=True
+    ),
+    "transformers.models.deberta_v2.modeling_deberta_v2.DebertaV2Model": FastPass(
+        has_relative_layers, deberta_forward
+    ),
 }
 """By the full name of the class, so that nobody waits for transformers who does not use it."""
 
@@ -64,9 +75,9 @@ def run_encoder(
     Returns
     -------
     Tensor of shape (batch, length, width)
-        In inference mode on a CPU, a backbone with a fast pass goes through the module's own
-        weights in the same order, but in place and without what serves training only. Vectors at
-        padded positions, and at those that will not be looked at, have no meaning.
+        On a CPU a backbone with a fast pass goes through the module's own weights; in inference
+        mode in place, and without what serves training only. Vectors at padded positions, and at
+        those that will not be looked at, have no meaning.
     """
     if isinstance(encoder, Bert):
         vectors: Tensor = encoder(input_ids, attention_mask, read)
@@ -79,12 +90,11 @@ def run_encoder(
 
 
 def _fast_pass(encoder: Any, input_ids: Tensor) -> FastPass | None:
-    # Asked first: what is traced does not know the inference mode.
-    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
-        return None
     # On a GPU transformers' own attention kernels are as good.
-    if input_ids.device.type != "cpu":
+    if torch.compiler.is_compiling() or input_ids.device.type != "cpu":
         return None
     # By its exact class: a subclass may do anything.
     fast = FAST_PASSES.get(f"{type(encoder).__module__}.{type(encoder).__name__}")
-    return fast if fast is not None and fast.suits(encoder) else None
+    if fast is None or not (fast.keeps_gradients or torch.is_inference_mode_enabled()):
+        return None
+    return fast if fast.suits(encoder) else None

@@ -7,6 +7,7 @@ from transformers import (
     AutoModel,
     BertConfig,
     DebertaV2Config,
+    ModernBertConfig,
     RobertaConfig,
     XLMRobertaConfig,
 )
@@ -33,7 +34,9 @@ def make_encoder(config_class=BertConfig, **fields):
     with torch.no_grad():
         for name, parameter in encoder.named_parameters():
             if parameter.ndim == 1:
-                parameter.normal_(1 if "LayerNorm.weight" in name else 0, 0.3)
+                parameter.normal_(1 if "orm.weight" in name else 0, 0.3)
+            elif "rel_embeddings" in name:
+                parameter.normal_()
     return encoder
 
 
@@ -108,12 +111,126 @@ def test_reduced_precision_stays_close():
     torch.testing.assert_close(got[mask.bool()], expected[mask.bool()], rtol=0, atol=0.1)
 
 
+# Backbones whose attention knows distances.
+
+
+def modern(window=6, every=2, **fields):
+    special = dict.fromkeys(("bos_token_id", "cls_token_id"), 1)
+    special |= dict.fromkeys(("eos_token_id", "sep_token_id", "pad_token_id"), 2)
+    shape = {"local_attention": window, "global_attn_every_n_layers": every}
+    return make_encoder(ModernBertConfig, **{**special, **shape, **fields})
+
+
+def relative(**fields):
+    # As in DeBERTa-v3, with so few buckets that the far distances of the tests share some.
+    v3 = {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 6,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    }
+    return make_encoder(DebertaV2Config, **{**v3, **fields})
+
+
+DISTANT = {
+    "ModernBERT, last layer local": modern,
+    "ModernBERT, last layer global": lambda: modern(every=1),
+    "ModernBERT, all local": lambda: modern(
+        layer_types=["sliding_attention"] * 3,
+    ),
+    "ModernBERT, wide window": lambda: modern(window=128),
+    "ModernBERT, with biases": lambda: modern(
+        norm_bias=True, attention_bias=True, mlp_bias=True, every=3
+    ),
+    "DeBERTa-v3": relative,
+    "DeBERTa, own projections": lambda: relative(share_att_key=False),
+    "DeBERTa, one way": lambda: relative(pos_att_type=["c2p"]),
+    "DeBERTa, the other way": lambda: relative(pos_att_type=["p2c"]),
+    "DeBERTa, content alone": lambda: relative(pos_att_type=[]),
+    "DeBERTa, no buckets": lambda: relative(position_buckets=-1, norm_rel_ebd="none"),
+    "DeBERTa-v2 with a convolution": lambda: relative(
+        conv_kernel_size=3, conv_act="gelu", position_biased_input=True, type_vocab_size=2
+    ),
+    "DeBERTa-v2, one convolved layer": lambda: relative(conv_kernel_size=3, num_hidden_layers=1),
+    "DeBERTa-v2, narrow embeddings": lambda: relative(embedding_size=8),
+}
+
+
+@pytest.fixture(scope="module", params=DISTANT)
+def distant(request):
+    return DISTANT[request.param]()
+
+
+@pytest.mark.parametrize("reads", ["all", "some"])
+@pytest.mark.parametrize("lengths", [(7, 7), (30, 4, 1), (1,)])
+def test_distances_count_as_in_transformers(distant, lengths, reads, fast_passes):
+    ids, mask = sequences(*lengths)
+    read = mask if reads == "all" else torch.zeros_like(mask)
+    read[:, [0, -1]] = 1
+    with torch.no_grad():
+        expected = distant.double()(input_ids=ids, attention_mask=mask)[0].float()
+    with torch.inference_mode():
+        got = run_encoder(distant.float(), ids, mask, None if reads == "all" else read)
+    assert len(fast_passes) == 1
+    chosen = (read * mask).bool()
+    # What float32 itself costs at weights this large, and less than a wrong distance would.
+    atol = 2e-5 * expected[chosen].abs().max()
+    torch.testing.assert_close(got[chosen], expected[chosen], rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("make", [modern, lambda: modern(window=128, norm_bias=True)])
+def test_gradients_of_modernbert_are_those_of_transformers(make, fast_passes):
+    encoder, other = make().train(), make().train()
+    ids, mask = sequences(30, 4)
+    read = torch.zeros_like(mask)
+    read[:, [0, 3]] = 1
+    chosen = read.bool()
+    expected = other(input_ids=ids, attention_mask=mask)[0]
+    got = run_encoder(encoder, ids, mask, read)
+    assert len(fast_passes) == 1
+    found, wanted = gradients(encoder, got[chosen]), gradients(other, expected[chosen])
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        close = {"rtol": 1e-3, "atol": 1e-4 * float(gradient.abs().max())}
+        torch.testing.assert_close(found[name], gradient, **close, msg=name)
+
+
+@pytest.mark.parametrize("fields", [{"mlp_dropout": 0.5}, {"attention_dropout": 0.5}])
+def test_dropout_of_modernbert_is_left_to_transformers(fields, fast_passes):
+    encoder = modern(**fields).train()
+    ids, mask = sequences(9, 4)
+    torch.manual_seed(1)
+    expected = encoder(input_ids=ids, attention_mask=mask)[0]
+    torch.manual_seed(1)
+    assert torch.equal(run_encoder(encoder, ids, mask), expected)
+    assert not fast_passes
+
+
+def test_tables_of_distances_follow_the_weights():
+    encoder = relative()
+    ids, mask = sequences(9, 4)
+    with torch.inference_mode():
+        before = run_encoder(encoder, ids, mask)
+    with torch.no_grad():
+        # As adapters are merged, which torch does not count as a change.
+        encoder.encoder.layer[1].attention.self.key_proj.weight.data += 0.5
+        expected = encoder(input_ids=ids, attention_mask=mask)[0]
+    with torch.inference_mode():
+        got = run_encoder(encoder, ids, mask)
+    real = mask.bool()
+    torch.testing.assert_close(got[real], expected[real], rtol=0, atol=1e-5)
+    assert (got - before)[real].abs().max() > 0.01
+
+
 def with_other_activation():
     return make_encoder(hidden_act="relu")
 
 
 def with_other_attention():
-    return make_encoder(DebertaV2Config, relative_attention=True, pos_att_type=["c2p"])
+    return make_encoder(DebertaV2Config, relative_attention=False)
 
 
 def with_an_adapter():

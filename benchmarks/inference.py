@@ -4,6 +4,7 @@
     python benchmarks/inference.py --data FOLDER --compare uni-encoder
     python benchmarks/inference.py --data FOLDER --compare bi-encoder
     python benchmarks/inference.py --data FOLDER --compare cross-encoder --texts 24
+    python benchmarks/inference.py --data FOLDER --backbone modernbert-base --labels 10 --texts 24
 
 All methods score the same texts against the same K labels in turns (A B A B ...), in one process
 and on the same threads, in float32 (ours in ``--dtype``). The texts are a mixture of the sets of
@@ -16,6 +17,10 @@ the K.
   (encode the texts and the labels, cosine).
 - ``cross-encoder``: the same uni-encoder; the zero-shot pipeline of transformers on a MiniLM with a
   new entailment head, which reads every pair of text and label.
+
+``--backbone`` puts another encoder in the place of MiniLM, of random weights and the shape of a
+published one, with MiniLM's tokenizer. Ours is then timed a second time with the forward pass of
+transformers in the place of its own.
 
 Prints, for each K, texts a second and how many times faster ours is than each alternative at each
 of its batch sizes; then the share of the arithmetic that these cores can do: the multiplications of
@@ -48,6 +53,31 @@ LABELS = {
 }
 Method = Callable[[list[str], list[str]], Any]
 
+DEBERTA_V3 = {
+    "relative_attention": True,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_buckets": 256,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
+BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ettin-32m": (
+        "modernbert",
+        {
+            "hidden_size": 384,
+            "num_hidden_layers": 10,
+            "num_attention_heads": 6,
+            "intermediate_size": 576,
+        },
+    ),
+    "modernbert-base": ("modernbert", {}),
+    "deberta-v3-small": ("deberta-v2", {**DEBERTA_V3, "hidden_size": 768, "num_hidden_layers": 6}),
+    "deberta-v3-base": ("deberta-v2", {**DEBERTA_V3, "hidden_size": 768}),
+}
+"""The shapes of published encoders, by the type and the fields of their configurations."""
+
 
 def read_texts(data: Path, sets: list[str], n: int, seed: int) -> list[str]:
     """Draw the same number of different texts from every set."""
@@ -66,13 +96,36 @@ def read_labels(data: Path, name: str) -> list[str]:
         return sorted(json.loads(file.readline())["all_labels"])
 
 
-def make_checkpoint(folder: Path, architecture: str = "uni-encoder") -> None:
+def make_backbone(folder: Path, name: str) -> Path:
+    """Write an encoder of random weights with MiniLM's tokenizer."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    from skgliclass.loading.sources import find_source
+
+    tokenizer = AutoTokenizer.from_pretrained(find_source("mini").folder)
+    kind, fields = BACKBONES[name]
+    marks = ("pad_token_id", "cls_token_id", "sep_token_id")
+    special = {mark: getattr(tokenizer, mark) for mark in marks}
+    special |= {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
+    config = AutoConfig.for_model(kind, **fields, **special, vocab_size=len(tokenizer))
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_checkpoint(
+    folder: Path, architecture: str = "uni-encoder", backbone: str = "minilm"
+) -> None:
     """Write a GLiClass around MiniLM; a uni-encoder's heads are random, which costs the same."""
     from skgliclass.loading.checkpoints import save_checkpoint
     from skgliclass.loading.loader import load_model
     from skgliclass.loading.sources import find_source
 
-    loaded = load_model(str(find_source("mini").folder), architecture=architecture)
+    encoder = find_source("mini").folder
+    if backbone != "minilm":
+        encoder = make_backbone(folder / "backbone", backbone)
+    loaded = load_model(str(encoder), architecture=architecture)
     if architecture == "uni-encoder":
         loaded.network.config.pooling_strategy = "first"
         loaded.network.config.class_token_pooling = "first"
@@ -89,6 +142,23 @@ def make_engine(folder: Path, dtype: str = "float32") -> Any:
     from skgliclass.loading.loader import load_model
 
     return Engine(load_model(str(folder), dtype=dtype))
+
+
+def make_plain(folder: Path, dtype: str) -> Method:
+    """Give our engine with the forward pass of transformers."""
+    from skgliclass.modeling import passes
+
+    engine = make_engine(folder, dtype)
+
+    def logits(texts: list[str], labels: list[str]) -> Any:
+        own = dict(passes.FAST_PASSES)
+        passes.FAST_PASSES.clear()
+        try:
+            return engine.logits(texts, labels)
+        finally:
+            passes.FAST_PASSES.update(own)
+
+    return logits
 
 
 def make_gliclass(folder: Path, batch_size: int) -> Method:
@@ -144,8 +214,10 @@ def make_cross_encoder(batch_size: int) -> Method:
 def make_methods(args: argparse.Namespace, folder: Path) -> dict[str, Method]:
     """Give ours and its alternatives."""
     is_bi = args.compare == "bi-encoder"
-    make_checkpoint(folder, "bi-encoder" if is_bi else "uni-encoder")
+    make_checkpoint(folder, "bi-encoder" if is_bi else "uni-encoder", args.backbone)
     methods: dict[str, Method] = {"ours": make_engine(folder, args.dtype).logits}
+    if args.backbone != "minilm":
+        methods["pass of transformers"] = make_plain(folder, args.dtype)
     for size in args.batch_sizes:
         if args.compare == "cross-encoder":
             methods[f"cross-encoder, batch {size}"] = make_cross_encoder(size)
@@ -183,17 +255,30 @@ def count_operations(folder: Path, texts: list[str], labels: list[str]) -> float
     lengths = np.minimum(of_texts + beside, engine.max_length).astype(float)
     width, inner = config.hidden_size, config.intermediate_size
     keys_and_values = 4 * width**2 * lengths
-    # A query, what becomes of what it reads, and the reading.
-    of_query = 2 * (2 * width**2 + 2 * width * inner) + 4 * lengths * width
-    in_last = lengths if apart else 1 + len(labels)
-    queries = (config.num_hidden_layers - 1) * lengths + in_last
-    return float((config.num_hidden_layers * keys_and_values + queries * of_query).sum())
+    # ModernBERT's inner layers have gates, and two of three of its layers look at neighbours alone.
+    n_inner = 3 if config.model_type == "modernbert" else 2
+    reaches = [lengths for _ in range(config.num_hidden_layers)]
+    if config.model_type == "modernbert":
+        reach = 2 * config.sliding_window + 1
+        local = [kind == "sliding_attention" for kind in config.layer_types]
+        reaches = [np.minimum(lengths, reach) if near else lengths for near in local]
+    of_distances = 2 if config.model_type == "deberta-v2" else 0
+    total = np.zeros_like(lengths)
+    for number, reached in enumerate(reaches):
+        is_last = number == config.num_hidden_layers - 1
+        queries = np.full_like(lengths, 1 + len(labels)) if is_last and not apart else lengths
+        # A query, what becomes of what it reads, and the reading: content, and distances both ways.
+        of_query = 2 * (2 * width**2 + n_inner * width * inner)
+        of_query = of_query + (4 + 2 * of_distances) * reached * width
+        total += keys_and_values + queries * of_query
+    return float(total.sum())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--compare", choices=list(LABELS), default="uni-encoder")
+    parser.add_argument("--backbone", choices=["minilm", *BACKBONES], default="minilm")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--texts", type=int, default=240)
     parser.add_argument("--labels", nargs="*", type=int)

@@ -11,7 +11,7 @@ from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
 from ..files import replaced_folder
@@ -44,6 +44,16 @@ MODEL_FILES = (
 
 _LAYER_WEIGHTS = "model.layer_wise_attention.W1.weight"
 _SECOND_ENCODER = "model.label_encoder."
+_WITHOUT_EFFECT = (
+    "use_safetensors",
+    "trust_remote_code",
+    "weights_only",
+    "proxies",
+    "adapter_kwargs",
+    "_from_auto",
+    "_commit_hash",
+)
+_ADAPTER_PLACES = ("revision", "token", "_commit_hash")
 _HUB_OPTIONS = ("cache_dir", "token", "local_files_only", "force_download")
 
 
@@ -517,8 +527,12 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError("Code from checkpoints is never run; a GLiClassModel needs none.")
     if arguments.get("use_safetensors", True) is False:
         raise ValueError("use_safetensors=False: weights are read from safetensors files alone.")
+    adapter = arguments.get("adapter_kwargs") or {}
+    given = dict(arguments)
+    # AutoModel says where it would look for an adapter, although nobody asked for one.
+    given["adapter_kwargs"] = {n: v for n, v in adapter.items() if n not in _ADAPTER_PLACES} or None
     for name in ("state_dict", "gguf_file", "variant", "adapter_kwargs", "key_mapping"):
-        if arguments.get(name) is not None:
+        if given.get(name) is not None:
             raise ValueError(f"{name} has no effect: a GLiClassModel is read from its own files.")
 
 
@@ -526,9 +540,15 @@ def _source(name: str | PathLike[str], arguments: dict[str, Any]) -> Source:
     """Find the model, and take from the arguments of a call what says where."""
     revision, below = arguments.pop("revision", None), arguments.pop("subfolder", "")
     options = {n: arguments.pop(n) for n in _HUB_OPTIONS if n in arguments}
-    for ignored in ("use_safetensors", "trust_remote_code", "weights_only", "proxies"):
+    for ignored in _WITHOUT_EFFECT:
         arguments.pop(ignored, None)
     source = locate(name, revision, **options)
     return (
         replace(source, folder=source.folder / plain_name(below, source.name)) if below else source
     )
+
+
+# So that AutoConfig and AutoModel read a GLiClass checkpoint as they read any other; the gliclass
+# package, imported before or after, registers nothing by this name.
+AutoConfig.register(MODEL_TYPE, GLiClassConfig, exist_ok=True)
+AutoModel.register(GLiClassConfig, GLiClassModel, exist_ok=True)

@@ -132,7 +132,7 @@ class Hierarchy:
         -------
         ndarray of shape (n_texts, n_nodes), float32
         """
-        of_nodes = np.zeros((len(probabilities), len(self.names)), dtype=np.float64)
+        of_nodes = np.zeros((len(probabilities), len(self.names)))
         of_nodes[:, self.leaves] = probabilities
         # Zero, the start of a branch, changes neither a sum nor the largest of probabilities.
         # From the end on: a branch is complete before it is passed on to its parent.

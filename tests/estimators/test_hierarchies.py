@@ -131,7 +131,9 @@ def test_extreme_logits_stay_finite():
     tree = Hierarchy.of({"a": ["b", "c"]}, ["a.b", "a.c"])
     logits = np.array([[90, 90, -90], [-500, 500, 0]], dtype=np.float32)
     for multi_label in (False, True):
-        assert np.isfinite(tree.class_logits(logits, multi_label)).all()
+        scores = tree.class_logits(logits, multi_label)
+        assert np.isfinite(scores).all()
+        assert scores.dtype == tree.node_probabilities(scores, multi_label).dtype == np.float32
 
 
 @pytest.mark.parametrize("cls", BOTH)

@@ -231,7 +231,7 @@ def _plain_branch(value: Any, where: str) -> Any:
         return str(plain_class(value, where))
     if isinstance(value, Mapping):
         return plain_labels(value, where)
-    if value is None or isinstance(value, bytes) or pd.api.types.is_scalar(value):
+    if pd.api.types.is_scalar(value):
         raise TypeError(
             f"{where} is {value!r} ({type(value).__name__}); it must be the text that the model "
             "reads for the label, or a list or dict of labels."
@@ -303,7 +303,7 @@ def _leaves(branch: Any, path: str) -> list[tuple[str, str]]:
         leaves = list(flatten_hierarchy(branch, path).items())
     else:
         names = [_join(path, leaf) for leaf in branch]
-        leaves = list(zip(names, names, strict=True))
+        leaves = [(name, name) for name in names]
     if not leaves:
         raise ValueError(
             f"labels: the branch {path!r} of the hierarchy is empty. Give it at least one "

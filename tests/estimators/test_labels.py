@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skgliclass.estimators.labels import LabelSet, flatten_hierarchy
+from skgliclass.estimators.labels import LabelSet, as_class_array, flatten_hierarchy
 
 
 def test_a_list_is_shown_as_str_and_sorted_like_unique():
@@ -100,6 +100,23 @@ def test_bad_labels_are_named(labels, error, message):
 def test_classes_of_mixed_types_keep_their_values():
     label_set = LabelSet.from_labels(["a", 1], sort=False)
     assert label_set.classes.tolist() == ["a", 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([2**53 + 1, 2**63], "u"),
+        ([2**63, -1], "O"),
+        ([2**64, 1], "O"),
+        ([2**53 + 1, 0.5], "O"),
+        ([1, 0.5], "f"),
+        ([1, 2], "i"),
+    ],
+)
+def test_integers_keep_their_digits(values, kind):
+    array = as_class_array(values)
+    assert array.dtype.kind == kind
+    assert array.tolist() == values
 
 
 def test_classes_from_a_target():

@@ -160,9 +160,8 @@ def _load_encoder(
     if "model_type" not in table:
         raise ValueError(f"model={source.name!r}: its config.json names no model_type.")
     config = backbone_config(clean_fields(table, n_layers=len(weights)))
-    backbone_class = kind.backbone_class(config)
     encoder, info = load_pretrained(
-        lambda: make_backbone(backbone_class, config), config, weights, source, dtype=dtype
+        make_backbone, kind.backbone_class(config), config, weights, source, dtype=dtype
     )
     _check_encoder(encoder, info, source)
     check_vocabulary(tokenizer, encoder.get_input_embeddings().num_embeddings, source)

@@ -497,10 +497,14 @@ def read_gliclass(
     if config.share_encoders:
         # Files hold a shared encoder a second time, for the reference.
         weights = {name: w for name, w in weights.items() if not name.startswith(_SECOND_ENCODER)}
-    model, info = load_pretrained(lambda: kind(config), config, weights, source, **options)
+    model, info = load_pretrained(_build, kind, config, weights, source, **options)
     check_complete(info, source)
     check_no_surplus(sorted(info["unexpected_keys"]), source)
     return model, info
+
+
+def _build(kind: type[GLiClassModel], config: GLiClassConfig) -> GLiClassModel:
+    return kind(config)
 
 
 def _read_config(source: Source, weights: Mapping[str, Weight]) -> GLiClassConfig:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..modeling.memory import is_out_of_memory
+from .cache import RecentlyUsed
 from .model_file import ModelFile
 from .sources import Source
 
@@ -79,8 +80,30 @@ def read_tensors(weights: Mapping[str, Weight]) -> dict[str, Tensor]:
     return tensors
 
 
+@dataclass(frozen=True)
+class _Outline:
+    """What a configuration describes."""
+
+    kind: type[PreTrainedModel]
+    n_numbers: int
+    largest: str
+    largest_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> _Outline:
+        described = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        name, largest = max(described.items(), key=lambda item: item[1].numel())
+        n_numbers = sum(tensor.numel() for tensor in described.values())
+        return cls(type(model), n_numbers, name, tuple(largest.shape))
+
+
+_outlines: RecentlyUsed[_Outline] = RecentlyUsed()
+"""Of the models built last, since building one takes as long as reading the weights of another."""
+
+
 def load_pretrained(
-    build: Callable[[], PreTrainedModel],
+    build: Callable[[Any, Any], PreTrainedModel],
+    kind: type,
     config: PretrainedConfig,
     weights: Mapping[str, Weight],
     source: Source,
@@ -91,7 +114,9 @@ def load_pretrained(
     Parameters
     ----------
     build : callable
-        Builds the model; called where tensors take no memory.
+        Builds a model of `kind` and `config`; called where tensors take no memory.
+    kind : type
+        A class of transformers, or one that chooses among them.
     config : PretrainedConfig
         The model's configuration.
     weights : mapping of str to Weight
@@ -115,10 +140,9 @@ def load_pretrained(
     # Older files hold numbers that a model counts up by itself.
     weights = {name: w for name, w in weights.items() if not _COMPUTED.search(name)}
     _check_types(weights, source)
-    with torch.device("meta"):
-        empty = build()
-    _check_size(empty, weights, source)
-    model, info = type(empty).from_pretrained(
+    outline = _outline(build, kind, config)
+    _check_size(outline, weights, source)
+    model, info = outline.kind.from_pretrained(
         None,
         config=config,
         state_dict=read_tensors(weights),
@@ -221,17 +245,24 @@ def _check_types(weights: Mapping[str, Weight], source: Source) -> None:
             )
 
 
-def _check_size(model: nn.Module, weights: Mapping[str, Weight], source: Source) -> None:
+def _outline(build: Callable[[Any, Any], PreTrainedModel], kind: type, config: Any) -> _Outline:
+    key = kind, config.to_json_string(use_diff=False)
+    outline = _outlines.find(key)
+    if outline is None:
+        with torch.device("meta"):
+            outline = _Outline.of(build(kind, config))
+        _outlines.keep(key, outline)
+    return outline
+
+
+def _check_size(outline: _Outline, weights: Mapping[str, Weight], source: Source) -> None:
     """Refuse a configuration of more weights than there are, before they take any memory."""
-    described = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    n_described = sum(tensor.numel() for tensor in described.values())
     n_stored = sum(math.prod(weight.shape) for weight in weights.values())
-    if n_described > 2 * n_stored + _ROOM:
-        name, largest = max(described.items(), key=lambda item: item[1].numel())
+    if outline.n_numbers > 2 * n_stored + _ROOM:
         raise ValueError(
-            f"model={source.name!r}: its config.json describes {n_described} weights, such as "
-            f"{name!r} of shape {tuple(largest.shape)}, but its files hold {n_stored} in all. The "
-            "files belong to different checkpoints."
+            f"model={source.name!r}: its config.json describes {outline.n_numbers} weights, such "
+            f"as {outline.largest!r} of shape {outline.largest_shape}, but its files hold "
+            f"{n_stored} in all. The files belong to different checkpoints."
         )
 
 

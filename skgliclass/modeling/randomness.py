@@ -113,11 +113,25 @@ class _OwnRandomness(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        name = getattr(func, "__name__", "")
         # A block within another draws from its own generator: the inner one comes here first.
-        if getattr(func, "__name__", "") not in _DRAWING or _Redirect.is_active():
+        if name not in _DRAWING or _Redirect.is_active():
             return func(*args, **(kwargs or {}))
+        filled = _filled(name, args, kwargs or {})
+        if filled is not None and filled.is_meta:
+            # It has no numbers, and drawing none takes longer than drawing them.
+            return filled
         with self._redirect:
             return func(*args, **(kwargs or {}))
+
+
+def _filled(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
+    """Give the tensor that a function draws the numbers of, if it makes no other."""
+    if not name.endswith("_"):
+        return None
+    # Torch's initialisations are passed on by the names of their arguments.
+    first = args[0] if args else kwargs.get("tensor")
+    return first if isinstance(first, torch.Tensor) else None
 
 
 class _Redirect(TorchDispatchMode):

@@ -104,3 +104,21 @@ def test_an_error_leaves_the_thread_as_it_was():
         first = F.dropout(torch.ones(50))
         torch.manual_seed(3)
         assert torch.equal(F.dropout(torch.ones(50)), first)
+
+
+def test_what_has_no_memory_is_not_drawn():
+    """Nor does it change what is drawn besides."""
+    state = torch.get_rng_state()
+    with own_randomness(3):
+        expected = draw()
+    with own_randomness(3):
+        with torch.device("meta"):
+            layer = nn.Linear(4, 4)
+            nn.init.xavier_uniform_(layer.weight)
+            drawn = layer.weight.data.normal_()
+        own = draw()
+    assert drawn.is_meta
+    assert drawn.data_ptr() == layer.weight.data_ptr()
+    assert torch.equal(torch.get_rng_state(), state)
+    for a, b in zip(own, expected, strict=True):
+        assert torch.equal(a, b)

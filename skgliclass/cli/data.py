@@ -12,8 +12,10 @@ from ..datasets.examples import Example
 from ..datasets.files import examples_of, is_single_label
 from ..estimators.persistence import read_content
 from .errors import CommandError
-from .label_cells import LabelColumn, LabelColumns
+from .json_rows import Placed
+from .label_cells import LabelColumn, LabelColumns, Labels
 from .options import files_of_labels
+from .rows import UnlabelledExample
 from .tables import (
     EXTENSIONS,
     UNLIMITED,
@@ -22,6 +24,7 @@ from .tables import (
     Limit,
     Table,
     TableOptions,
+    Window,
     add_table_options,
     check_options,
     check_texts,
@@ -33,6 +36,10 @@ from .tables import (
 )
 
 _SEPARATOR = ";"
+_MISSED = (
+    "choose the labels with --label-column, or give --labels to learn from texts alone",
+    "choose the labels with --label-column",
+)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +50,16 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     kind.add_argument("--multi-label", action="store_true", help="any number of labels a text")
     add_table_options(parser)
+    add_label_columns(parser)
+    parser.add_argument(
+        "--label-separator",
+        metavar="TEXT",
+        help="between the labels of a row of a table, with --multi-label (default: ;)",
+    )
+
+
+def add_label_columns(parser: argparse.ArgumentParser) -> None:
+    """Add what says where the labels of a table are."""
     columns = parser.add_mutually_exclusive_group()
     columns.add_argument(
         "--label-column",
@@ -56,11 +73,6 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the columns of a table that each stand for the label of their name, and hold 1 where "
         "it is true, 0 where not, and nothing where nobody knows",
-    )
-    parser.add_argument(
-        "--label-separator",
-        metavar="TEXT",
-        help="between the labels of a row of a table, with --multi-label (default: ;)",
     )
 
 
@@ -82,7 +94,7 @@ class LabelledFile:
 
 
 def open_data(
-    args: argparse.Namespace, *names: str, keeps: Limit = UNLIMITED
+    args: argparse.Namespace, *names: str, keeps: Limit = UNLIMITED, takes_texts: bool = False
 ) -> list[LabelledFile]:
     """Open files of labelled texts, each in the GLiClass training format or a table.
 
@@ -95,6 +107,8 @@ def open_data(
         The files.
     keeps : Limit
         What is read once and stays in memory; a file with more is read several times.
+    takes_texts : bool
+        Whether the first may be a file of texts alone, or stdin.
 
     Raises
     ------
@@ -102,7 +116,7 @@ def open_data(
         If a file cannot be read, or an option has no effect on any of them; the message names it.
     """
     options = table_options(args)
-    for name in names:
+    for name in names[1:] if takes_texts and _holds_lines(names[0]) else names:
         if table_kind(name) in (None, ".txt"):
             known = [extension for extension in EXTENSIONS if table_kind(extension) != ".txt"]
             raise CommandError(f"{name}: unknown extension; use one of {', '.join(known)}")
@@ -110,6 +124,10 @@ def open_data(
     files = [_opened(name, args, options_for(name, options), keeps) for name in names]
     _check_effects(args, files)
     return files
+
+
+def _holds_lines(name: str) -> bool:
+    return name == "-" or table_kind(name) == ".txt"
 
 
 def _opened(
@@ -170,6 +188,8 @@ def read_data(
     multi_label: bool | None,
     labels: Iterable[str] = (),
     keeps: Limit = UNLIMITED,
+    takes_texts: bool = False,
+    unlabelled: bool | None = None,
 ) -> Iterable[Example]:
     """Read labelled texts, as often as one goes through them.
 
@@ -185,11 +205,15 @@ def read_data(
         More labels that every row of a table could have had.
     keeps : Limit
         As for :func:`open_data`.
+    takes_texts : bool
+        Whether a table without a column of labels is one of texts without labels.
+    unlabelled : bool or None
+        Whether a row without a label is a text without labels; None where a command has none.
 
     Returns
     -------
     iterable of Example
-        At least one.
+        At least one; texts without labels are ``UnlabelledExample``.
 
     Raises
     ------
@@ -200,13 +224,33 @@ def read_data(
         If a file of examples is not in the format, when one comes to the row.
     """
     if isinstance(file.table, JsonTable) and not file.is_table:
-        return Kept(partial(_examples_in, file.table), _size_of_example, keeps)
-    rows = _TableRows(file.table, args, bool(multi_label), labels, keeps)
+        read = partial(_examples_in, file.table, bool(unlabelled))
+        return Kept(read, _size_of_example, keeps)
+    missed = None if takes_texts else _MISSED[unlabelled is None]
+    columns = _columns_of(file.table, args, missed)
+    rows = _TableRows(file.table, columns, args, bool(multi_label), labels, keeps, unlabelled)
     return Kept(lambda: rows, _size_of_example, keeps)
 
 
-def _examples_in(table: JsonTable) -> Iterator[Example]:
-    return examples_of(table.placed(), table.name)
+def _examples_in(table: JsonTable, unlabelled: bool) -> Iterator[Example]:
+    """Give the rows of a file of examples; null as its labels says that nobody knows them."""
+    if not unlabelled:
+        yield from examples_of(table.placed(), table.name)
+        return
+    is_unlabelled: list[bool] = []
+
+    def with_labels() -> Iterator[Placed]:
+        for place, row in table.placed():
+            is_unlabelled.append(row.get("true_labels") is None)
+            yield place, {**row, "true_labels": []} if is_unlabelled[-1] else row
+
+    for row in examples_of(with_labels(), table.name):
+        # Checked as any other row, its labels to choose from, too.
+        yield _as_unlabelled(row) if is_unlabelled.pop() else row
+
+
+def _as_unlabelled(row: Example) -> UnlabelledExample:
+    return UnlabelledExample(row.text, row.all_labels, prompt=row.prompt, examples=row.examples)
 
 
 def _size_of_example(row: Example) -> tuple[int, int]:
@@ -248,68 +292,86 @@ class _TableRows:
     def __init__(
         self,
         table: Table,
+        columns: Sequence[int],
         args: argparse.Namespace,
         multi_label: bool,
         labels: Iterable[str],
         keeps: Limit,
+        unlabelled: bool | None,
     ) -> None:
-        column = text_column(table, args.text_column)
-        # Before the texts, since whoever has no column of labels has no use for a blank text's row.
-        columns = [table.position(name) for name in args.label_columns or ()]
-        if len(set(columns)) < len(columns):
-            raise CommandError(
-                f"--label-columns {' '.join(args.label_columns)}: name each column once"
-            )
         separator = args.label_separator
         if separator is not None and not multi_label:
             raise CommandError("--label-separator has no effect without --multi-label")
-        of_labels = columns or [_label_column(table, args.label_column)]
-        if column in of_labels:
-            raise CommandError(
-                f"{table.name}: the column {table.columns[column]!r} cannot hold both the texts "
-                "and their labels; give another --text-column or --label-column; "
-                f"{table.described()}"
-            )
         # What is read has the texts first, and then the labels.
-        self._table = table.read([column, *of_labels], keeps)
+        self._table = table.read(columns, keeps)
         check_texts(self._table, 0)
         self._choice: tuple[str, ...] | None = None
-        self._cells: LabelColumn | LabelColumns
+        self._cells: LabelColumn | LabelColumns | None = None
         if args.label_columns:
-            positions = range(1, len(self._table.columns))
-            self._cells = LabelColumns(self._table, positions, args.label_columns)
-            return
-        self._cells = LabelColumn(
-            self._table, 1, multi_label=multi_label, separator=separator or _SEPARATOR
-        )
-        self._choice = tuple(
-            sorted({*labels, *(label for _, row in self._rows() for label in row)})
-        )
-        if not self._choice:
-            raise CommandError(f"{table.name}: no row has a label")
+            positions = range(1, len(columns))
+            self._cells = LabelColumns(
+                self._table, positions, args.label_columns, unlabelled=unlabelled
+            )
+        elif len(columns) > 1:
+            self._cells = LabelColumn(
+                self._table,
+                1,
+                multi_label=multi_label,
+                separator=separator or _SEPARATOR,
+                unlabelled=unlabelled,
+            )
+            found = {label for _, row in self._rows() for label in row or ()}
+            self._choice = tuple(sorted({*labels, *found}))
+            if not (self._choice or unlabelled):
+                raise CommandError(f"{table.name}: no row has a label")
 
     def __iter__(self) -> Iterator[Example]:
         for text, labels in self._rows():
-            if self._choice is not None:
+            if labels is None:
+                yield UnlabelledExample(text)
+            elif self._choice is not None:
                 yield Example(text, self._choice, labels)
-                continue
-            assert isinstance(labels, dict)
-            true = {name: value for name, value in labels.items() if value}
-            is_certain = all(value == 1 for value in true.values())
-            yield Example(text, list(labels), list(true) if is_certain else true)
+            else:
+                assert isinstance(labels, dict)
+                true = {name: value for name, value in labels.items() if value}
+                is_certain = all(value == 1 for value in true.values())
+                yield Example(text, list(labels), list(true) if is_certain else true)
 
-    def _rows(self) -> Iterator[tuple[str, Sequence[str] | Mapping[str, float]]]:
+    def _rows(self) -> Iterator[tuple[str, Sequence[str] | Mapping[str, float] | None]]:
         number = 1
         for window in self._table.windows():
-            yield from zip(window.texts(0), self._cells.read(window, number), strict=True)
+            texts = window.texts(0)
+            cells = [None] * len(window) if self._cells is None else self._read(window, number)
+            yield from zip(texts, cells, strict=True)
             number += len(window)
 
+    def _read(self, window: Window, number: int) -> Sequence[Labels]:
+        assert self._cells is not None
+        return self._cells.read(window, number)
 
-def _label_column(table: Table, column: str | None) -> int:
-    if column is None:
-        column = next((name for name in ("label", "labels") if name in table.columns), None)
-    if column is None:
+
+def _columns_of(table: Table, args: argparse.Namespace, missed: str | None) -> list[int]:
+    """Give where the texts are, and then where the labels are, unless these may be missing."""
+    column = text_column(table, args.text_column)
+    # Before the texts, since whoever has no column of labels has no use for a blank text's row.
+    of_labels = columns_of_labels(table, args)
+    if not of_labels and missed is not None:
+        raise CommandError(f"{table.name}: {missed}; {table.described()}")
+    if column in of_labels:
         raise CommandError(
-            f"{table.name}: choose the labels with --label-column; {table.described()}"
+            f"{table.name}: the column {table.columns[column]!r} cannot hold both the texts "
+            "and their labels; give another --text-column or --label-column; "
+            f"{table.described()}"
         )
-    return table.position(column)
+    return [column, *of_labels]
+
+
+def columns_of_labels(table: Table, args: argparse.Namespace) -> list[int]:
+    """Give where the labels of a table are: in the columns that are named, or called so."""
+    columns = [table.position(name) for name in args.label_columns or ()]
+    if len(set(columns)) < len(columns):
+        raise CommandError(f"--label-columns {' '.join(args.label_columns)}: name each column once")
+    if columns or args.label_column is not None:
+        return columns or [table.position(args.label_column)]
+    name = next((name for name in ("label", "labels") if name in table.columns), None)
+    return [] if name is None else [table.position(name)]

@@ -15,7 +15,8 @@ from .errors import CommandError
 from .tables import Table, Window
 from .values import as_text, is_missing, parse_json
 
-Labels = list[str] | dict[str, float]
+Labels = list[str] | dict[str, float] | None
+"""What a row has in its cells; None where nobody knows."""
 _NUMBERS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
 _AS_JSON = 'write every cell as a JSON list, such as ["a", "b"]'
 # What numpy writes, or a person, which neither JSON nor Python reads as a list.
@@ -56,6 +57,9 @@ class LabelColumn:
         Whether a cell of text holds any number of labels.
     separator : str
         What stands between those.
+    unlabelled : bool or None
+        Whether an empty cell says that nobody knows the labels; None where a command has no such
+        rows.
 
     Raises
     ------
@@ -63,8 +67,17 @@ class LabelColumn:
         If a row has no label and has to have one.
     """
 
-    def __init__(self, table: Table, column: int, *, multi_label: bool, separator: str) -> None:
+    def __init__(
+        self,
+        table: Table,
+        column: int,
+        *,
+        multi_label: bool,
+        separator: str,
+        unlabelled: bool | None = None,
+    ) -> None:
         self._column, self._multi_label, self._separator = column, multi_label, separator
+        self._unlabelled = unlabelled
         self._place = _Column(table.name, table.columns[column])
         cells = (cell for window in table.windows() for cell in window.column(column))
         self._has_lists = self._look_for_lists(cells)
@@ -82,8 +95,9 @@ class LabelColumn:
         if likely is not None:
             warn(f"{likely}, which cannot be read as a list and is taken as it is; {_AS_JSON}")
         # With any number of labels an empty cell is a text that has none.
-        if n_empty and not self._multi_label:
-            raise CommandError(f"{self._place.cell(empty, 'no label')} ({n_empty} such rows)")
+        if n_empty and not (self._multi_label or self._unlabelled):
+            hint = _hint(self._unlabelled)
+            raise CommandError(f"{self._place.cell(empty, 'no label')} ({n_empty} such rows){hint}")
         return False
 
     def _label_in(self, cell: Any, number: int) -> str:
@@ -105,11 +119,15 @@ class LabelColumn:
         """
         cells = window.column(self._column)
         if self._has_lists:
-            return _checked_lists(cells, self._place, first)
+            empty: Labels = None if self._unlabelled else []
+            return _checked_lists(cells, self._place, first, empty)
         labels = [self._label_in(cell, number) for number, cell in enumerate(cells, first)]
-        if self._multi_label:
-            return [_distinct(cell.split(self._separator)) for cell in labels]
-        return [[label] for label in labels]
+        return [self._labels_in(cell) for cell in labels]
+
+    def _labels_in(self, cell: str) -> Labels:
+        if self._unlabelled and not cell:
+            return None
+        return _distinct(cell.split(self._separator)) if self._multi_label else [cell]
 
 
 class LabelColumns:
@@ -123,14 +141,23 @@ class LabelColumns:
         Which columns.
     names : sequence of str
         The labels.
+    unlabelled : bool or None
+        As for :class:`LabelColumn`, of a row whose cells are all empty.
     """
 
-    def __init__(self, table: Table, columns: Sequence[int], names: Sequence[str]) -> None:
-        self._name, self._columns = table.name, columns
+    def __init__(
+        self,
+        table: Table,
+        columns: Sequence[int],
+        names: Sequence[str],
+        *,
+        unlabelled: bool | None = None,
+    ) -> None:
+        self._name, self._columns, self._unlabelled = table.name, columns, unlabelled
         self._places = [_Column(table.name, name) for name in names]
 
-    def read(self, window: Window, first: int) -> list[dict[str, float]]:
-        """Give the labels that are annotated, for each row of a window.
+    def read(self, window: Window, first: int) -> list[dict[str, float] | None]:
+        """Give the labels that are annotated, for each row of a window; None where none is.
 
         Parameters
         ----------
@@ -143,17 +170,23 @@ class LabelColumns:
         CommandError
             If a cell is no number from 0 to 1, or a row has no annotated label.
         """
-        rows: list[dict[str, float]] = []
+        rows: list[dict[str, float] | None] = []
         cells = zip(*(window.column(j) for j in self._columns), strict=True)
         for number, row in enumerate(cells, first):
             known = [pair for pair in zip(self._places, row, strict=True) if not _blank(pair[1])]
-            if not known:
+            if not (known or self._unlabelled):
                 raise CommandError(
                     f"{self._name}: row {number} is empty in all of the columns of labels; give at "
-                    "least one 0 or 1"
+                    f"least one 0 or 1{_hint(self._unlabelled)}"
                 )
-            rows.append({place.name: _number(cell, place, number) for place, cell in known})
+            scores = {place.name: _number(cell, place, number) for place, cell in known}
+            rows.append(scores or None)
         return rows
+
+
+def _hint(unlabelled: bool | None) -> str:
+    """Say how rows without labels are learnt from, where a command does that."""
+    return "" if unlabelled is None else "; texts without labels need --unlabelled-rows"
 
 
 def _blank(cell: Any) -> bool:
@@ -213,18 +246,20 @@ def _python_list(text: str) -> Any:
     return value if written == text else None
 
 
-def _checked_lists(cells: Sequence[Any], place: _Column, first: int) -> list[Labels]:
-    """Read the lists of a column, in which a missing cell is a text that has no label."""
+def _checked_lists(cells: Sequence[Any], place: _Column, first: int, empty: Labels) -> list[Labels]:
+    """Read the lists of a column, in which a missing cell has the labels `empty`."""
     labels: list[Labels] = []
     for number, cell in enumerate(cells, first):
         found = None if is_missing(cell) else _list_in(cell, place, number)
         if found is None and not _blank(cell):
             text = f"{place.text(cell, number)[:60]!r}, while other rows have lists,"
             raise CommandError(f"{place.cell(number, text)}; {_AS_JSON}")
-        if isinstance(found, Mapping):
+        if found is None:
+            labels.append(empty)
+        elif isinstance(found, Mapping):
             labels.append(_checked_scores(found, place, number))
         else:
-            names = [] if found is None else list(found)
+            names = list(found)
             if any(map(_blank, names)):
                 raise CommandError(place.cell(number, "an empty label"))
             if any(isinstance(item, list | tuple | dict | set) for item in names):

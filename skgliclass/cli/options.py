@@ -54,6 +54,7 @@ class _Need(NamedTuple):
 
 
 _CHUNKS = _Need("long_texts", lambda value: value == "chunk", "--long-texts chunk")
+_EPOCHS = _Need("trainable", lambda value: value != "labels", "another --trainable than labels")
 _NEEDS = {
     "chunk_overlap": _CHUNKS,
     "chunk_pooling": _CHUNKS,
@@ -62,8 +63,21 @@ _NEEDS = {
     "min_probability": _Need("other", lambda value: value is not None, "--other"),
     "lora_rank": _Need("trainable", lambda value: value == "lora", "--trainable lora"),
     "gradient_checkpointing": _Need(
-        "trainable", lambda value: value != "head", "another --trainable than head"
+        "trainable",
+        lambda value: value not in ("head", "labels"),
+        "another --trainable than head or labels",
     ),
+    "label_penalty": _Need(
+        "trainable", lambda value: value in ("labels", "auto"), "--trainable labels"
+    ),
+    "batch_size": _EPOCHS,
+    "learning_rate": _EPOCHS,
+    "head_learning_rate": _EPOCHS,
+    "weight_decay": _EPOCHS,
+    "warmup_fraction": _EPOCHS,
+    "max_grad_norm": _EPOCHS,
+    "n_iter_no_change": _EPOCHS,
+    "checkpoint_folder": _EPOCHS,
     "tol": _Need("early_stopping", bool, "--n-iter-no-change"),
 }
 
@@ -355,6 +369,10 @@ def _check_effects(
     if {"learning_rate", "head_learning_rate"} <= chosen.keys() and values["trainable"] == "head":
         raise CommandError(
             "--learning-rate has no effect beside --head-learning-rate with --trainable head"
+        )
+    if values["trainable"] == "labels" and chosen.get("max_epochs", 0) != 0:
+        raise CommandError(
+            "--max-epochs has no effect with --trainable labels, unless it is 0 to learn nothing"
         )
     if "revision" in chosen and (args.model == "mini" or Path(args.model).is_dir()):
         raise CommandError(f"--revision is for a hub repository, which {args.model} is not")

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..datasets.examples import Example
 from ..estimators.targets import is_number
-from ..prompts.checks import listed
+from ..prompts.checks import check_text, listed
 from .errors import CommandError
+
+
+@dataclass(frozen=True)
+class UnlabelledExample(Example):
+    """A text whose labels nobody knows; those that it may have are of no importance."""
+
+    all_labels: Sequence[str] = ()
+    true_labels: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_text("text", self.text)
+
+
+def is_labelled(row: Example) -> bool:
+    """Tell whether anybody knows the labels of a row."""
+    return not isinstance(row, UnlabelledExample)
 
 
 def names_in(examples: Iterable[Example]) -> set[str]:
@@ -76,7 +92,7 @@ def _renamed(row: Example, names: Mapping[str, str]) -> Example:
 def offer(examples: Iterable[Example], labels: Sequence[str]) -> Iterator[Example]:
     """Give rows that offer these labels, among which theirs are."""
     offered = tuple(labels)
-    return (replace(row, all_labels=offered) for row in examples)
+    return (replace(row, all_labels=offered) if is_labelled(row) else row for row in examples)
 
 
 def of_known(

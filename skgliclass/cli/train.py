@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..datasets.examples import Example
 from ..estimators.fit import FitOutcome
+from ..estimators.problem import LEARNS_FROM_TEXTS
 from ..estimators.rows import RowError
 from .data import (
     LabelledFile,
@@ -17,6 +18,8 @@ from .data import (
     chosen_kind,
     open_data,
     read_data,
+    read_saved,
+    saved_kind,
     told_kind,
 )
 from .errors import CommandError
@@ -34,7 +37,7 @@ from .options import (
 )
 from .rows import class_names, named_as_classes, names_in, of_known, offer, without_other
 from .tables import Limit
-from .training_rows import Deal, StreamedRows, Survey, held_out_rows, limit_of
+from .training_rows import Deal, StreamedRows, Survey, UnlabelledTexts, held_out_rows, limit_of
 
 if TYPE_CHECKING:
     from ..training.processes import Workers
@@ -44,6 +47,8 @@ _EPILOG = """examples:
   skgliclass train train.jsonl --validation dev.jsonl --n-iter-no-change 3 --output tuned
   skgliclass train tickets.csv --label-column team --trainable head --output tuned
   skgliclass train big.jsonl.gz --window-rows 20000 --checkpoint-folder run --output tuned
+  skgliclass train texts.csv --labels travel dreams sport --trainable labels --output learnt
+  skgliclass train half.csv --unlabelled-rows --trainable labels --output learnt
 """
 
 
@@ -55,6 +60,8 @@ def add_train(commands: Any) -> None:
         description="Fine-tune a model on a file in the GLiClass training format (JSON or JSONL, "
         "also with .gz; every row may have a label set of its own, and soft labels), or on a "
         "table (CSV, TSV, JSON, JSONL, Parquet or Excel) with a column of texts and one of labels. "
+        "With --labels and --trainable labels the texts may be without labels: a table without a "
+        "column of them, a .txt file or stdin (-). "
         "The file may be larger than memory: it is read in windows of rows.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -62,6 +69,12 @@ def add_train(commands: Any) -> None:
     parser.add_argument("data", metavar="FILE", help="what to learn from")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="a new or empty folder")
     add_data_options(parser)
+    parser.add_argument(
+        "--unlabelled-rows",
+        action="store_true",
+        help="rows without a label are texts without labels, from which label vectors are learnt, "
+        "too; otherwise such a row is an error",
+    )
     add_label_options(parser)
     add_scoring_options(parser)
     _add_validation_options(parser)
@@ -101,11 +114,12 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 class _Rows(NamedTuple):
-    """What is learnt from, what it is judged by, and the texts of none of the classes."""
+    """What is learnt from, what it is judged by, and the texts of no class and of unknown ones."""
 
     training: list[Example] | StreamedRows
     validation: list[Example] | None
     others: list[str]
+    unlabelled: UnlabelledTexts
 
 
 class _Data(NamedTuple):
@@ -119,24 +133,20 @@ class _Data(NamedTuple):
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments say, and write the result."""
     _check_options(args)
-    names = [args.data, *([args.validation] if args.validation else [])]
-    limit = limit_of(args.window_rows)
-    files = open_data(args, *names, keeps=limit)
-    asked = chosen_kind(args)
-    examples = read_data(files[0], args, multi_label=asked, keeps=limit)
-    survey = Survey(examples, args.data, asked)
-    classifier = _make_classifier(args, survey)
-    rows = _rows_for(classifier, args, files, _Data(examples, survey, limit))
+    data, files = _opened(args)
+    classifier = _make_classifier(args, data.survey)
+    _check_labels(classifier, args, data.survey)
+    rows = _rows_for(classifier, args, files, data)
     with _processes(args) as processes:
         # One bar for all of them.
         classifier.set_params(verbose=wants_bar() if processes.is_first else 0)
         try:
-            outcome = classifier._fit_rows(rows.training, rows.validation, rows.others)
+            outcome = classifier._fit_rows(*rows)
         except RowError as error:
             raise CommandError(f"{args.data}: {error}") from error
     if processes.is_first:
         classifier.save_pretrained(args.output)
-        _print_summary(outcome, args.output)
+        _print_summary(outcome, rows, args.output)
     if outcome.interrupted:
         raise KeyboardInterrupt(
             f"interrupted after {outcome.n_iter} epoch(s); the best weights so far are in "
@@ -144,6 +154,47 @@ def run(args: argparse.Namespace) -> None:
         )
     # Only now: until the folder is written, a later run could still go on.
     outcome.remove_checkpoint()
+
+
+def _opened(args: argparse.Namespace) -> tuple[_Data, list[LabelledFile]]:
+    """Open the files, and look at what is to be learnt from."""
+    names = [args.data, *([args.validation] if args.validation else [])]
+    limit = limit_of(args.window_rows)
+    files = open_data(args, *names, keeps=limit, takes_texts=True)
+    saved = read_saved(args)
+    asked = chosen_kind(args)
+    examples = read_data(
+        files[0],
+        args,
+        multi_label=asked,
+        keeps=limit,
+        # Without labels to choose from, they are missed.
+        takes_texts=has_labels(args) or bool(saved.get("classes")),
+        unlabelled=args.unlabelled_rows,
+    )
+    survey = Survey(examples, args.data, asked)
+    if not survey.n_labelled:
+        # No label tells which kind it is.
+        kind = saved_kind(args.model, saved, None) if asked is None else asked
+        survey.is_multi_label = bool(kind)
+    return _Data(examples, survey, limit), files
+
+
+def _check_labels(classifier: Classifier, args: argparse.Namespace, survey: Survey) -> None:
+    """Refuse texts without labels where nothing could be learnt from them."""
+    if args.join_processes and classifier.trainable == "labels":
+        raise CommandError("--join-processes has no effect with --trainable labels")
+    n_unlabelled = survey.n_rows - survey.n_labelled
+    if not n_unlabelled:
+        return
+    texts = f"{args.data}: {n_unlabelled} of {survey.n_rows} rows have no label"
+    if not survey.n_labelled and classifier.labels is None:
+        raise CommandError(f"{texts}, and nothing says what to choose from; give --labels")
+    if classifier.trainable not in LEARNS_FROM_TEXTS:
+        raise CommandError(
+            f"{texts}, and --trainable {classifier.trainable} learns nothing from such texts; give "
+            "--trainable labels, or their labels (see --label-column)"
+        )
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -252,7 +303,7 @@ def _rows_for(
         # What a saved classifier was for is another task; without labels what is learnt serves
         # any, and every row brings its own.
         classifier.set_params(labels=deal.shared_labels)
-    n_windows = data.survey.n_windows(data.limit, deal.n_rows)
+    n_windows = data.survey.n_windows(data.limit, deal.n_rows) if deal.n_rows else 1
     windows = StreamedRows(deal, n_windows)
     training = windows if n_windows > 1 else next(windows.windows())
     validation = None if args.validation_fraction is None else deal.validation
@@ -271,7 +322,7 @@ def _rows_for(
             f"rows labelled {view.other!r} tune --min-probability on held-out data: give "
             "--validation or --validation-fraction, or leave them out"
         )
-    return _Rows(training, validation, others)
+    return _Rows(training, validation, others, UnlabelledTexts(deal))
 
 
 def _deal(args: argparse.Namespace, file: LabelledFile, data: _Data, view: _View) -> Deal:
@@ -281,10 +332,10 @@ def _deal(args: argparse.Namespace, file: LabelledFile, data: _Data, view: _View
     return Deal(
         lambda: view(data.examples, file),
         args.data,
+        survey,
         held_out,
         sorts_out=view.other is not None,
         n_windows=survey.n_windows(data.limit),
-        n_rows_of_file=survey.n_rows,
         seed=args.seed,
     )
 
@@ -339,11 +390,22 @@ class _View(NamedTuple):
         return iter(rows)
 
 
-def _print_summary(outcome: FitOutcome, folder: str) -> None:
-    print(f"epochs            {outcome.n_iter}")
+def _print_summary(outcome: FitOutcome, rows: _Rows, folder: str) -> None:
+    if outcome.trainable == "labels":
+        print(f"labelled rows     {_n_rows(rows.training)}")
+        print(f"unlabelled texts  {len(rows.unlabelled)}")
+        print(f"steps             {outcome.n_iter}")
+    else:
+        print(f"epochs            {outcome.n_iter}")
     if outcome.loss_curve:
         print(f"training loss     {outcome.loss_curve[-1]:.4f}")
     if outcome.validation_scores:
+        step = "step" if outcome.trainable == "labels" else "epoch"
         print(f"before training   {outcome.validation_scores[0]:.4f}")
-        print(f"best validation   {max(outcome.validation_scores):.4f} (epoch {outcome.best_iter})")
+        best = max(outcome.validation_scores)
+        print(f"best validation   {best:.4f} ({step} {outcome.best_iter})")
     print(f"written to        {folder}")
+
+
+def _n_rows(rows: list[Example] | StreamedRows) -> int:
+    return len(rows) if isinstance(rows, list) else sum(rows.sizes)

@@ -14,6 +14,7 @@ from ..exceptions import warn
 from ..prompts.examples import check_labels_known
 from .data import check_one_label
 from .errors import CommandError
+from .rows import is_labelled
 from .tables import Limit
 
 MOST_HELD_OUT = 10_000
@@ -51,12 +52,16 @@ class Survey:
     ----------
     n_rows, n_characters : int
         How many there are, and how many characters their texts have.
+    n_labelled : int
+        Of how many of them the labels are known.
     labels : set of str
         What the rows offer to choose from; not all of it where `has_open_labels`.
     has_open_labels : bool
         Whether rows have more labels than any classifier has classes.
     prompt : str or None
         The task description that all rows have.
+    has_one_prompt : bool
+        Whether all rows have the same, or none.
     has_examples : bool
         Whether a row has in-context examples.
     is_multi_label : bool
@@ -69,26 +74,29 @@ class Survey:
     """
 
     def __init__(self, rows: Iterable[Example], name: str, is_multi_label: bool | None) -> None:
-        self.n_rows = self.n_characters = 0
+        self.n_rows = self.n_labelled = self.n_characters = 0
         self.labels: set[str] = set()
         self.has_examples = False
         self.prompt: str | None = None
-        has_one_prompt = is_single = True
+        self.has_one_prompt = is_single = True
         for self.n_rows, row in enumerate(rows, 1):
             if self.n_rows == 1:
                 self.prompt = row.prompt
-            has_one_prompt = has_one_prompt and row.prompt == self.prompt
+            self.has_one_prompt = self.has_one_prompt and row.prompt == self.prompt
             self.n_characters += len(row.text)
             self.has_examples = self.has_examples or bool(row.examples)
             if not self.has_open_labels:
                 self.labels.update(row.all_labels)
+            if not is_labelled(row):
+                continue
+            self.n_labelled += 1
             if is_multi_label is None:
                 is_single = is_single and is_single_label([row])
             elif not is_multi_label:
                 check_one_label(row, f"{name}: the true labels of row {self.n_rows}")
         if not self.n_rows:
             raise CommandError(f"{name}: there are no rows")
-        self.prompt = self.prompt if has_one_prompt else None
+        self.prompt = self.prompt if self.has_one_prompt else None
         self.is_multi_label = not is_single if is_multi_label is None else is_multi_label
 
     @property
@@ -104,7 +112,7 @@ class Survey:
 
 
 def held_out_rows(fraction: float, survey: Survey, name: str, limit: Limit, seed: int) -> set[int]:
-    """Choose the positions of the rows to hold out; always the same for a seed.
+    """Choose the rows to hold out by their places among the labelled ones; for a seed the same.
 
     Raises
     ------
@@ -112,20 +120,22 @@ def held_out_rows(fraction: float, survey: Survey, name: str, limit: Limit, seed
         If the fraction leaves no rows to learn from.
     """
     # Not by the classifier, which splits X and y, but not rows with label sets of their own.
-    n_held_out = max(1, round(fraction * survey.n_rows))
-    if not 0 < fraction < 1 or n_held_out >= survey.n_rows:
+    n_rows = survey.n_labelled
+    n_held_out = max(1, round(fraction * n_rows))
+    if not 0 < fraction < 1 or n_held_out >= n_rows:
+        what = "" if n_rows == survey.n_rows else " with labels"
         raise CommandError(
             f"--validation-fraction {fraction:g}: give a number between 0 and 1 that leaves rows "
-            f"to learn from ({name} has {survey.n_rows})"
+            f"to learn from ({name} has {n_rows}{what})"
         )
     if n_held_out > MOST_HELD_OUT and survey.n_windows(limit) > 1:
         warn(
-            f"--validation-fraction {fraction:g}: {MOST_HELD_OUT:,} of {survey.n_rows:,} rows are "
+            f"--validation-fraction {fraction:g}: {MOST_HELD_OUT:,} of {n_rows:,} rows are "
             "held out, since these stay in memory; the others are learnt from"
         )
         n_held_out = MOST_HELD_OUT
     rng = np.random.default_rng(seed)
-    return set(rng.choice(survey.n_rows, n_held_out, replace=False, shuffle=False).tolist())
+    return set(rng.choice(n_rows, n_held_out, replace=False, shuffle=False).tolist())
 
 
 class Deal:
@@ -137,8 +147,10 @@ class Deal:
         Begins to read them.
     name : str
         Of the file.
+    survey : Survey
+        What a look at them found.
     held_out : set of int
-        The positions of those to judge by.
+        Those to judge by, by their places among the labelled ones.
     sorts_out : bool
         Whether a row without a true label is of none of the classes.
     n_windows : int
@@ -149,13 +161,16 @@ class Deal:
     Attributes
     ----------
     n_rows, n_with_one_label : int
-        How many are learnt from, and how many of these offer one label alone.
+        How many labelled rows are learnt from, and how many of these offer one label alone.
+    n_unlabelled : int
+        How many texts nobody knows the labels of.
     validation : list of Example
         Those to judge by.
     others : list of str
         The texts of none of the classes.
     shared_labels : list of str or None
-        The labels that all rows offer which are not held out, sorted; None where they differ.
+        The labels that all rows offer which are not held out, sorted; None where they differ, or
+        no row offers any.
     identity : str
         What tells the rows from others.
 
@@ -169,26 +184,29 @@ class Deal:
         self,
         rows: Callable[[], Iterable[Example]],
         name: str,
+        survey: Survey,
         held_out: set[int],
         *,
         sorts_out: bool,
         n_windows: int,
-        n_rows_of_file: int,
         seed: int,
     ) -> None:
         self._rows, self._held_out, self._sorts_out = rows, held_out, sorts_out
-        self.n_rows = self.n_with_one_label = 0
+        self.n_rows = self.n_with_one_label = self.n_unlabelled = 0
+        self.has_own_prompts = survey.has_examples or not survey.has_one_prompt
         self.validation: list[Example] = []
         others = _Sample(None if n_windows == 1 else MOST_HELD_OUT, seed)
         has_weight, label_sets, digest = False, set[frozenset[str]](), hashlib.blake2b()
-        spread = _Spread(n_windows, n_rows_of_file)
-        for i, row in enumerate(rows()):
+        spread = _Spread(n_windows, survey.n_rows)
+        for i, (row, is_held_out) in enumerate(self._dealt()):
             _check_examples(row, f"{name}: in row {i + 1}")
-            if len(label_sets) < 2 and i not in held_out:
+            if len(label_sets) < 2 and row.all_labels and not is_held_out:
                 label_sets.add(frozenset(row.all_labels))
-            if self._is_other(row):
+            if not is_labelled(row):
+                self.n_unlabelled += 1
+            elif self._is_other(row):
                 others.add(row.text)
-            elif i in held_out:
+            elif is_held_out:
                 self.validation.append(row)
             else:
                 self.n_rows += 1
@@ -199,19 +217,49 @@ class Deal:
         self.others = others.items
         self.identity = digest.hexdigest()
         self.shared_labels = sorted(label_sets.pop()) if len(label_sets) == 1 else None
-        if not has_weight:
+        if not has_weight and (self.n_rows or not self.n_unlabelled):
             what = "the weight of every row is 0" if self.n_rows else "no row is of a class"
             raise CommandError(f"{name}: {what}; there is nothing to learn from")
         spread.warn_if_sorted(name)
 
     def training_rows(self) -> Iterator[Example]:
         """Give the rows to learn from, in the order of the file."""
-        for i, row in enumerate(self._rows()):
-            if i not in self._held_out and not self._is_other(row):
+        for row, is_held_out in self._dealt():
+            if is_labelled(row) and not is_held_out and not self._is_other(row):
                 yield row
+
+    def unlabelled_texts(self) -> Iterator[str]:
+        """Give the texts without labels, in the order of the file."""
+        return (row.text for row in self._rows() if not is_labelled(row))
+
+    def _dealt(self) -> Iterator[tuple[Example, bool]]:
+        """Give every row, and whether it is held out."""
+        n_labelled = 0
+        for row in self._rows():
+            yield row, is_labelled(row) and n_labelled in self._held_out
+            n_labelled += is_labelled(row)
 
     def _is_other(self, row: Example) -> bool:
         return self._sorts_out and not row.true_labels
+
+
+class UnlabelledTexts:
+    """The texts without labels as a fit goes through them, each time from the file.
+
+    Parameters
+    ----------
+    deal : Deal
+        Which texts these are.
+    """
+
+    def __init__(self, deal: Deal) -> None:
+        self._deal = deal
+
+    def __len__(self) -> int:
+        return self._deal.n_unlabelled
+
+    def __iter__(self) -> Iterator[str]:
+        return self._deal.unlabelled_texts()
 
 
 class StreamedRows:
@@ -239,6 +287,11 @@ class StreamedRows:
     def n_with_one_label(self) -> int:
         """How many rows offer one label alone."""
         return self._deal.n_with_one_label
+
+    @property
+    def shared_labels(self) -> Sequence[str] | None:
+        """The labels of every row, where all have the same ones and the same prompt."""
+        return None if self._deal.has_own_prompts else self._deal.shared_labels
 
     def windows(self, first: int = 0) -> Iterator[list[Example]]:
         """Give the windows from one of them on, each as it is read from the file."""

@@ -35,6 +35,7 @@ from .problem import (
     Given,
     Problem,
     SharedExamples,
+    Texts,
     check_learns_from_texts,
     check_same_length,
     checked_weights,
@@ -481,6 +482,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         rows: Sequence[Row] | RowWindows,
         validation: Sequence[Row] | None,
         others: Sequence[str] = (),
+        unlabelled: Texts = (),
     ) -> FitOutcome:
         """Learn from rows as :meth:`fit` does, and tell what it gave.
 
@@ -489,11 +491,13 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
         Without `labels` there are no classes afterwards: what was learnt serves any labels. Rows
         have weights of their own; `class_weight` does not count. The texts in `others` are of none
-        of the classes. Where the user stopped it, which `interrupted` tells, the classifier has the
-        best weights so far.
+        of the classes, and nobody knows of which those in `unlabelled` are. Where the user stopped
+        it, which `interrupted` tells, the classifier has the best weights so far.
         """
         self._validate_params()
         labels_parameter = self._read_labels(self.labels)
+        if len(unlabelled):
+            check_learns_from_texts(self.trainable, labels_parameter, len(unlabelled))
         label_set = labels_parameter or NO_LABELS
         plan = self._plan(Snapshot(label_set, labels_parameter, self.labels))
         training = (
@@ -505,7 +509,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._check_for_classes(held_out)
         if not self._multi_label:
             warn_of_one_choice(*count_one_choice(rows))
-        problem = Problem(label_set, training, held_out, others=others)
+        problem = Problem(label_set, training, held_out, others=others, unlabelled=unlabelled)
         outcome = run(self._job(problem, labels_parameter, self._fit_state))
         self._store(outcome)
         return outcome
@@ -799,7 +803,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if self.trainable != "labels":
             return self.trainable
         self._check_trained(engine.loaded)
-        if not isinstance(problem.training, SharedExamples):
+        if not problem.training.shares_classes:
             raise ValueError(
                 f"trainable={self.trainable!r} learns what is particular to the classes, but rows "
                 'have labels or prompts of their own. Set trainable="all", "head" or "lora".'

@@ -13,7 +13,14 @@ from sklearn.utils import check_random_state
 from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
 from .calibration import best_min_probability, best_temperature, best_thresholds
 from .callbacks import FitCallbacks, scoring_bar
-from .label_fit import LabelOptions, encoded, learn, moved_by_texts, that_teach
+from .label_fit import (
+    LabelOptions,
+    encoded_rows,
+    encoded_texts,
+    learn,
+    moved_by_texts,
+    that_teach,
+)
 from .learnt_rows import LearntRows
 from .parameters import fill
 from .problem import Examples, Problem, SharedExamples
@@ -256,20 +263,12 @@ def _learnt_labels(job: FitJob, store: ExampleStore | None) -> FitOutcome:
 
 def _rows_to_learn(job: FitJob, store: ExampleStore | None) -> LearntRows:
     """Encode what is to be learnt, after the rows of earlier calls."""
-    training = job.problem.training
-    assert isinstance(training, SharedExamples)
-    engine, plan, n_classes = job.engine, job.plan, len(job.plan.label_set)
+    training, engine, plan = job.problem.training, job.engine, job.plan
     unlabelled = that_teach(engine, job.problem.unlabelled, len(training))
     engine.warn_of_alike_labels([plan.class_texts])
-    examples = training.prompt_examples(engine, plan, store, exclude_self=True)
     with scoring_bar(len(training) + len(unlabelled), job.verbose) as on_progress:
-        x, logits = encoded(engine, plan, training.texts, examples, on_progress)
-        of_unlabelled, _ = encoded(
-            engine, plan, unlabelled, plan.examples_for(engine, unlabelled, store), on_progress
-        )
-    weights = np.ones(len(x), np.float32) if training.weights is None else training.weights
-    moved = np.zeros((n_classes, engine.width), dtype=np.float32)
-    rows = LearntRows(x, logits, training.matrix, weights, moved)
+        rows = encoded_rows(engine, plan, training, store, on_progress)
+        of_unlabelled = encoded_texts(engine, plan, unlabelled, store, on_progress)
     if job.start.rows is not None and not job.has_all_texts:
         return job.start.rows.followed_by(rows)
     return replace(rows, moved=moved_by_texts(engine, plan, of_unlabelled, rows))

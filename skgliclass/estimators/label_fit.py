@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +17,16 @@ from ..engine.change import LogitChange
 from ..engine.neighbours import unit_vectors
 from ..exceptions import warn
 from .learnt_rows import LearntRows
+from .problem import ExampleWindows, SharedExamples, Texts
 from .scoring import ScoringPlan
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..engine.retrieval import ExampleStore
     from ..modeling.losses import LossOptions
     from ..prompts.examples import PromptExample
+
+_TEXTS_OF_WINDOW = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,46 @@ def encoded(
         on_progress=on_progress,
     )
     return x, logits
+
+
+def encoded_rows(
+    engine: Engine,
+    plan: ScoringPlan,
+    training: ExampleWindows,
+    store: ExampleStore | None,
+    on_progress: Callable[[float], object] | None = None,
+) -> LearntRows:
+    """Encode labelled texts, window by window; what is kept are vectors, logits and targets."""
+    rows = LearntRows.blank(len(training), len(plan.label_set), engine.width)
+    start = 0
+    for window in training.windows():
+        assert isinstance(window, SharedExamples)
+        part = slice(start, start + len(window))
+        shown = window.prompt_examples(engine, plan, store, exclude_self=True)
+        rows.x[part], rows.logits[part] = encoded(engine, plan, window.texts, shown, on_progress)
+        rows.targets[part] = window.matrix
+        if window.weights is not None:
+            rows.weights[part] = window.weights
+        start = part.stop
+    return rows
+
+
+def encoded_texts(
+    engine: Engine,
+    plan: ScoringPlan,
+    texts: Texts,
+    store: ExampleStore | None,
+    on_progress: Callable[[float], object] | None = None,
+) -> NDArray[np.float32]:
+    """Encode texts without labels, window by window; what is kept are their vectors."""
+    x = np.empty((len(texts), engine.width), dtype=np.float32)
+    start, remaining = 0, iter(texts)
+    while window := list(islice(remaining, _TEXTS_OF_WINDOW)):
+        shown = plan.examples_for(engine, window, store)
+        part = slice(start, start + len(window))
+        x[part], _ = encoded(engine, plan, window, shown, on_progress)
+        start = part.stop
+    return x
 
 
 def learn(
@@ -190,7 +235,7 @@ def moved_by_texts(
     return np.asarray(scale * (moved - labels), dtype=np.float32)
 
 
-def that_teach(engine: Engine, unlabelled: Sequence[str], n_labelled: int) -> Sequence[str]:
+def that_teach(engine: Engine, unlabelled: Texts, n_labelled: int) -> Texts:
     """Give the texts without labels that a model learns from: all of them, or none.
 
     Raises
@@ -198,7 +243,7 @@ def that_teach(engine: Engine, unlabelled: Sequence[str], n_labelled: int) -> Se
     ValueError
         Where it learns from none, and there are no others.
     """
-    if engine.cosine_scale is not None or not unlabelled:
+    if engine.cosine_scale is not None or not len(unlabelled):
         return unlabelled
     why = (
         "Texts without labels teach nothing to this model: only bi-encoders that compare vectors "

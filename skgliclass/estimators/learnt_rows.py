@@ -33,6 +33,14 @@ class LearntRows:
     weights: NDArray[np.float32]
     moved: NDArray[np.float32]
 
+    @classmethod
+    def blank(cls, n_rows: int, n_classes: int, width: int) -> LearntRows:
+        """Give rows to be filled in, of weight one."""
+        shapes = (n_rows, width), (n_rows, n_classes), (n_rows, n_classes)
+        x, logits, targets = (np.zeros(shape, dtype=np.float32) for shape in shapes)
+        moved = np.zeros((n_classes, width), dtype=np.float32)
+        return cls(x, logits, targets, np.ones(n_rows, dtype=np.float32), moved)
+
     def followed_by(self, later: LearntRows) -> LearntRows:
         """Give these rows and later ones."""
         names = "x", "logits", "targets", "weights"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
     from ..training.data import TrainingSet
+
+LEARNS_FROM_TEXTS = ("labels",)
+"""What `trainable` has to be for texts without labels to teach anything."""
+
+
+class Texts(Sized, Iterable[str], Protocol):
+    """Texts that are gone through once or more, of which not all have to be in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +51,7 @@ class Problem:
         How many of the texts to learn from became validation data.
     others : sequence of str
         Texts of none of the classes, which nothing is learnt from.
-    unlabelled : sequence of str
+    unlabelled : Texts
         Texts whose classes nobody knows.
     """
 
@@ -54,7 +61,7 @@ class Problem:
     label_weights: NDArray[np.float32] | None = None
     n_set_aside: int = 0
     others: Sequence[str] = ()
-    unlabelled: Sequence[str] = ()
+    unlabelled: Texts = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +123,7 @@ def check_learns_from_texts(trainable: str, label_set: LabelSet | None, n_texts:
             f"{n_texts} texts have no labels, and without labels=... nothing says what to choose "
             "from. Set labels to the classes, or leave these texts out."
         )
-    if trainable != "labels":
+    if trainable not in LEARNS_FROM_TEXTS:
         raise ValueError(
             f"{n_texts} texts have no labels (y is None, NaN or -1, or they are unlabelled), from "
             f'which trainable={trainable!r} learns nothing. Set trainable="labels", or leave '
@@ -137,6 +144,11 @@ class ExampleWindows(ABC):
         """Give the windows from one of them on, always the same."""
 
     @property
+    @abstractmethod
+    def shares_classes(self) -> bool:
+        """Whether all texts have the same classes, in the same prompt."""
+
+    @property
     def identity(self) -> str:
         """What tells these texts and labels from others, where there are several windows."""
         return ""
@@ -155,6 +167,11 @@ class Examples(ExampleWindows):
     @abstractmethod
     def __len__(self) -> int:
         """Count the texts."""
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether all texts have the same classes, in the same prompt."""
+        return self.matrix is not None
 
     @property
     def sizes(self) -> Sequence[int]:

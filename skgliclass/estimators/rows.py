@@ -70,6 +70,10 @@ class RowWindows(Protocol):
     def n_with_one_label(self) -> int:
         """How many rows offer one label alone."""
 
+    @property
+    def shared_labels(self) -> Sequence[str] | None:
+        """The labels of every row, where all have the same ones and the same prompt."""
+
     def windows(self, first: int = 0) -> Iterator[Sequence[Row]]:
         """Give the windows from one of them on, always the same."""
 
@@ -367,6 +371,12 @@ class StreamedExamples(ExampleWindows):
     def identity(self) -> str:
         """What tells these texts and labels from others."""
         return self.rows.identity
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether all texts have the same classes, in the same prompt."""
+        labels = self.rows.shared_labels
+        return labels is not None and self.plan.columns_of(labels) is not None
 
     def windows(self, first: int = 0) -> Iterator[Examples]:
         """Give the windows from one of them on."""

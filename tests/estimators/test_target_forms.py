@@ -171,6 +171,7 @@ def test_a_column_is_a_vector_with_a_warning():
         ([1, "1"], r"mixes classes of different types: y\[0\] is 1 \(int\), y\[1\] is '1'"),
         ([True, 1], "mixes classes of different types"),
         (["a", True], "mixes classes of different types"),
+        ([Decimal(1), pd.Timestamp(0)], "mixes classes of different types"),
         ([Plain.SPORT], r"y\[0\] is .*member of the enumeration Plain.*member.value for member"),
         ([b"a", b"b"], r"y\[0\] is b'a'.*Decode"),
         (["a", NAN], r"y\[1\] is missing"),

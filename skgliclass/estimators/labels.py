@@ -385,7 +385,7 @@ def _check_is_class(value: Any, place: str, name: str) -> None:
 def sorted_order(classes: NDArray[Any]) -> NDArray[np.intp]:
     """Give the positions of classes in the order of :func:`numpy.unique`."""
     try:
-        return np.argsort(classes, kind="stable")
+        return np.argsort(classes)
     except TypeError as error:
         kinds = sorted({type(value).__name__ for value in classes})
         raise TypeError(

@@ -11,6 +11,19 @@ def test_a_list_is_shown_as_str_and_sorted_like_unique():
     assert label_set.texts == ("2", "10", "33")
 
 
+@pytest.mark.parametrize(
+    ("values", "sort", "reordered"),
+    [(["b", "a"], True, True), (["a", "b"], True, False), (["b", "a"], False, False)],
+)
+def test_a_label_set_knows_whether_sorting_changed_it(values, sort, reordered):
+    label_set = LabelSet.from_labels(values, sort=sort)
+    assert label_set.reordered is reordered
+    extended = label_set.extended(["a", "c"])
+    assert extended.reordered is reordered
+    assert extended.texts == (*label_set.texts, "c")
+    assert label_set.extended(["a"]) is label_set
+
+
 def test_order_is_kept_without_sorting():
     label_set = LabelSet.from_labels(["travel", "dreams", "sport"], sort=False)
     assert label_set.classes.tolist() == ["travel", "dreams", "sport"]

@@ -101,7 +101,7 @@ class LabelSet:
     @classmethod
     def from_target(cls, y: NDArray[Any]) -> LabelSet:
         """Take the classes from a target vector `y`: each distinct value, shown as ``str``."""
-        return cls.from_labels(np.unique(y), sort=True, name="classes")
+        return cls.from_labels(np.unique(y), sort=False, name="classes")
 
     def extended(self, values: Sequence[Any]) -> LabelSet:
         """Give a label set with those of some classes that are new behind these."""

@@ -76,7 +76,7 @@ def test_hierarchy_of_any_depth():
         ({}, ValueError, "labels is empty"),
         ("travel", TypeError, r"labels=\['travel', ...\]"),
         ({"a", "b"}, TypeError, "got set"),
-        (3, TypeError, r"list of labels, got int\. Write labels=\['first label', 'second label'\]\.$"),
+        (3, TypeError, r"list of labels, got int\. Write labels=\['first label', 'second label'\]"),
         ({b"a": "x"}, TypeError, "^a key of labels is b'a'"),
         (["a", "b", "a"], ValueError, r"labels\[2\] repeats labels\[0\]: 'a'"),
         ({"a": "news", "b": "news"}, ValueError, r"labels\['b'\] and labels\['a'\].*'news'"),

@@ -181,6 +181,7 @@ def test_a_column_is_a_vector_with_a_warning():
         (np.ma.masked_array(["a", "b"], [False, True]), r"y\[1\] is missing"),
         ([float("inf"), 1.0], r"y\[0\] is infinite"),
         (["a", " "], r"y\[1\] is ' ', so the model has nothing to read"),
+        (["a", "\u200b"], r"^classes\[1\] has an empty label text"),
         (np.eye(3), r"one-hot rows.*argmax\(axis=1\).*GLiClassMultiLabelClassifier"),
         (pd.DataFrame(np.eye(2), columns=["a", "b"]), r"idxmax\(axis=1\)"),
         (sparse.csr_array(np.eye(3)), "one-hot rows"),

@@ -44,13 +44,19 @@ def readable_folder(folder: Path) -> Path:
         The same, unless writing it was ended by force after everything new was there, but before
         all of it was in its place.
     """
-    finished = folder / _FINISHED / _FILES
-    return finished if finished.is_dir() else folder
+    files = folder / _FINISHED / _FILES
+    return files if files.is_dir() and _is_of_a_save(folder / _FINISHED) else folder
 
 
 def is_of_a_save(name: str) -> bool:
     """Tell whether this is what a save keeps beside the files that it replaces."""
     return name.startswith((_UNFINISHED, _FINISHED, _PROBE))
+
+
+def _is_of_a_save(finished: Path) -> bool:
+    """Tell whether a folder is what a save leaves, which makes no links that lead anywhere."""
+    parts = (finished, *(finished / name for name in (_FILES, _MOVES, _REPLACED)))
+    return finished.is_dir() and not any(part.is_symlink() for part in parts)
 
 
 def checked_folder(folder: str | os.PathLike[str]) -> Path:
@@ -86,11 +92,14 @@ def checked_folder(folder: str | os.PathLike[str]) -> Path:
         place = place.parent
     with errors_of_the_disk(path):
         # By doing it: permissions and read-only disks show in no other way for certain.
+        _remove_probes(place)
         probe = place / f"{_PROBE}{uuid.uuid4().hex}"
         probe.mkdir()
         with suppress(FileNotFoundError):
             # Whoever tidies up took it for one that was left.
             probe.rmdir()
+        # Nor can what could not be read again be put in its place.
+        _synchronise(place)
     return path
 
 
@@ -174,8 +183,8 @@ def errors_of_the_disk(target: Path) -> Iterator[None]:
 def _made_parents(target: Path) -> Iterator[None]:
     """Make the folders above a folder, and remove them again where it comes to nothing."""
     missing = [parent for parent in target.parents if not parent.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         for parent in missing:
@@ -201,12 +210,19 @@ def _unfinished_for(target: Path) -> Iterator[Path]:
         yield unfinished
 
 
-def _remove_what_was_left(place: Path) -> None:
+def _remove_probes(place: Path) -> None:
     for probe in place.glob(f"{_PROBE}*"):
         with suppress(OSError):
             probe.rmdir()
+
+
+def _remove_what_was_left(place: Path) -> None:
+    _remove_probes(place)
     # What is locked has somebody who writes it; the rest is what killed processes left.
     for left in place.glob(f"{_UNFINISHED}*"):
+        if left.is_symlink() or not left.is_dir():
+            left.unlink(missing_ok=True)
+            continue
         with _locked(left, wait=False) as is_mine:
             if is_mine:
                 shutil.rmtree(left, ignore_errors=True)
@@ -219,12 +235,14 @@ def _locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
         yield wait
         return
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        opened = _Opened(folder)
     except OSError:
         # Removed by its owner just now.
         yield False
         return
-    try:
+    # Twice: an interruption may come just before it is closed, and whoever goes on after it must
+    # not wait for a lock that is its own.
+    with opened, opened as descriptor:
         try:
             _locks.flock(descriptor, _locks.LOCK_EX | (0 if wait else _locks.LOCK_NB))
             locked = True
@@ -232,8 +250,21 @@ def _locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
             # Somebody has it, or the file system knows no locks.
             locked = False
         yield locked
-    finally:
-        os.close(descriptor)
+
+
+class _Opened:
+    """A folder that is open until it is closed, as often as that is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.descriptors: list[int] = []
+        self.descriptors.append(os.open(folder, os.O_RDONLY))
+
+    def __enter__(self) -> int:
+        return self.descriptors[0]
+
+    def __exit__(self, *_: object) -> None:
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
 
 def _finish_writing(unfinished: Path, replaces: Sequence[str]) -> None:
@@ -300,10 +331,12 @@ def _decide(unfinished: Path, target: Path) -> None:
 
 
 def _check_kinds(files: Path, target: Path) -> None:
-    """Refuse a folder that has folders where files are to be, or files in place of folders."""
+    """Refuse a folder that has folders where files are to be, or what is none in their place."""
     for path in files.rglob("*"):
         place = target / path.relative_to(files)
-        if os.path.lexists(place) and place.is_dir() != path.is_dir():
+        # Nothing is written through a link that leads elsewhere.
+        is_folder = place.is_dir() and not (path.is_dir() and place.is_symlink())
+        if os.path.lexists(place) and is_folder != path.is_dir():
             what = "file" if path.is_file() else "folder"
             raise FileExistsError(f"{place} is in the way of a {what} of this name")
 
@@ -311,25 +344,47 @@ def _check_kinds(files: Path, target: Path) -> None:
 def _move_into_place(target: Path) -> None:
     """Complete what the renaming decided; whoever comes next goes on where this one ended."""
     finished = target / _FINISHED
-    if not finished.is_dir():
+    if not _is_of_a_save(finished):
+        if os.path.lexists(finished):
+            _remove(finished)
         return
     moves = finished / _MOVES
+    # What a folder from elsewhere brings along must not reach out of it.
+    _check_kinds(moves, target)
     for path in _files_in(moves):
         place = target / path.relative_to(moves)
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
-    for pattern in (finished / _REPLACED).read_text(encoding="utf-8").splitlines():
-        for path in target.glob(pattern):
-            if not path.is_dir() and not (finished / _FILES / path.relative_to(target)).exists():
-                path.unlink()
-                with suppress(OSError):
-                    # A folder that has nothing left.
-                    path.parent.rmdir()
+    for path in _replaced(finished, target):
+        if not (finished / _FILES / path.relative_to(target)).exists():
+            path.unlink()
+            with suppress(OSError):
+                # A folder that has nothing left.
+                path.parent.rmdir()
     _synchronise(target)
+    _remove(finished)
+
+
+def _remove(finished: Path) -> None:
     # Under a name that nobody reads, as removing a folder takes several steps.
-    gone = target / f"{_UNFINISHED}{uuid.uuid4().hex}"
+    gone = finished.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
     finished.rename(gone)
+    if gone.is_symlink() or not gone.is_dir():
+        gone.unlink()
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _replaced(finished: Path, target: Path) -> Iterator[Path]:
+    """Give the files of a folder that the note of a save says to replace."""
+    note = finished / _REPLACED
+    patterns = note.read_text(encoding="utf-8").splitlines() if note.is_file() else []
+    for pattern in map(Path, patterns):
+        if pattern.is_absolute() or not pattern.parts or {"..", "**"} & set(pattern.parts):
+            continue
+        for path in target.glob(str(pattern)):
+            real = path.parent.resolve()
+            if not path.is_dir() and real == target / path.parent.relative_to(target):
+                yield path
 
 
 # Single files.

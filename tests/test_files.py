@@ -6,6 +6,7 @@ import sys
 import threading
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -219,3 +220,165 @@ def test_the_home_of_the_user_is_known(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write("~/folder", NEW)
     assert read(tmp_path / "folder") == NEW
+
+
+# Interruptions.
+
+
+def interrupted_at(n_lines, work):
+    """Do something until Ctrl-C comes before the n-th line of the module; tell whether it did."""
+    left = count(n_lines, -1)
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename != files.__file__:
+            return None
+        if event == "line" and next(left) == 0:
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="somebody else counts the lines")
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_interrupted_at_any_line_the_next_save_neither_waits_nor_finds_anything(
+    tmp_path, exists, step
+):
+    n_interruptions = 0
+    for n_lines in range(0, 1000, step):
+        folder = tmp_path / str(n_lines) / "above" / "folder"
+        folder.parent.parent.mkdir()
+        if exists:
+            write(folder, OLD)
+        if not interrupted_at(n_lines, lambda folder=folder: write(folder, NEW)):
+            break
+        n_interruptions += 1
+        old = OLD if exists else None
+        assert (read(folder) if folder.exists() else None) in (old, NEW)
+        # In the same process: a lock that was left would be waited for without end.
+        write(folder, {"a.txt": "next"})
+        assert read(folder) == {"a.txt": "next"}
+        assert not list(folder.parent.parent.rglob(".skgliclass*"))
+    assert n_interruptions > 3
+
+
+# Folders that come from elsewhere.
+
+
+def leave(folder, moves=(), replaced=""):
+    """Leave in a folder what a killed save leaves."""
+    for name in ("files", "moves"):
+        (folder / ".skgliclass-finished" / name).mkdir(parents=True)
+    for name in moves:
+        path = folder / ".skgliclass-finished" / "moves" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("theirs")
+    (folder / ".skgliclass-finished" / "replaced.txt").write_text(replaced)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["../*", "../outside/*", "{}/outside/*", "**/*", "link/*", "", ".", "sub/../../o*/*"]
+)
+def test_nothing_outside_is_removed_for_a_folder_that_says_so(tmp_path, pattern):
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    for place in (outside, folder / "mine"):
+        place.mkdir(parents=True)
+        (place / "kept").write_text("mine")
+    (tmp_path / "kept").write_text("mine")
+    (folder / "link").symlink_to(outside)
+    leave(folder, replaced=pattern.format(tmp_path))
+    write(folder, NEW)
+    assert len(list(tmp_path.rglob("kept"))) == 3
+    assert (folder / "a.txt").read_text() == "new"
+    assert not list(tmp_path.rglob(".skgliclass*"))
+
+
+@pytest.mark.parametrize("whose", ["new files", "what was left"])
+def test_nothing_is_written_through_a_link_within_a_folder(tmp_path, whose):
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.mkdir()
+    folder.mkdir()
+    (folder / "sub").symlink_to(outside)
+    if whose == "what was left":
+        leave(folder, moves=["sub/c"])
+    with pytest.raises(FileExistsError, match="sub is in the way of a folder of this name"):
+        write(folder, NEW if whose == "new files" else {"a.txt": "new"})
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["", "files", "moves", "replaced.txt"])
+def test_links_among_what_was_left_are_neither_read_nor_followed(tmp_path, part):
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    for name in ("files", "moves"):
+        (outside / name).mkdir(parents=True)
+        (outside / name / "a.txt").write_text("theirs")
+    (outside / "replaced.txt").write_text("*")
+    before = sorted(outside.rglob("*"))
+    write(folder, OLD)
+    left = folder / ".skgliclass-finished"
+    if part:
+        leave(folder)
+        path = left / part
+        path.rmdir() if path.is_dir() else path.unlink()
+        path.symlink_to(outside / part)
+    else:
+        left.symlink_to(outside)
+    assert readable_folder(folder) == folder
+    write(folder, NEW)
+    assert read(folder) == NEW
+    assert sorted(outside.rglob("*")) == before
+    assert not list(folder.rglob(".skgliclass*"))
+
+
+@pytest.mark.parametrize("name", [".skgliclass-finished", ".skgliclass-unfinished-x"])
+def test_a_file_in_the_place_of_what_is_left_goes(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    write(tmp_path, NEW)
+    assert read(tmp_path) == NEW
+    assert not list(tmp_path.rglob(".skgliclass*"))
+
+
+@pytest.fixture
+def open_to_all():
+    """A folder that other users may look into, as those of pytest are not."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs another user")
+@pytest.mark.parametrize("mode", [0o555, 0o333, 0o000])
+@pytest.mark.parametrize("where", ["folder", "above"])
+def test_a_folder_without_rights_is_refused_and_as_it_was(open_to_all, mode, where):
+    folder = open_to_all / "above" / "folder"
+    write(folder, OLD)
+    place, new = (folder, folder) if where == "folder" else (folder.parent, folder.parent / "new")
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            if os.getuid() == 0:
+                os.chown(place, 65534, 65534)
+                os.setuid(65534)
+            place.chmod(mode)
+            write(new, NEW)
+        except OSError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(process, 0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        assert "Permission denied" in said.read()
+    place.chmod(0o755)
+    assert read(folder) == OLD
+    assert not new.exists() or new == folder
+    assert not list(open_to_all.rglob(".skgliclass*"))

@@ -19,6 +19,7 @@ from .cli.errors import can_be_mended, one_line, said_of
 from .cli.evaluate import add_evaluate
 from .cli.export import add_export
 from .cli.pretrain import add_pretrain
+from .cli.suggest import add_suggest
 from .cli.train import add_train
 
 
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_classify(commands)
     add_train(commands)
+    add_suggest(commands)
     add_evaluate(commands)
     add_export(commands)
     add_pretrain(commands)

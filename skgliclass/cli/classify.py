@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from ..estimators.multi_label import GLiClassMultiLabelClassifier
 from ..estimators.scores import Scores
 from ..exceptions import warn
-from .data import read_saved, saved_kind
+from .data import is_saved_multi_label
 from .errors import CommandError
 from .options import (
     Classifier,
@@ -43,7 +42,13 @@ from .tables import (
     texts_table,
 )
 from .values import as_json
-from .writers import check_output, opened_writer
+from .writers import (
+    add_output_options,
+    check_formulas,
+    check_output,
+    free_names,
+    opened_writer,
+)
 
 _EPILOG = """A table comes out as it came in, with the columns label and score (or labels) after
 its own; where it has a column of such a name, the new one is called label_2 and so on.
@@ -78,21 +83,13 @@ def add_classify(commands: Any) -> None:
     add_label_options(parser)
     parser.add_argument("--multi-label", action="store_true", help="any number of labels a text")
     add_table_options(parser)
-    parser.add_argument(
-        "--output", metavar="FILE", help="where to write a table (default: stdout, as CSV)"
-    )
+    add_output_options(parser)
     parser.add_argument(
         "--label-column-out",
         metavar="NAME",
         help="the column that the labels are written to (default: label, or labels)",
     )
     parser.add_argument("--scores", action="store_true", help="write a column for each label")
-    parser.add_argument(
-        "--escape-formulas",
-        action="store_true",
-        help="put an apostrophe before cells of CSV and TSV that begin with = + - or @, which a "
-        "spreadsheet would compute",
-    )
     add_scoring_options(parser)
     parser.set_defaults(run=run)
 
@@ -103,12 +100,12 @@ def run(args: argparse.Namespace) -> None:
     if args.label_column_out is not None and not args.label_column_out.strip():
         raise CommandError("--label-column-out is empty; give a name, or leave it out")
     labels = chosen_labels(args)
-    multi_label = _is_saved_multi_label(args) if labels is None else args.multi_label
+    multi_label = is_saved_multi_label(args) if labels is None else args.multi_label
     is_file = _is_file(args)
     is_table = (
         is_file or args.output is not None or args.scores or args.label_column_out is not None
     )
-    _check_formulas(args, is_table)
+    check_formulas(args, is_table)
     table = _table(args, is_file)
     column = text_column(table, args.text_column if is_file else None)
     n_rows = check_texts(table, column)
@@ -118,12 +115,6 @@ def run(args: argparse.Namespace) -> None:
         _write(classifier, table, column, n_rows, args)
     else:
         _print_texts(classifier, args.inputs)
-
-
-def _check_formulas(args: argparse.Namespace, is_table: bool) -> None:
-    name = (args.output or ".csv").lower().removesuffix(".gz")
-    if args.escape_formulas and not (is_table and name.endswith((".csv", ".tsv"))):
-        raise CommandError("--escape-formulas has no effect: no CSV or TSV is written")
 
 
 def _table(args: argparse.Namespace, is_file: bool) -> Table:
@@ -172,17 +163,6 @@ def _exists(name: str) -> bool:
         return False
 
 
-def _is_saved_multi_label(args: argparse.Namespace) -> bool:
-    """Tell the kind of the saved classifier whose labels are to be used."""
-    saved = read_saved(args)
-    if not saved.get("classes"):
-        raise CommandError(
-            f"give --labels or --labels-file: {args.model} is no saved classifier with labels"
-        )
-    # Leaving the option out asks for no kind: there is none for one label a text.
-    return bool(saved_kind(args.model, saved, args.multi_label or None))
-
-
 def _write(
     classifier: Classifier, table: Table, column: int, n_rows: int, args: argparse.Namespace
 ) -> None:
@@ -212,18 +192,7 @@ def _names_of_results(classifier: Classifier, table: Table, args: argparse.Names
         names[0] = args.label_column_out
     if args.scores:
         names += [f"score: {name}" for name in classifier.classes_]
-    taken, free = set(table.columns), []
-    for name in names:
-        candidates = (name, *(f"{name}_{i}" for i in range(2, len(taken) + 3)))
-        free.append(next(candidate for candidate in candidates if candidate not in taken))
-        taken.add(free[-1])
-    renamed = ", ".join(repr(new) for name, new in zip(names, free, strict=True) if name != new)
-    if renamed:
-        print(
-            f"skgliclass: note: the result is in {renamed}, as {table.name} has the usual names",
-            file=sys.stderr,
-        )
-    return free
+    return free_names(names, table)
 
 
 def _results(scores: Scores, *, with_scores: bool) -> list[list[Any]]:

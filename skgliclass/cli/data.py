@@ -181,6 +181,23 @@ def saved_kind(model: str, saved: Mapping[str, Any], asked: bool | None) -> bool
     return is_multi_label
 
 
+def is_saved_multi_label(args: argparse.Namespace) -> bool:
+    """Tell the kind of the saved classifier whose labels are to be used.
+
+    Raises
+    ------
+    CommandError
+        If there is none, or it is of the other kind than was asked for.
+    """
+    saved = read_saved(args)
+    if not saved.get("classes"):
+        raise CommandError(
+            f"give --labels or --labels-file: {args.model} is no saved classifier with labels"
+        )
+    # Leaving the option out asks for no kind: there is none for one label a text.
+    return bool(saved_kind(args.model, saved, args.multi_label or None))
+
+
 def read_data(
     file: LabelledFile,
     args: argparse.Namespace,

@@ -173,7 +173,7 @@ class LabelColumns:
         rows: list[dict[str, float] | None] = []
         cells = zip(*(window.column(j) for j in self._columns), strict=True)
         for number, row in enumerate(cells, first):
-            known = [pair for pair in zip(self._places, row, strict=True) if not _blank(pair[1])]
+            known = [pair for pair in zip(self._places, row, strict=True) if not is_blank(pair[1])]
             if not (known or self._unlabelled):
                 raise CommandError(
                     f"{self._name}: row {number} is empty in all of the columns of labels; give at "
@@ -189,7 +189,8 @@ def _hint(unlabelled: bool | None) -> str:
     return "" if unlabelled is None else "; texts without labels need --unlabelled-rows"
 
 
-def _blank(cell: Any) -> bool:
+def is_blank(cell: Any) -> bool:
+    """Tell whether a cell holds nothing, or white space alone."""
     return is_missing(cell) or (isinstance(cell, str) and not cell.strip())
 
 
@@ -251,7 +252,7 @@ def _checked_lists(cells: Sequence[Any], place: _Column, first: int, empty: Labe
     labels: list[Labels] = []
     for number, cell in enumerate(cells, first):
         found = None if is_missing(cell) else _list_in(cell, place, number)
-        if found is None and not _blank(cell):
+        if found is None and not is_blank(cell):
             text = f"{place.text(cell, number)[:60]!r}, while other rows have lists,"
             raise CommandError(f"{place.cell(number, text)}; {_AS_JSON}")
         if found is None:
@@ -260,7 +261,7 @@ def _checked_lists(cells: Sequence[Any], place: _Column, first: int, empty: Labe
             labels.append(_checked_scores(found, place, number))
         else:
             names = list(found)
-            if any(map(_blank, names)):
+            if any(map(is_blank, names)):
                 raise CommandError(place.cell(number, "an empty label"))
             if any(isinstance(item, list | tuple | dict | set) for item in names):
                 raise CommandError(place.cell(number, "a list of lists"))

@@ -101,8 +101,8 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_scoring_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which model scores texts, and how."""
+def add_scoring_options(parser: argparse.ArgumentParser, *, without: Sequence[str] = ()) -> None:
+    """Add what says which model scores texts, and how; `without` parameters that do not matter."""
     options = parser.add_argument_group(
         "model",
         "Parameters of the classifiers. Where an option is left out, what a saved classifier\n"
@@ -115,7 +115,7 @@ def add_scoring_options(parser: argparse.ArgumentParser) -> None:
         help="mini, a folder or a hub id (default: mini); the folder of a saved classifier has "
         "its labels and parameters",
     )
-    _add_parameters(options, "scoring")
+    _add_parameters(options, "scoring", without)
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -303,9 +303,11 @@ def option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _add_parameters(group: argparse._ArgumentGroup, option: str) -> None:
+def _add_parameters(
+    group: argparse._ArgumentGroup, option: str, without: Sequence[str] = ()
+) -> None:
     for name, parameter in PARAMETERS.items():
-        if parameter.option == option:
+        if parameter.option == option and name not in without:
             # argparse reads a percent sign as the beginning of a default's place.
             text = parameter.text.replace("`", "").replace("%", "%%")
             group.add_argument(option_of(name), help=text, **_how_to_read(parameter))

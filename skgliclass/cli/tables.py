@@ -205,6 +205,10 @@ class Window:
         """Give the cells of a column as texts; a missing one is empty."""
         return ["" if is_missing(cell) else as_text(cell) for cell in self.column(j)]
 
+    def take(self, rows: Sequence[int]) -> Window:
+        """Give some of the rows."""
+        return Window(self.columns, [self.rows[i] for i in rows])
+
 
 class ArrowWindow(Window):
     """Some rows of a Parquet file, whose types a Parquet file that is written keeps.
@@ -231,6 +235,10 @@ class ArrowWindow(Window):
         """Give the cells of a column."""
         values: list[Any] = self.batch.column(j).to_pylist()
         return values
+
+    def take(self, rows: Sequence[int]) -> ArrowWindow:
+        """Give some of the rows."""
+        return ArrowWindow(self.columns, self.batch.take(rows))
 
 
 class Table:

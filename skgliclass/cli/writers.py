@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
 import sys
@@ -49,6 +50,42 @@ class Writer(Protocol):
 
     def finish(self) -> None:
         """Write what comes after the last row."""
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where a table is written, and how."""
+    parser.add_argument(
+        "--output", metavar="FILE", help="where to write a table (default: stdout, as CSV)"
+    )
+    parser.add_argument(
+        "--escape-formulas",
+        action="store_true",
+        help="put an apostrophe before cells of CSV and TSV that begin with = + - or @, which a "
+        "spreadsheet would compute",
+    )
+
+
+def check_formulas(args: argparse.Namespace, is_table: bool = True) -> None:
+    """Refuse to escape formulas where no CSV or TSV is written."""
+    name = (args.output or ".csv").lower().removesuffix(".gz")
+    if args.escape_formulas and not (is_table and name.endswith((".csv", ".tsv"))):
+        raise CommandError("--escape-formulas has no effect: no CSV or TSV is written")
+
+
+def free_names(names: Sequence[str], table: Table) -> list[str]:
+    """Name the columns that come after those of a table, none of which they may replace."""
+    taken, free = set(table.columns), []
+    for name in names:
+        candidates = (name, *(f"{name}_{i}" for i in range(2, len(taken) + 3)))
+        free.append(next(candidate for candidate in candidates if candidate not in taken))
+        taken.add(free[-1])
+    renamed = ", ".join(repr(new) for name, new in zip(names, free, strict=True) if name != new)
+    if renamed:
+        print(
+            f"skgliclass: note: the result is in {renamed}, as {table.name} has the usual names",
+            file=sys.stderr,
+        )
+    return free
 
 
 def check_output(name: str | None) -> None:

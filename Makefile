@@ -18,7 +18,7 @@ TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
 MUTANTS ?= *
 
-.PHONY: demo test test-slow test-lowest mutants lint format clean
+.PHONY: demo test test-slow test-lowest gpu mutants lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -32,6 +32,12 @@ test-slow: $(VENV)/.installed-dev
 # A part of the tests with the oldest versions that pyproject.toml allows, but for torch's.
 test-lowest: $(VENV)/.installed-dev
 	VENV="$(VENV)" TORCH="$(TORCH)" .ci/lowest-versions
+
+# On a machine with a GPU, which tests and benchmark take by themselves.
+gpu: $(VENV)/.installed-dev
+	$(PIP) -e ".[benchmarks]"
+	$(BIN)/python -m pytest -n 4
+	$(BIN)/python benchmarks/gpu.py
 
 # Whether the tests notice that a line is changed: `make mutants MUTANTS='skgliclass.prompts.*'`.
 mutants: $(VENV)/.installed-dev

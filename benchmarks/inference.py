@@ -161,7 +161,7 @@ def make_plain(folder: Path, dtype: str) -> Method:
     return logits
 
 
-def make_gliclass(folder: Path, batch_size: int) -> Method:
+def make_gliclass(folder: Path, batch_size: int, device: str = "cpu") -> Method:
     from gliclass import GLiClassModel, ZeroShotClassificationPipeline
     from transformers import AutoTokenizer
 
@@ -169,7 +169,7 @@ def make_gliclass(folder: Path, batch_size: int) -> Method:
         GLiClassModel.from_pretrained(folder),
         AutoTokenizer.from_pretrained(folder),
         classification_type="multi-label",
-        device="cpu",
+        device=device,
         progress_bar=False,
         max_length=512,
     )

@@ -71,7 +71,11 @@ class Border:
         return self._tensor(ids), self._tensor(mask.astype(np.int64))
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.network.device)
+        tensor, device = torch.from_numpy(array), self.network.device
+        if device.type != "cuda":
+            return tensor.to(device)
+        # From memory that stays where it is, the card copies while this thread goes on.
+        return tensor.pin_memory().to(device, non_blocking=True)
 
     # And back.
 

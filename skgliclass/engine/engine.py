@@ -31,11 +31,17 @@ if TYPE_CHECKING:
 
     from ..loading.loaded import LoadedModel
 
-BATCH_TOKENS = 1024
-"""Padded tokens in a micro-batch: few enough that its activations stay in a processor's cache."""
+BATCH_TOKENS = {"cpu": 1024, "cuda": 1 << 16}
+"""Padded tokens in a micro-batch, by device: on a processor few enough that the activations stay in
+its cache, on a GPU so many that launching its kernels takes less time than they do."""
+
+BATCH_TOKENS_ELSEWHERE = 1 << 13
 
 MOST_WORKERS = 8
 """How many micro-batches run at a time unless asked for more: more would wait for Python's lock."""
+
+GPU_WORKERS = 2
+"""While the results of one micro-batch are waited for, the next is prepared and begun."""
 
 WINDOW = 8192
 """How many texts are tokenised, sorted by length and scored before the next are read."""
@@ -98,11 +104,13 @@ class Engine:
         The model and its tokenizers.
     max_length : int, optional
         The longest prompt in tokens; by default the model's.
-    batch_tokens : int, default=1024
-        The padded tokens of a micro-batch. It affects speed and memory, never a result.
+    batch_tokens : int, optional
+        The padded tokens of a micro-batch. It affects speed and memory, never a result. By default
+        what suits the device; where memory does not suffice, batches are halved.
     n_jobs : int, optional
         How many micro-batches run at a time, each on its share of torch's threads. None means as
-        many as there are threads, up to 8, which is fastest, but one on another device than a CPU.
+        many as there are threads, up to 8, which is fastest, but two on a GPU: while one is waited
+        for, the next is prepared.
     warns : bool, default=True
         Whether to warn of texts and examples that were cut.
 
@@ -119,13 +127,15 @@ class Engine:
         loaded: LoadedModel,
         *,
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         n_jobs: int | None = None,
         warns: bool = True,
     ) -> None:
         self.loaded = loaded
         self.max_length = _checked_length(max_length, loaded)
-        self.batch_tokens = batch_tokens
+        kind = loaded.network.device.type
+        suited = BATCH_TOKENS.get(kind, BATCH_TOKENS_ELSEWHERE)
+        self.batch_tokens = suited if batch_tokens is None else batch_tokens
         self.n_jobs = n_jobs
         self.warns = warns
         self.border = Border(loaded)
@@ -155,7 +165,7 @@ class Engine:
         if self.n_jobs is not None:
             return int(joblib.effective_n_jobs(self.n_jobs))
         on_cpu = self.loaded.network.device.type == "cpu"
-        return min(n_threads(), MOST_WORKERS) if on_cpu else 1
+        return min(n_threads(), MOST_WORKERS) if on_cpu else GPU_WORKERS
 
     @property
     def width(self) -> int:

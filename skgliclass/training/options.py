@@ -13,7 +13,7 @@ class TrainingOptions:
 
     `loss` holds those of the loss. `n_steps` is the length of the learning-rate schedule where it
     is not that of `max_epochs` over one training set, and `multi_label` counts only where a
-    training set does not say it for each row.
+    training set does not say it for each row. `max_batch_tokens` of None is what suits the device.
     """
 
     multi_label: bool
@@ -28,7 +28,7 @@ class TrainingOptions:
     loss: LossOptions = field(default_factory=LossOptions)
     trainable: str = "all"
     lora_rank: int = 16
-    max_batch_tokens: int = 4096
+    max_batch_tokens: int | None = None
     precision: str = "auto"
     gradient_checkpointing: bool = False
     shuffle_labels: bool = True

@@ -27,9 +27,14 @@ from .options import TrainingOptions
 
 T = TypeVar("T")
 
-# What a pass costs besides its tokens, counted in tokens: little on a CPU, where a token is slow.
+# What a pass costs besides its tokens, counted in tokens: little on a CPU, where a token is slow,
+# and much on a GPU, which computes thousands of them while one pass's kernels are launched.
 _FIXED_COST = {"cpu": 64}
-_FIXED_COST_ELSEWHERE = 4096
+_FIXED_COST_ELSEWHERE = 1 << 14
+
+# How many tokens a pass may have unless the options say so; where memory does not suffice, halved.
+_MAX_TOKENS = {"cpu": 1 << 12}
+_MAX_TOKENS_ELSEWHERE = 1 << 15
 
 
 @dataclass
@@ -103,7 +108,8 @@ class Steps(ABC):
         self.frozen = options.trainable == "head"
         # The vectors of a batch's labels, where they are encoded once for all its micro-batches.
         self._shared: SharedVectors | None = None
-        self._max_tokens = options.max_batch_tokens
+        suited = _MAX_TOKENS.get(self.device.type, _MAX_TOKENS_ELSEWHERE)
+        self._max_tokens = options.max_batch_tokens or suited
         self._most_tokens = 0
 
     def begin(self, rng: np.random.Generator) -> None:

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import active_count
+from types import SimpleNamespace
 
 import pytest
 import torch
 from threads import threads_of_a_new_thread
 
 from skgliclass.engine.batching import worker_pool
+from skgliclass.engine.engine import Engine
 
 
 def counts_of_workers(n_workers):
@@ -99,3 +101,15 @@ sys.exit("it hangs" if process.exitcode is None and not process.kill() else proc
 def test_a_forked_process_predicts_and_fits(n_threads):
     environment = {**os.environ, "OMP_NUM_THREADS": str(n_threads)}
     subprocess.run([sys.executable, "-c", _FORKED], env=environment, check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("device", "tokens", "workers"), [("cpu", 1024, 4), ("cuda", 65_536, 2), ("mps", 8192, 2)]
+)
+def test_micro_batches_suit_the_device(four_threads, device, tokens, workers):
+    network = SimpleNamespace(device=torch.device(device), config=None)
+    loaded = SimpleNamespace(network=network, composer=lambda _: None, position_limit=None)
+    chosen = Engine(loaded, max_length=128)
+    assert (chosen.batch_tokens, chosen.n_workers) == (tokens, workers)
+    told = Engine(loaded, max_length=128, batch_tokens=7, n_jobs=3)
+    assert (told.batch_tokens, told.n_workers) == (7, 3)

@@ -26,6 +26,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,30 +94,31 @@ def classify(name: str, folder: Path, texts: list[str], args: argparse.Namespace
             apart = np.abs(found - expected).max() / max(1.0, np.abs(expected).max())
             same = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
 
-            def run(some: list[str], engine: Any = engine) -> Any:
-                return engine.logits(some, LABELS)
-
-            busy = busy_share(lambda run=run: run(texts), args.device)
+            score = partial(engine.logits, label_texts=LABELS)
+            busy = busy_share(partial(score, texts), args.device)
             note = f"differs by {apart:.0e}, same label {same:.3f}, busy {busy}"
-            report(f"ours, {dtype}, {engine.batch_tokens} tokens", run, note)
+            report(f"ours, {dtype}, {engine.batch_tokens} tokens", score, note)
     for size in (8, 64):
         pipeline = make_gliclass(folder, size, args.device)
-        report(f"gliclass, batch {size}", lambda some, p=pipeline: p(some, LABELS))
+        report(f"gliclass, batch {size}", partial(_with_labels, pipeline))
     encoder = make_encoder(folder, args.device)
-    report("sentence-transformers, batch 64", lambda some: encoder.encode(some, batch_size=64))
+    report("sentence-transformers, batch 64", partial(encoder.encode, batch_size=64))
+
+
+def _with_labels(classify: Callable[..., Any], texts: list[str]) -> Any:
+    return classify(texts, LABELS)
 
 
 def make_encoder(folder: Path, device: str) -> Any:
     """Give the backbone alone as sentence-transformers runs it."""
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
 
     from skgliclass.loading.sources import find_source
 
     backbone = folder / "backbone"
     path = backbone if backbone.exists() else find_source("mini").folder
-    word = models.Transformer(str(path), max_seq_length=512)
-    pooling = models.Pooling(word.get_word_embedding_dimension())
-    return SentenceTransformer(modules=[word, pooling], device=device)
+    # Of an encoder alone it takes the mean of the tokens' vectors.
+    return SentenceTransformer(str(path), device=device)
 
 
 def fine_tune(name: str, folder: Path, texts: list[str], args: argparse.Namespace) -> None:
@@ -134,10 +136,7 @@ def fine_tune(name: str, folder: Path, texts: list[str], args: argparse.Namespac
             multi_label=False, max_epochs=1, batch_size=512, max_batch_tokens=tokens
         )
 
-        def run(engine: Any = engine, data: Any = data, options: Any = options) -> None:
-            train(engine, data, options)
-
-        speed = len(texts) / seconds_of(run, args.turns)
+        speed = len(texts) / seconds_of(partial(train, engine, data, options), args.turns)
         print(
             f"| {name} | training, {tokens or 'chosen'} tokens a pass | {speed:.0f} | |", flush=True
         )

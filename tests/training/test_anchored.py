@@ -167,8 +167,7 @@ def test_texts_draw_label_vectors_to_their_middle():
     labels = unit(centres + 0.5 * unit(rng.normal(size=(3, 8))))
     texts = unit(np.repeat(centres, 30, axis=0) + 0.1 * rng.normal(size=(90, 8)))
     moved = move_label_vectors(labels, texts, scale=17.0, multi_label=False)
-    assert ((moved * centres).sum(axis=1) > (labels * centres).sum(axis=1)).all()
-    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1)
+    assert ((unit(moved) * centres).sum(axis=1) > (labels * centres).sum(axis=1)).all()
 
 
 def test_without_texts_label_vectors_stay():
@@ -193,6 +192,33 @@ def test_texts_about_something_else_move_nothing():
     texts[:, :3] *= 0.1
     moved = move_label_vectors(labels, unit(texts), scale=17.0, multi_label=False)
     np.testing.assert_array_equal(moved, labels)
+
+
+def test_texts_of_which_labels_tell_nothing_move_nothing():
+    rng = np.random.default_rng(9)
+    labels = np.eye(2, 16)
+    texts = np.tile([1.0, 1.0, *[0.0] * 14], (300, 1))
+    texts[:, :2] += 0.02 * rng.normal(size=(300, 1)) * [1, -1]
+    moved = move_label_vectors(labels, unit(texts), scale=17.0, multi_label=False)
+    np.testing.assert_array_equal(moved, labels)
+
+
+def around(centres, counts, rng):
+    """Give texts about each centre, so many of each."""
+    repeated = np.repeat(centres, counts, axis=0)
+    return unit(repeated + 0.8 * unit(rng.normal(size=repeated.shape)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_that_most_texts_are_of_takes_none_from_others(seed):
+    rng = np.random.default_rng(seed)
+    centres = unit(rng.normal(size=(2, 32)))
+    labels = unit(centres + 0.8 * unit(rng.normal(size=(2, 32))))
+    skewed, even = (around(centres, counts, rng) for counts in ([900, 100], [500, 500]))
+    moved = move_label_vectors(labels, skewed, scale=17.0, multi_label=False)
+    before, after = ((even @ v.T).argmax(axis=1) == np.arange(1000) // 500 for v in (labels, moved))
+    assert np.abs(moved - labels).max() > 1e-2
+    assert after.mean() >= before.mean() - 0.01
 
 
 def test_labelled_texts_count_for_their_class_and_more():

@@ -117,7 +117,12 @@ def open_data(
     """
     options = table_options(args)
     for name in names[1:] if takes_texts and _holds_lines(names[0]) else names:
-        if table_kind(name) in (None, ".txt"):
+        if _holds_lines(name):
+            raise CommandError(
+                f"{name}: {'stdin' if name == '-' else 'a .txt file'} is read as one text a line, "
+                "without labels; give a table, or a file in the GLiClass training format"
+            )
+        if table_kind(name) is None:
             known = [extension for extension in EXTENSIONS if table_kind(extension) != ".txt"]
             raise CommandError(f"{name}: unknown extension; use one of {', '.join(known)}")
     check_options([*names, *files_of_labels(args)], options)
@@ -372,6 +377,11 @@ def _columns_of(table: Table, args: argparse.Namespace, missed: str | None) -> l
     column = text_column(table, args.text_column)
     # Before the texts, since whoever has no column of labels has no use for a blank text's row.
     of_labels = columns_of_labels(table, args)
+    if not of_labels and missed is not None and table.kind == ".txt":
+        raise CommandError(
+            f"{table.name} is read as one text a line, without labels: give --labels to learn from "
+            "texts alone, or a table"
+        )
     if not of_labels and missed is not None:
         raise CommandError(f"{table.name}: {missed}; {table.described()}")
     if column in of_labels:

@@ -164,6 +164,8 @@ class Source:
             # Before there is a copy, as there may be no such file.
             if self._path is not None:
                 file: IO[bytes] = stack.enter_context(self._path.open("rb"))
+            elif sys.stdin is None:
+                raise CommandError("stdin is closed; give a file")
             elif hasattr(sys.stdin, "buffer"):
                 file = sys.stdin.buffer
             else:

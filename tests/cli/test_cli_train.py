@@ -1,5 +1,6 @@
 """The commands ``train`` and ``evaluate``, on tiny random models."""
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -635,3 +636,35 @@ def test_what_cannot_go_on_is_said_at_once(bi, tmp_path, data, capsys):
     nothing = ["--resume", "--checkpoint-folder", str(tmp_path)]
     assert train(data, bi, tmp_path / "tuned", *nothing) == 2
     assert "there is no checkpoint in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "-"], "stdin is read as one text a line, without labels: give --labels"),
+        (["train", "lines.txt"], "lines.txt is read as one text a line, without labels: give"),
+        (["train", "-", "--validation", "-"], "-: stdin is read as one text a line, without"),
+        (["train", "data.csv", "--validation", "-"], "-: stdin is read as one text a line"),
+        (["evaluate", "-"], "-: stdin is read as one text a line, without labels; give a table"),
+        (["evaluate", "lines.txt"], "lines.txt: a .txt file is read as one text a line, without"),
+    ],
+    ids=str,
+)
+def test_labels_do_not_come_through_stdin(monkeypatch, tmp_path, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    table = "text,label\na fox,music\na dog,sport\n"
+    for name in ("data.csv", "lines.txt"):
+        (tmp_path / name).write_text(table)
+    monkeypatch.setattr("sys.stdin", io.StringIO(table))
+    output = ["--output", "tuned"] if arguments[0] == "train" else []
+    assert main([*arguments, *output]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "classify"])
+def test_a_stdin_that_is_closed_is_told(monkeypatch, tmp_path, capsys, command):
+    monkeypatch.setattr("sys.stdin", None)
+    output = ["--output", str(tmp_path / "tuned")] if command == "train" else []
+    assert main([command, "-", "--labels", "a", "b", *output]) == 2
+    assert "stdin is closed; give a file" in capsys.readouterr().err

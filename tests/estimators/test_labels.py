@@ -24,6 +24,14 @@ def test_a_label_set_knows_whether_sorting_changed_it(values, sort, reordered):
     assert label_set.extended(["a"]) is label_set
 
 
+def test_label_sets_are_the_same_by_their_classes_and_texts():
+    label_set = LabelSet.from_labels({"a": "x", "b": "y"}, sort=False)
+    assert label_set.same_as(LabelSet.from_labels({"a": "x", "b": "y"}, sort=True))
+    for other in ({"a": "x", "b": "z"}, {"a": "x", "c": "y"}, {"b": "y", "a": "x"}):
+        assert not label_set.same_as(LabelSet.from_labels(other, sort=False))
+    assert not label_set.same_as(None)
+
+
 def test_order_is_kept_without_sorting():
     label_set = LabelSet.from_labels(["travel", "dreams", "sport"], sort=False)
     assert label_set.classes.tolist() == ["travel", "dreams", "sport"]

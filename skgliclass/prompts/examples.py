@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_text, label_names
+from .checks import check_text, label_names, listed
 from .composer import PromptComposer
 from .tokens import EXAMPLE_MARKER, NO_TOKENS, TokenIds, as_token_ids
 
@@ -211,9 +211,9 @@ def check_labels_known(
     for i, example in enumerate(examples):
         unknown = next((label for label in example.labels if label not in known), None)
         if unknown is not None:
-            listed = ", ".join(map(repr, label_texts[:8])) + (", ..." if len(known) > 8 else "")
             raise ValueError(
-                f"{where}[{i}] has the label {unknown!r}, which is not in the label set ({listed})."
+                f"{where}[{i}] has the label {unknown!r}, which is not in the label set "
+                f"({listed(label_texts)})."
             )
 
 

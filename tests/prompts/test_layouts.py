@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from skgliclass.datasets import PromptExample
 from skgliclass.engine.work import list_items
-from skgliclass.prompts.examples import ExampleEncoder
+from skgliclass.prompts.examples import ExampleEncoder, can_show_examples
 from skgliclass.prompts.label_plan import plan_labels
 from skgliclass.prompts.layouts import make_composer
 from skgliclass.prompts.long_texts import LongTexts
@@ -194,6 +194,24 @@ def test_a_bi_encoder_without_vectors_for_markers_has_no_place_for_examples(toke
     composer = composer_for(config, tokenizer, 64)
     with pytest.raises(ValueError, match=r'no place for them.*example_format="tags"'):
         ExampleEncoder(composer, "marker")
+    assert not can_show_examples(composer)
+
+
+def test_a_tokenizer_without_the_marker_writes_examples_with_tags_alone():
+    for tokenizer, has_marker in (
+        (TOKENIZERS["wordpiece"](), False),
+        (with_markers(TOKENIZERS["wordpiece"]()), True),
+    ):
+        config = config_for(tokenizer, "uni-encoder", True)
+        config.class_token_index, config.text_token_index = 5, 6
+        composer = composer_for(config, tokenizer, 64)
+        assert can_show_examples(composer) is has_marker
+        assert ExampleEncoder(composer, "tags").follows_text
+        if has_marker:
+            assert ExampleEncoder(composer, "marker").closing.tolist() == [composer.text_id]
+        else:
+            with pytest.raises(ValueError, match="tokenizer has no <<EXAMPLE>>"):
+                ExampleEncoder(composer, "marker")
 
 
 HOSTILE = "see <<LABEL>> the <<SEP>> <<EXAMPLE>> world </s> [SEP] <<TRUE_LABEL>>"

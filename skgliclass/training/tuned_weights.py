@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=nn.Module)
 
 _LEFT, _RIGHT = "low_rank.left.", "low_rank.right."
+_CONTAINERS = (OrderedDict, dict, list, set)
 
 
 @dataclass(eq=False)
@@ -145,7 +148,31 @@ def copy_with(module: M, parameter: Callable[[str, Tensor], Tensor]) -> M:
     # A deep copy takes from its memo what it finds there in place of copying it.
     memo: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
     memo |= {id(value): parameter(name, value) for name, value in module.named_parameters()}
-    return copy.deepcopy(module, memo)
+    plain = [part for part in module.modules() if not _copies_itself(type(part))]
+    memo |= {id(part): part.__new__(type(part)) for part in plain}
+    for part in plain:
+        memo[id(part)].__dict__.update(_copied_attributes(part, memo))
+    copied: M = copy.deepcopy(module, memo)
+    return copied
+
+
+@cache
+def _copies_itself(kind: type[nn.Module]) -> bool:
+    """Tell whether a kind of module has a say in how it is copied."""
+    own = "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"
+    return any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in own)
+
+
+def _copied_attributes(module: nn.Module, memo: dict[int, Any]) -> dict[str, Any]:
+    return {name: _deep_copy(value, memo) for name, value in vars(module).items()}
+
+
+def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
+    # A module has a dozen tables of hooks, nearly always empty; to take them apart and to put them
+    # together again is most of the time that a deep copy takes.
+    if type(value) in _CONTAINERS and not value:
+        return memo.setdefault(id(value), type(value)())
+    return copy.deepcopy(value, memo)
 
 
 def _sum_of_products(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import encoder_checkpoint, reference_checkpoint
+from torch import nn
 from toy import LABELS, toy
 
 from skgliclass import GLiClassClassifier
@@ -14,7 +15,7 @@ from skgliclass.loading import loader
 from skgliclass.loading.cache import ModelCache
 from skgliclass.loading.loader import load_model
 from skgliclass.training.trainable import training_copy
-from skgliclass.training.tuned_weights import TunedWeights
+from skgliclass.training.tuned_weights import TunedWeights, copy_with
 
 CHOICES = ["all", "layers", "head", "lora"]
 
@@ -143,3 +144,29 @@ def test_weights_of_another_model_are_refused(tmp_path, trainable):
     with pytest.raises(ValueError, match="another model"):
         clf.fit(texts, y)
     clf.set_params(warm_start=False).fit(texts, y).predict(texts)
+
+
+def test_a_copy_is_what_a_deep_copy_is_but_for_its_parameters():
+    shared, table = nn.Linear(3, 3), {}
+    module = nn.ModuleDict({"a": nn.Sequential(shared, nn.LSTM(3, 3)), "b": shared})
+    module.register_buffer("steps", torch.arange(3))
+    module.first, module["a"].second, module.elsewhere = table, table, [shared]
+    module["a"].register_forward_hook(lambda _, inputs, output: (output[0] + 1, output[1]))
+    copied = copy_with(module, lambda _, p: nn.Parameter(2 * p))
+    names = [name for name, _ in module.named_modules(remove_duplicate=False)]
+    assert [name for name, _ in copied.named_modules(remove_duplicate=False)] == names
+    assert not {id(m) for m in module.modules()} & {id(m) for m in copied.modules()}
+    assert copied["a"][0] is copied["b"] is copied.elsewhere[0]
+    # Changed in one, the others stay as they are.
+    assert copied.first is copied["a"].second is not table
+    copied["b"].register_forward_hook(lambda *_: None)
+    assert not shared._forward_hooks
+    assert copied.steps is module.steps
+    for before, after in zip(module.parameters(), copied.parameters(), strict=True):
+        torch.testing.assert_close(after, 2 * before)
+    expected = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in expected.parameters():
+            parameter *= 2
+        x = torch.ones(2, 3)
+        torch.testing.assert_close(copied["a"](x)[0], expected["a"](x)[0])

@@ -157,7 +157,7 @@ def copy_with(module: M, parameter: Callable[[str, Tensor], Tensor]) -> M:
 
 
 @cache
-def _copies_itself(kind: type[nn.Module]) -> bool:
+def _copies_itself(kind: type) -> bool:
     """Tell whether a kind of module has a say in how it is copied."""
     own = "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"
     return any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in own)

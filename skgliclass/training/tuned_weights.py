@@ -6,7 +6,6 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -156,7 +155,6 @@ def copy_with(module: M, parameter: Callable[[str, Tensor], Tensor]) -> M:
     return copied
 
 
-@cache
 def _copies_itself(kind: type) -> bool:
     """Tell whether a kind of module has a say in how it is copied."""
     own = "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"

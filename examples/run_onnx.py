@@ -3,7 +3,8 @@
 python examples/run_onnx.py FOLDER "One day I will see the world!" --labels travel dreams sport
 
 The folder of an exported classifier has classes of its own, so that it needs no ``--labels``; its
-temperature, thresholds and `other` then decide, as in the ``predict`` of the classifier.
+temperature, thresholds and `other` then decide, as in the ``predict`` of the classifier. Where the
+graphs hold what was learnt for these classes alone, they take no others.
 """
 
 from __future__ import annotations
@@ -246,7 +247,10 @@ def main() -> None:
     parser.add_argument("--labels", nargs="+", help="instead of those of an exported classifier")
     parser.add_argument("--task-description", help="by default that of an exported classifier")
     args = parser.parse_args()
-    decision = None if args.labels else open_decision(args.folder)
+    decision = open_decision(args.folder)
+    if args.labels and decision is not None and decision.saved.get("keeps_change"):
+        parser.error("the graphs hold what was learnt for the classes: leave --labels out")
+    decision = None if args.labels else decision
     if decision is None and not args.labels:
         parser.error("the folder holds no classes: --labels is needed")
     labels, task = args.labels, args.task_description or ""

@@ -781,6 +781,23 @@ def test_what_is_saved_runs_in_the_reference_pipeline(kind, request, tmp_path, m
     np.testing.assert_allclose([score for _, score in scores], proba, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "cls"), [("uni", BOTH[1]), ("bi", BOTH[0]), ("two", BOTH[0])])
+def test_the_reference_runs_the_model_as_before_label_vectors_were_learnt(
+    kind, cls, request, tmp_path
+):
+    model = two_encoders(tmp_path / "two") if kind == "two" else request.getfixturevalue(kind)
+    labels = [LABELS[i % len(LABELS)] for i in range(len(TEXTS))]
+    y = labels if cls is GLiClassClassifier else [[label] for label in labels]
+    clf = cls(model, LABELS, trainable="labels", label_penalty=1e-3).fit(TEXTS, y)
+    clf.save_pretrained(tmp_path / "saved")
+    before = GLiClassClassifier(model, LABELS)
+    assert not np.allclose(clf.decision_function(TEXTS), before.decision_function(TEXTS), atol=0.1)
+    scores = reference_scores(str(tmp_path / "saved"), before.classes_.tolist(), TEXTS)
+    assert [label for label, _ in scores] == before.predict(TEXTS).tolist()
+    proba = before.predict_proba(TEXTS).max(axis=1)
+    np.testing.assert_allclose([score for _, score in scores], proba, atol=1e-4)
+
+
 def test_the_small_form_has_a_shared_encoder_once(bi, tmp_path):
     clf = GLiClassClassifier(bi, LABELS)
     clf.save_pretrained(tmp_path / "both")

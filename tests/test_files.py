@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from factorial import half_slow
 
 from skgliclass import files
 from skgliclass.files import checked_folder, readable_folder, replaced_folder
@@ -55,7 +56,7 @@ def killed_at(n_lines, folder, content):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be stopped anywhere")
-@pytest.mark.parametrize("exists", [True, False])
+@half_slow(exists=[True, False])
 @pytest.mark.parametrize("step", [30, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_line_the_old_or_the_new_is_read(tmp_path, exists, step):
     states, n_kills = [], 0

@@ -201,7 +201,7 @@ def test_training_with_many_labels_is_what_fit_does(bi, tmp_path):
     np.testing.assert_allclose(tuned.predict_proba(texts), clf.predict_proba(texts), atol=1e-5)
 
 
-@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("soft", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_rows_with_label_sets_of_their_own_are_learnt(bi, tmp_path, capsys, soft):
     path = tmp_path / "data.jsonl.gz"
     write_examples(path, ragged_rows(soft=soft))
@@ -264,7 +264,7 @@ def test_training_stops_where_nothing_gets_better(bi, tmp_path, data, capsys):
     assert "epochs            2\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("extension", ["csv", "json"])
+@pytest.mark.parametrize("extension", ["csv", pytest.param("json", marks=pytest.mark.slow)])
 def test_tables_are_training_data_too(bi, tmp_path, data, capsys, extension):
     texts, y = toy()
     table = pd.DataFrame({"ticket": texts, "team": y, "id": range(len(y))})

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from factorial import half_slow
 from safetensors.torch import load_file
 from tiny import reference_checkpoint, sentence_transformer
 from toy import LABELS, toy, toy_indicator
@@ -142,7 +143,7 @@ def write(path, kind):
     [
         "examples.jsonl.gz",
         pytest.param("jsonl.jsonl.gz", marks=pytest.mark.slow),
-        "csv.csv",
+        pytest.param("csv.csv", marks=pytest.mark.slow),
         pytest.param("csv.csv.gz", marks=pytest.mark.slow),
         pytest.param("json.json", marks=pytest.mark.slow),
         pytest.param("parquet.parquet", marks=[pytest.mark.needs("pyarrow"), pytest.mark.slow]),
@@ -254,7 +255,7 @@ def test_few_rows_of_many_are_held_out(train, folder, monkeypatch):
 # Going on.
 
 
-@pytest.mark.parametrize("held_out", [[], ["--validation-fraction", 0.2]], ids=["", "held out"])
+@half_slow(held_out=[["--validation-fraction", 0.2], []])
 @pytest.mark.parametrize("n_steps", [5, pytest.param(11, marks=pytest.mark.slow)])
 def test_what_is_stopped_within_a_window_goes_on_to_the_same_weights(
     train, folder, tmp_path, monkeypatch, n_steps, held_out

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from factorial import half_slow
 from pipelines import TASK
 from tiny import BACKBONES, reference_checkpoint
 
@@ -53,8 +54,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("architecture", BACKBONES)
-@pytest.mark.parametrize("name", OPTIONS)
+@half_slow(architecture=list(BACKBONES), name=list(OPTIONS))
 def test_a_change_is_added_to_the_pooled_logits(engines, architecture, name):
     engine = engines(architecture)
     texts = [*TEXTS, *LONG] if name == "chunks" else TEXTS

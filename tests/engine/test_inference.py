@@ -38,7 +38,7 @@ def random_texts(n, seed=0):
     return [" ".join(rng.choices(words, k=rng.randint(0, 60))) for _ in range(n)]
 
 
-@pytest.mark.parametrize("name", ["uni", "bi"])
+@pytest.mark.parametrize("name", [pytest.param("uni", marks=pytest.mark.slow), "bi"])
 @pytest.mark.filterwarnings("ignore::skgliclass.TruncationWarning")
 def test_order_batches_and_workers_do_not_matter(name, request):
     loaded = request.getfixturevalue(name)

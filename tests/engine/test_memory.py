@@ -64,7 +64,7 @@ def test_what_does_not(error):
     assert not is_out_of_memory(error)
 
 
-@pytest.mark.parametrize("n_rows", [1, 2, 5])
+@pytest.mark.parametrize("n_rows", [1, pytest.param(2, marks=pytest.mark.slow), 5])
 def test_a_prediction_halves_its_batches(model, monkeypatch, n_rows):
     engine = Engine(load_model(model, device="cpu"), n_jobs=1)
     expected = engine.logits(TEXTS, LABELS), engine.text_vectors(TEXTS)

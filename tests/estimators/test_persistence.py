@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from factorial import half_slow
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.utils._param_validation import (
@@ -406,8 +407,7 @@ def moved(clf, elsewhere, *folders):
     return pickle.loads(content)
 
 
-@pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("kind", ["uni", "bi"])
+@half_slow(cls=BOTH, kind=["uni", "bi"])
 def test_what_was_loaded_travels_in_a_pickle(cls, kind, request, tmp_path, elsewhere):
     # A bi-encoder of a sentence encoder has no place for examples.
     n_retrieved = int(kind == "uni")

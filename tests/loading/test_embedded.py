@@ -174,7 +174,7 @@ def test_mini_takes_examples_and_reads_them():
 # It is put together without transformers.
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_mini_is_to_the_bit_what_transformers_makes_of_its_checkpoint(saved_mini, dtype):
     mini = load_model("mini", device="cpu", dtype=dtype)
     whole = load_model(str(saved_mini), device="cpu", dtype=dtype)

@@ -109,7 +109,7 @@ def test_encoder_decoders(tmp_path, kind, architecture, fields):
     assert_parity(reference, ours, random_rows(ours.config))
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@half_slow(pooling=POOLINGS)
 def test_encoder_decoder_poolings(tmp_path, pooling):
     reference, ours = build(
         tmp_path, "t5", architecture_type="encoder-decoder", pooling_strategy=pooling
@@ -166,8 +166,7 @@ def test_fused(tmp_path, kind, prompt_first, normalise):
     assert_parity(reference, ours, random_rows(ours.config, same_length=True))
 
 
-@pytest.mark.parametrize("pooling", ["first", "avg", "max"])
-@pytest.mark.parametrize("scorer", ["weighted-dot", "mlp", "hopfield"])
+@half_slow(scorer=["weighted-dot", "mlp", "hopfield"], pooling=["first", "avg", "max"])
 def test_fused_scorers_and_poolings(tmp_path, scorer, pooling):
     reference, ours = build(
         tmp_path,
@@ -407,8 +406,7 @@ def test_cosines_are_not_rounded_to_reduced_precision(tmp_path, architecture):
 # What only a uni-encoder has.
 
 
-@pytest.mark.parametrize("layer", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5"])
+@half_slow(kind=["bert", "modernbert", "t5"], layer=[0, 1, 2])
 def test_heads_on_another_layer(tmp_path, kind, layer):
     reference, ours = build(tmp_path, kind, encoder_layer_id=layer, pooling_strategy="avg")
     # On its own the reference does not ask the backbone for its layers, and fails.

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from factorial import half_slow
 from rows import batch, largest_difference, pad, random_rows, reference_scores, scores
 from tiny import encoder_checkpoint, reference_checkpoint
 
@@ -23,16 +24,14 @@ def new_model(folder, kind):
     return GLiClassModel.around(loaded.network)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen3_5_text"])
-@pytest.mark.parametrize(
-    "fields",
-    [
+@half_slow(
+    kind=["qwen3", "qwen3_5_text"],
+    fields=[
         {},
         {"normalize_features": True},
         {"scorer_encoder_num_layers": 3, "scorer_mlp_hidden_size": 64},
         {"scorer_type": "decoder-kv", "pooling_strategy": "pass"},
     ],
-    ids=str,
 )
 def test_logits_of_the_reference(tmp_path, kind, fields):
     reference, ours = build(tmp_path, kind, **fields)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from damage import DAMAGE_OF_TENSORS, change_checkpoint
+from factorial import half_slow
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -208,8 +209,7 @@ def all_meanings(wordings, name, label):
     return {normalized(text) for text in filled}
 
 
-@pytest.mark.parametrize("together", [1, 4])
-@pytest.mark.parametrize("packaged", [False, True])
+@half_slow(together=[1, 4], packaged=[False, True])
 def test_what_is_true_is_never_shown_as_false_whatever_it_is_called(config, packaged, together):
     sets = toy_sets()
     if packaged:
@@ -485,7 +485,8 @@ def stop_after(n):
 
 
 @pytest.mark.parametrize(
-    "trainable", ["all", pytest.param("lora", marks=pytest.mark.needs("peft"))]
+    "trainable",
+    ["all", pytest.param("lora", marks=[pytest.mark.needs("peft"), pytest.mark.slow])],
 )
 def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_path, trainable):
     config = with_fields(config, "training", trainable=trainable)
@@ -581,7 +582,9 @@ def test_a_bi_encoder_trains_too_and_can_be_shown_examples(config, data, tmp_pat
     assert not np.allclose(plain, shown)
 
 
-@pytest.mark.parametrize("architecture", ["uni-encoder", "bi-encoder"])
+@pytest.mark.parametrize(
+    "architecture", ["uni-encoder", pytest.param("bi-encoder", marks=pytest.mark.slow)]
+)
 def test_a_trained_model_is_trained_further(config, data, tmp_path, architecture):
     first = with_fields(config, "model", architecture=architecture, logit_scale=7.0)
     pretrain(first, data, tmp_path / "first")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from factorial import half_slow
 from pipelines import EXAMPLES, PIPELINES, TASK, reference
 from tiny import MARKERS, TOKENIZERS, joined_pieces, with_markers
 from transformers import PreTrainedTokenizerFast
@@ -120,8 +121,7 @@ def reference_prompts(tokenizer, config, texts=TEXTS, *, task="", examples=(), m
 
 
 @pytest.mark.parametrize(("architecture", "examples"), WITH_AND_WITHOUT, ids=_name)
-@pytest.mark.parametrize("task", ["", TASK], ids=["no task", "task"])
-@pytest.mark.parametrize("prompt_first", [True, False], ids=["labels first", "text first"])
+@half_slow(task=["", TASK], prompt_first=[True, False])
 def test_ids_are_those_of_the_reference(
     tokenizer, architecture, prompt_first, task, examples, monkeypatch
 ):
@@ -135,8 +135,7 @@ def test_ids_are_those_of_the_reference(
     assert work.lengths.tolist() == lengths
 
 
-@pytest.mark.parametrize("marker_known", [True, False])
-@pytest.mark.parametrize("prompt_first", [True, False], ids=["labels first", "text first"])
+@half_slow(marker_known=[True, False], prompt_first=[True, False])
 @pytest.mark.parametrize("architecture", PIPELINES)
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_tagged_examples_are_those_of_the_reference(
@@ -258,8 +257,7 @@ def test_tags_that_a_text_spells_are_no_tags():
     assert text.count("<</EXAMPLE>>") == 1
 
 
-@pytest.mark.parametrize("example_format", ["marker", "tags"])
-@pytest.mark.parametrize("prompt_first", [True, False])
+@half_slow(example_format=["marker", "tags"], prompt_first=[True, False])
 @pytest.mark.parametrize("architecture", WITH_EXAMPLES)
 def test_examples_give_way_before_labels_and_text(
     tokenizer, architecture, prompt_first, example_format

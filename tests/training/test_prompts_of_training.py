@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from factorial import half_slow
 from pipelines import EXAMPLES, TASK
 from tiny import joined_pieces, reference_checkpoint
 
@@ -76,8 +77,7 @@ def in_any_order(prompts):
 
 
 @pytest.mark.filterwarnings("ignore::skgliclass.TruncationWarning")
-@pytest.mark.parametrize("task", ["", TASK], ids=["no task", "task"])
-@pytest.mark.parametrize("examples", [None, "marker", "tags"])
+@half_slow(task=["", TASK], examples=[None, "marker", "tags"])
 def test_training_reads_what_prediction_reads(engine, read, task, examples):
     shown = EXAMPLES if examples else None
     example_format = examples or "marker"

@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from factorial import half_slow
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 
 from skgliclass.engine.engine import Engine
@@ -80,8 +81,7 @@ def logits_with(engine, weights, texts):
     return Engine(weights.apply(engine.loaded)).logits(texts, LABELS)
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize("name", ["uni", "bi"])
+@half_slow(name=["uni", "bi"], multi_label=[False, True])
 def test_a_separable_problem_is_learnt(name, request, multi_label):
     engine = request.getfixturevalue(name)
     # Random weights have to learn the label texts too, which takes long in an order that changes.
@@ -263,7 +263,7 @@ def test_other_errors_are_not_swallowed(uni):
         run(uni, callbacks={"on_step": fail})
 
 
-@pytest.mark.parametrize("name", ["uni", "bi"])
+@pytest.mark.parametrize("name", ["uni", pytest.param("bi", marks=pytest.mark.slow)])
 def test_every_text_may_have_labels_of_its_own(name, request):
     engine = request.getfixturevalue(name)
     texts, targets = toy(24)
@@ -363,7 +363,7 @@ def test_gradient_checkpointing_changes_no_result(name, request):
     np.testing.assert_allclose(checkpointed.loss_curve, plain.loss_curve, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["uni", "bi"])
+@pytest.mark.parametrize("name", ["uni", pytest.param("bi", marks=pytest.mark.slow)])
 def test_bfloat16_trains_too(name, request):
     engine = request.getfixturevalue(name)
     result = run(engine, shuffle_labels=False, precision="bfloat16", **LEARNS)

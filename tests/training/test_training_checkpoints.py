@@ -22,6 +22,7 @@ from skgliclass.training.checkpoint import NAME, fingerprint
 
 TEXTS, Y = toy(14)
 X_VAL, Y_VAL = toy(6, seed=3)
+HELD_OUT = {"X_val": X_VAL, "y_val": Y_VAL}
 # Three steps an epoch, the last one smaller.
 QUICK = {"max_epochs": 3, "batch_size": 6, "learning_rate": 0.01, "random_state": 0}
 
@@ -63,8 +64,22 @@ def weights_of(clf):
     return {**weights.replaced, **factors}
 
 
-@pytest.mark.parametrize("held_out", [{}, {"X_val": X_VAL, "y_val": Y_VAL}], ids=["", "held out"])
-@pytest.mark.parametrize("trainable", ["all", pytest.param("head", marks=pytest.mark.slow), "lora"])
+@pytest.mark.parametrize(
+    ("trainable", "held_out"),
+    [
+        pytest.param("all", HELD_OUT, id="all-held out"),
+        pytest.param("lora", {}, id="lora"),
+        *(
+            pytest.param(which, data, id=f"{which}-{bool(data)}", marks=pytest.mark.slow)
+            for which, data in [
+                ("all", {}),
+                ("lora", HELD_OUT),
+                ("head", {}),
+                ("head", HELD_OUT),
+            ]
+        ),
+    ],
+)
 @pytest.mark.parametrize(
     "seconds",
     [
@@ -196,7 +211,7 @@ def test_a_checkpoint_of_which_something_is_missing_is_named(model, stopped, dam
 
 def test_the_best_weights_of_a_checkpoint_are_those_of_the_model(model, monkeypatch, tmp_path):
     error, _ = stop_after(monkeypatch, 4)
-    held_out = {"X_val": X_VAL, "y_val": Y_VAL}
+    held_out = HELD_OUT
     with pytest.raises(error):
         make(model, tmp_path, trainable="head").fit(TEXTS, Y, **held_out)
     whole = (tmp_path / NAME).read_bytes()

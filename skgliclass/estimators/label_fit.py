@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..engine.retrieval import ExampleStore
     from ..modeling.losses import LossOptions
     from ..prompts.examples import PromptExample
+    from ..training.anchored import LabelChange
 
 _TEXTS_OF_WINDOW = 1 << 16
 
@@ -165,7 +166,7 @@ def learn(
     start : LogitChange, optional
         Where the search begins.
     """
-    from ..training.anchored import LabelChange, fit_label_change
+    from ..training.anchored import LabelChange
 
     first = LabelChange.nothing(*rows.moved.shape)
     if start is not None:
@@ -173,25 +174,39 @@ def learn(
         first = LabelChange(begin.vectors - rows.moved, begin.biases)
     found = LabelChange.nothing(*rows.moved.shape)
     if len(rows.x):
-        weights = rows.weights if label_weights is None else rows.weights[:, None] * label_weights
-        found = fit_label_change(
-            rows.x,
-            rows.logits + rows.x @ rows.moved.T,
-            rows.targets,
-            multi_label=options.multi_label,
-            penalty=options.penalty,
-            weights=weights,
-            gamma=options.loss.focal_gamma,
-            alpha=options.loss.focal_alpha,
-            label_smoothing=options.loss.label_smoothing,
-            start=first,
-        )
+        found = _explaining(rows, label_weights, options, first)
     change = LogitChange(
         tuple(texts),
         np.asarray(found.vectors + rows.moved, dtype=np.float32),
         np.asarray(found.biases, dtype=np.float32),
     )
     return LearntLabels(change, rows, found.n_iter, found.loss_curve)
+
+
+def _explaining(
+    rows: LearntRows,
+    label_weights: NDArray[np.float32] | None,
+    options: LabelOptions,
+    start: LabelChange,
+) -> LabelChange:
+    """Find what explains the rows beside what texts without labels have moved."""
+    from ..training.anchored import fit_label_change, trusted
+
+    logits = rows.logits + rows.x @ rows.moved.T
+    arguments: dict[str, Any] = {
+        "weights": rows.weights if label_weights is None else rows.weights[:, None] * label_weights,
+        "penalty": options.penalty,
+        "gamma": options.loss.focal_gamma,
+        "alpha": options.loss.focal_alpha,
+        "label_smoothing": options.loss.label_smoothing,
+    }
+    found = fit_label_change(
+        rows.x, logits, rows.targets, multi_label=options.multi_label, start=start, **arguments
+    )
+    # A penalty that somebody chose is the whole answer to how large a change may be.
+    if options.multi_label or options.penalty is not None:
+        return found
+    return trusted(found, rows.x, logits, rows.targets, **arguments)
 
 
 def moved_by_texts(

@@ -1,9 +1,10 @@
 import pytest
 from tiny import TOKENIZERS, joined_pieces, with_markers
+from tokenizers import decoders
 
 from skgliclass.prompts.label_plan import split_labels
 from skgliclass.prompts.layouts import make_composer
-from skgliclass.prompts.tokens import PieceTokenizer
+from skgliclass.prompts.tokens import MARKERS, PieceTokenizer, add_marker_tokens
 
 TEXTS = [
     "One day I will see the world!",
@@ -71,6 +72,26 @@ def test_special_tokens_in_a_piece_are_characters(tokenizer, piece):
         (ids,) = PieceTokenizer(tokenizer).encode([piece], after_marker=after_marker)
         assert special.isdisjoint(ids.tolist())
         assert len(ids)
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_no_character_of_a_special_token_is_lost(piece):
+    tokenizer = with_markers(TOKENIZERS["byte-level"]())
+    tokenizer.decoder = decoders.ByteLevel()
+    (ids,) = PieceTokenizer(tokenizer).encode([piece], after_marker=False)
+    assert tokenizer.decode(ids.tolist(), skip_special_tokens=False) == piece
+
+
+def test_markers_that_are_added_are_found_as_they_are_written_alone():
+    tokenizer = TOKENIZERS["wordpiece"]()
+    add_marker_tokens(tokenizer)
+    added = tokenizer.get_added_tokens_decoder()
+    for marker in MARKERS:
+        index = tokenizer.token_to_id(marker)
+        assert added[index].special
+        assert tokenizer.encode(f"a{marker}b", add_special_tokens=False).ids.count(index) == 1
+        # The tokenizer makes small letters of all others.
+        assert index not in tokenizer.encode(f"a{marker.lower()}b").ids
 
 
 def test_pieces_beside_a_hostile_one_are_as_before(tokenizer):

@@ -6,7 +6,17 @@ import pytest
 from scipy import sparse
 
 from skgliclass.estimators.labels import LabelSet
-from skgliclass.estimators.targets import multi_label_targets, single_label_targets
+from skgliclass.estimators.targets import (
+    check_classes,
+    check_other,
+    first_label_set,
+    missing_rows,
+    multi_label_targets,
+    read_classes,
+    rows_left,
+    single_label_targets,
+    with_new_classes,
+)
 
 NAMES = ["travel", "dreams", "sport"]
 ORDERED = LabelSet.from_labels(NAMES, sort=False)
@@ -133,3 +143,147 @@ def test_soft_targets_are_kept():
 def test_bad_many_labels(y, message):
     with pytest.raises(ValueError, match=message):
         multi_label_targets(y, ORDERED)
+
+
+# Rows that say nothing.
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("y", "known", "multi_label", "missing"),
+    [
+        (["a", None, NAN, pd.NA, -1, -1.0], {"a"}, False, [0, 1, 1, 1, 1, 1]),
+        ([1, -1, None], {1, -1}, False, [0, 0, 1]),
+        (np.array([1.0, -1.0, NAN]), {1}, False, [0, 1, 1]),
+        (np.array(["a", "-1"]), {"a"}, False, [0, 0]),
+        (np.array([True, False]), {True}, False, [0, 0]),
+        (pd.Series(["a", None]), {"a"}, False, [0, 1]),
+        (pd.DataFrame({"label": [1.0, -1.0, NAN]}), {1}, False, [0, 1, 1]),
+        (np.array([[1.0], [-1.0], [NAN]]), {1}, True, [0, 0, 1]),
+        (np.array([[1, NAN], [NAN, NAN]]), {"a", "b"}, True, [0, 1]),
+        (pd.DataFrame({"a": [1, None], "b": [None, None]}), {"a", "b"}, True, [0, 1]),
+        ([["a"], None, [], NAN], {"a"}, True, [0, 1, 0, 1]),
+    ],
+    ids=str,
+)
+def test_rows_that_say_nothing(y, known, multi_label, missing):
+    found = missing_rows(y, known, multi_label=multi_label)
+    assert found.dtype == np.bool_
+    assert found.tolist() == list(map(bool, missing))
+
+
+@pytest.mark.parametrize(
+    ("y", "known", "left"),
+    [
+        (["a", None, "b"], {"a"}, ["a", "b"]),
+        # Missing values made floats of integers, but not of classes that are floats.
+        ([1.0, NAN, 2.0], {1, 2}, [1, 2]),
+        (np.array([1.0, NAN, 2.0]), {1, 2}, [1, 2]),
+        ([1.0, NAN, 2.0], {1.0, 2.0}, [1.0, 2.0]),
+        ([1.5, NAN, 2.0], {1, 2}, [1.5, 2.0]),
+        ([1, None, "a"], {1}, [1, "a"]),
+        ([["a"], None, []], {"a"}, [["a"], []]),
+    ],
+    ids=str,
+)
+def test_rows_that_are_left_are_as_they_were(y, known, left):
+    found = rows_left(y, np.array([True, False, True]), known)
+    assert found == left
+    assert list(map(type, found)) == list(map(type, left))
+
+
+def test_rows_of_a_table_that_are_left_are_a_table():
+    is_left = np.array([True, False, True])
+    np.testing.assert_array_equal(rows_left(MATRIX, is_left, NAMES), MATRIX[[0, 2]])
+    frame = pd.DataFrame(MATRIX, columns=NAMES)
+    found = rows_left(frame, is_left, NAMES)
+    assert list(found.columns) == NAMES
+    np.testing.assert_array_equal(found.to_numpy(dtype=float), MATRIX[[0, 2]])
+
+
+# What stands for no class.
+
+
+@pytest.mark.parametrize(
+    ("y", "known", "other"),
+    [([0, 1], NAMES, "none"), ([0, 1], None, "none"), ([0, 5], {0: "a", 1: "b"}, -1)],
+)
+def test_integers_in_place_of_classes_hide_the_other_one(y, known, other):
+    with pytest.raises(ValueError, match=rf"^target holds integers .* other={other!r} cannot"):
+        single_label_targets(y, in_order(known), other=other, name="target")
+
+
+def test_texts_of_no_class_have_a_row_of_zeros():
+    targets = single_label_targets(["b", "-", "a", "-"], None, other="-")
+    assert targets.label_set.classes.tolist() == ["a", "b"]
+    assert targets.matrix.tolist() == [[0, 1], [0, 0], [1, 0], [0, 0]]
+    numbered = in_order({0: "a", 1: "b"})
+    assert single_label_targets([1, -1], numbered, other=-1).matrix.tolist() == [[0, 1], [0, 0]]
+    with pytest.raises(ValueError, match=r"^target is other='-' for all texts"):
+        single_label_targets(["-", "-"], None, other="-", name="target")
+    empty = single_label_targets(["-", "-"], SORTED, other="-")
+    np.testing.assert_array_equal(empty.matrix, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("other", "error", "message"),
+    [
+        ("sport", ValueError, "other='sport' is one of the classes"),
+        (NAN, ValueError, "other=nan is a missing value"),
+        (None, ValueError, "other=None is a missing value"),
+        (3, TypeError, r"other=3 is 3 \(int\), but the classes are of another type, such as 'dre"),
+    ],
+)
+def test_what_cannot_stand_for_no_class_is_refused(other, error, message):
+    check_other("none of them", SORTED)
+    with pytest.raises(error, match=f"^{message}"):
+        check_other(other, SORTED)
+
+
+# The classes of partial_fit.
+
+
+def test_the_first_call_sorts_classes_or_keeps_the_order_of_columns():
+    classes = np.array(["b", "a"])
+    assert first_label_set(classes, multi_label=True).classes.tolist() == ["b", "a"]
+    assert first_label_set(np.array(["b", "a", "b"]), multi_label=False).texts == ("a", "b")
+    with pytest.raises(ValueError, match=r"^classes\[2\] repeats classes\[0\]"):
+        first_label_set(np.array(["b", "a", "b"]), multi_label=True)
+    with pytest.warns(UserWarning, match=r"^The classes are numbers"):
+        first_label_set(np.array([0, 1]), multi_label=False)
+
+
+def test_new_classes_are_added_with_texts_of_their_own():
+    label_set = in_order({"a": "first", "b": "second"})
+
+    def added(names, multi_label):
+        return with_new_classes(read_classes(names), label_set, multi_label=multi_label)
+
+    assert added(["b", "a"], False) is label_set
+    assert added(["b", "c", "a"], False).texts == ("first", "second", "c")
+    in_their_order = added(["b", "c", "a"], True)
+    assert in_their_order.classes.tolist() == ["b", "c", "a"]
+    assert in_their_order.texts == ("second", "c", "first")
+    assert added(["b", "a"], True).classes.tolist() == ["b", "a"]
+    with pytest.raises(
+        ValueError, match=r"^classes=\['a', 'c'\] is not the same .* 'b' is missing"
+    ):
+        added(["a", "c"], False)
+    with pytest.raises(TypeError, match=r"^classes has the class 3 \(int\)"):
+        with_new_classes(np.array(["a", "b", 3], dtype=object), label_set, multi_label=False)
+    with pytest.raises(ValueError, match=r"^classes\['c'\] .* same label text 'c'"):
+        with_new_classes(read_classes(["x", "c"]), in_order({"x": "c"}), multi_label=False)
+
+
+def test_classes_are_checked_as_a_y_with_them_would_be():
+    check_classes(["sport"], SORTED, multi_label=False)
+    check_classes(["travel", "dreams"], ORDERED, multi_label=True)
+    check_classes(["dreams", "travel"], ORDERED, multi_label=True)
+    check_classes(NAMES, ORDERED, multi_label=True)
+    for multi_label in (False, True):
+        with pytest.raises(ValueError, match=r"^classes\[1\] has the unknown class 'x'"):
+            check_classes(["sport", "x"], ORDERED, multi_label=multi_label)
+    check_classes(NAMES[::-1], ORDERED, multi_label=False)
+    with pytest.raises(ValueError, match=r"^classes='sport', 'dreams', 'travel' are in another"):
+        check_classes(NAMES[::-1], ORDERED, multi_label=True)

@@ -139,9 +139,13 @@ def test_columns_of_a_dataset():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([True, False], r"truth values.*'False' and 'True'.*labels=\{False: "),
+        (
+            [True, False],
+            r"^The classes are truth values, .*'False' and 'True', .*labels=\{False: 'world news', "
+            r"True: 'sport'\}\.$",
+        ),
         (pd.Series([True, False], dtype="boolean"), "truth values"),
-        ([0, 1], r"classes are numbers.*labels=\{0: "),
+        ([0, 1, 2], r"^The classes are numbers, .*labels=\{0: 'world news', 1: 'sport'\}\.$"),
         ([Level.LOW, Level.HIGH], "classes are numbers"),
     ],
 )
@@ -386,15 +390,17 @@ def test_columns_in_another_order_than_the_labels_are_refused(order, name):
     [
         ([[NAN, NAN]], labels("a", "b"), "nothing but NaN"),
         ([{"a": NAN}], None, "nothing but NaN"),
-        ([[]] * 3, None, "each of its 3 rows is empty"),
-        ([["a", None]], None, r"y\[0\] holds a missing class"),
+        (None, None, "the target y is None"),
+        ([[]] * 3, None, "^y names no class: each of its 3 rows is empty"),
+        ([["a", None]], None, r"^y\[0\] holds a missing class"),
+        ([{"a": 1, None: 1}], None, r"^y\[0\] holds a missing class"),
         ([["a"], None], None, r"y\[1\] is None .*NaN in their rows"),
         ([{"a": 1.5}], None, r"y\[0\] has 1.5 \(float\) for class 'a'"),
         ([{"a": np.complex64(1)}], None, r"y\[0\] has"),
         ([{"a": [1]}], None, r"y\[0\] has \[1\]"),
         ([{"a": "x"}], None, r"y\[0\] has 'x' \(str\)"),
         ([{"z": 1}], labels("a"), "unknown class 'z'"),
-        ([["a", 1]], None, "mixes classes of different types"),
+        ([["a", 1]], None, r"^y mixes classes of different types: a class of y\[0\] is 'a'"),
         ([["a"], [True]], None, "mixes classes of different types"),
         ([[Plain.SPORT]], None, "member of the enumeration Plain"),
         (pd.DataFrame({Plain.SPORT: [1]}), None, "member of the enumeration Plain"),
@@ -405,16 +411,28 @@ def test_columns_in_another_order_than_the_labels_are_refused(order, name):
         ([[0, 2], [1, 0]], labels("a", "b"), r"y\[0\] has 2.0 for class 'b'"),
         ([[0], [1, 0]], labels("a", "b"), "rows of 1 to 2 numbers"),
         ([[0.5], [0.1, 0.2]], None, "rows of 1 to 2 numbers"),
-        ([["1", "0"]], labels("a", "b"), r"unknown class '1'.*astype\(float\)"),
+        (
+            [["c"]],
+            labels("a", "b"),
+            r"'b'\. A new class has to be named in labels=, or in classes=",
+        ),
+        *(
+            ([[digit]], labels("a", "b"), r"'b'\. If this is a number, .*\(y\)\.astype\(float\)\.$")
+            for digit in ("0", "1", "0.0", "1.0")
+        ),
         (pd.DataFrame({"a": [1], "": [0]}), None, r"y.columns\[1\] has an empty label text"),
         ([[1, 0, 0]], labels("a", "b"), "3 columns, but there are 2 labels"),
         (np.array([[-1, 1]]), labels("a", "b"), r"y\[0\] has -1"),
         (np.array([[np.inf, 1]]), labels("a", "b"), r"y\[0\] has inf"),
         ([[10**400, 1]], labels("a", "b"), r"y\[0\] has 10000"),
-        (np.array([[1j, 1]]), labels("a", "b"), r"y\[0\] has"),
+        (np.array([[1j, 1]]), labels("a", "b"), r"y\[0\] has .* where nobody knows\.$"),
         (np.zeros((2, 0)), None, "no columns"),
         (pd.DataFrame(index=[0, 1]), None, "no columns"),
-        (pd.DataFrame({"a": ["1", "0"]}), None, r"y\[0\] has '1' .*Convert it to numbers"),
+        (
+            pd.DataFrame({"a": ["1", "0"]}),
+            None,
+            r"y\[0\] has '1' .*\. Convert it to numbers first\.$",
+        ),
         (pd.DataFrame({"l": [["a"], ["b"]]}), None, r"pass it alone: y\['l'\]"),
         (pd.DataFrame([[1, 0]], columns=["a", "a"]), None, "several columns of the name 'a'"),
         (

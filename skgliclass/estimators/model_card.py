@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,18 @@ It is a GLiClass model ({architecture}). What lies here:
 """
 
 
-_LEARNT = """| `{file}` | what `fit` learnt for the classes |
+_LEARNT_FILES = {
+    "learnt_labels.safetensors": "what `fit` learnt for the classes beside the model",
+    "learnt_rows.safetensors": "the rows that it was learnt from, which `partial_fit` goes on from",
+}
 
-The model is as it was before `fit`: what was learnt is added to its scores by skgliclass alone, so
-that the `gliclass` package, which loads the model, knows nothing of it.
+_LEARNT = """
+What was learnt beside the model is added to its scores by skgliclass alone. The `gliclass` package
+loads the model without it.
 """
 
 
-def model_card(kind: str, label_set: LabelSet, config: Any, *, learnt: str | None = None) -> str:
+def model_card(kind: str, label_set: LabelSet, config: Any, *, learnt: Collection[str] = ()) -> str:
     """Give the text of the page.
 
     Parameters
@@ -60,17 +65,24 @@ def model_card(kind: str, label_set: LabelSet, config: Any, *, learnt: str | Non
         Its classes; empty where every row brings its own.
     config : GLiClassConfig
         The model's.
-    learnt : str, optional
-        The file with what was learnt without touching the model.
+    learnt : collection of str
+        The files with what was learnt beside the model.
     """
     text = _CARD.format(
         kind=kind,
         method="_labels" if "Multi" in kind else "",
         architecture=config.architecture_type,
-        learnt="" if learnt is None else _LEARNT.format(file=learnt),
+        learnt=_of_learnt(learnt),
         description=_description(label_set, "any number" if "Multi" in kind else "one"),
     )
     return f"{text}{_MARK}{_digest(text)} -->\n"
+
+
+def _of_learnt(files: Collection[str]) -> str:
+    if not files:
+        return ""
+    rows = (f"| `{file}` | {what} |\n" for file, what in _LEARNT_FILES.items() if file in files)
+    return "".join(rows) + _LEARNT
 
 
 def may_be_replaced(path: Path) -> bool:

@@ -201,7 +201,7 @@ def write_classifier(
                 saved.kind,
                 saved.label_set,
                 loaded.network.config,
-                learnt=_CHANGE.name if saved.change is not None else None,
+                learnt=[file.name for file in (_CHANGE, _ROWS) if (written / file.name).exists()],
             )
             (written / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
 

@@ -192,7 +192,9 @@ def test_it_is_saved_and_pickled(fitted, tmp_path):
     assert np.allclose(loaded.decision_function(MORE), expected, atol=1e-5)
     pickled = pickle.loads(pickle.dumps(fitted))
     assert np.array_equal(pickled.decision_function(MORE), expected)
-    assert "learnt_labels.safetensors" in (tmp_path / "README.md").read_text("utf-8")
+    page = (tmp_path / "README.md").read_text("utf-8")
+    assert "learnt_labels.safetensors" in page
+    assert "learnt_rows.safetensors" in page
     # The checkpoint is the model as it was.
     bare = GLiClassClassifier(model=str(tmp_path), labels=NAMES, device="cpu")
     zero = GLiClassClassifier(labels=NAMES, device="cpu")

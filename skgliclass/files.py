@@ -23,6 +23,9 @@ from typing import Any
 # Where there are no such locks, two saves at a time are not kept apart.
 _locks: Any = import_module("fcntl") if find_spec("fcntl") else None
 
+# How a disk refuses more, without a word about the file.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
 _UNFINISHED = ".skgliclass-unfinished-"
 _FINISHED = ".skgliclass-finished"
 _PROBE = ".skgliclass-probe-"
@@ -86,7 +89,9 @@ def checked_folder(folder: str | os.PathLike[str]) -> Path:
             f"{str(folder)!r} is {what}, but what is saved is a folder of files. Give the name of "
             "a folder, which is made if missing, or remove the file."
         )
-    path = Path(os.path.realpath(path))
+    with errors_of_the_disk(path):
+        # The working directory may be gone.
+        path = Path(os.path.realpath(path))
     place = path
     while not place.exists():
         place = place.parent
@@ -433,6 +438,9 @@ def replacing(target: str | Path) -> Iterator[Path]:
             # Or after a power cut the name may lead to nothing.
             os.fsync(file.fileno())
         os.replace(partial, real)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        is_full = isinstance(error, OSError) and error.errno in _FULL and error.filename is None
+        if is_full:
+            raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         raise

@@ -383,3 +383,15 @@ def test_a_folder_without_rights_is_refused_and_as_it_was(open_to_all, mode, whe
     assert read(folder) == OLD
     assert not new.exists() or new == folder
     assert not list(open_to_all.rglob(".skgliclass*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a working directory cannot be removed")
+def test_a_working_directory_that_is_gone_is_told(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(OSError, match=r"'folder' could not be written: No such file"):
+        write("folder", NEW)
+    write(tmp_path / "folder", NEW)
+    assert read(tmp_path / "folder") == NEW

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 
@@ -74,3 +75,16 @@ def test_long_names(tmp_path):
         with replacing(tmp_path / name) as path:
             path.write_text("x")
         assert (tmp_path / name).read_text() == "x"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_a_full_disk_is_told_with_the_name(tmp_path, number):
+    (tmp_path / "a.csv").write_text("old")
+    with (
+        pytest.raises(OSError, match=r"a\.csv") as caught,
+        replacing(tmp_path / "a.csv"),
+    ):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.errno == number
+    assert (tmp_path / "a.csv").read_text() == "old"
+    assert names(tmp_path) == ["a.csv"]

@@ -440,7 +440,6 @@ def replacing(target: str | Path) -> Iterator[Path]:
         os.replace(partial, real)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        is_full = isinstance(error, OSError) and error.errno in _FULL and error.filename is None
-        if is_full:
-            raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise

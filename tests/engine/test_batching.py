@@ -7,12 +7,106 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import active_count
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from threads import threads_of_a_new_thread
 
-from skgliclass.engine.batching import worker_pool
+from skgliclass.engine.batching import (
+    ahead,
+    group_by_length,
+    plan_batches,
+    plan_windows,
+    worker_pool,
+)
 from skgliclass.engine.engine import Engine
+
+# Who goes together.
+
+
+@pytest.mark.parametrize(
+    ("lengths", "n_tokens", "batches"),
+    [
+        ([], 10, []),
+        ([3, 5, 5, 2], 10, [[1, 2], [0, 3]]),
+        ([3, 5, 5, 2], 9, [[1], [2], [0, 3]]),
+        ([4, 4, 4], 12, [[0, 1, 2]]),
+        # A row that is too long goes alone, and rows of no tokens count as one.
+        ([50, 1], 10, [[0], [1]]),
+        ([0, 0, 0], 2, [[0, 1], [2]]),
+    ],
+)
+def test_rows_of_like_length_go_together_the_longest_first(lengths, n_tokens, batches):
+    found = plan_batches(np.asarray(lengths, dtype=np.int64), n_tokens)
+    assert [batch.tolist() for batch in found] == batches
+
+
+def cost_of(groups, lengths, fixed_cost):
+    return sum(len(group) * max(1, lengths[group[0]]) + fixed_cost for group in groups)
+
+
+def ways_to_divide(order):
+    """Give every way to divide rows, in their order, into groups."""
+    if not order:
+        yield []
+    for i in range(1, len(order) + 1):
+        for rest in ways_to_divide(order[i:]):
+            yield [order[:i], *rest]
+
+
+@pytest.mark.parametrize("fixed_cost", [0, 3, 100])
+@pytest.mark.parametrize("max_tokens", [1, 12, 40])
+def test_groups_cost_least_of_all_ways_to_divide_a_batch(max_tokens, fixed_cost):
+    lengths = np.random.default_rng(fixed_cost).integers(0, 15, size=7)
+    found = [group.tolist() for group in group_by_length(lengths, max_tokens, fixed_cost)]
+    order = np.argsort(-lengths, kind="stable").tolist()
+    assert [row for group in found for row in group] == order
+    allowed = [
+        groups
+        for groups in ways_to_divide(order)
+        if all(len(g) == 1 or len(g) * max(1, lengths[g[0]]) <= max_tokens for g in groups)
+    ]
+    assert found in allowed
+    least = min(cost_of(groups, lengths, fixed_cost) for groups in allowed)
+    assert cost_of(found, lengths, fixed_cost) == least
+
+
+def test_no_rows_are_no_group():
+    assert group_by_length(np.zeros(0, dtype=np.int64), 10, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "windows"),
+    [
+        ([], []),
+        (["a"] * 5, [(0, 3), (3, 5)]),
+        (["a"] * 3, [(0, 3)]),
+        (["abcdef", "abcd", "a", "b"], [(0, 2), (2, 4)]),
+        (["x" * 50, "a", "x" * 10, "b"], [(0, 1), (1, 2), (2, 3), (3, 4)]),
+    ],
+)
+def test_windows_hold_few_texts_and_characters(texts, windows):
+    found = plan_windows(texts, 3, 10)
+    assert [(window.start, window.stop) for window in found] == windows
+
+
+def test_items_are_made_one_ahead_in_their_order():
+    made = []
+
+    def make():
+        for i in range(4):
+            made.append(i)
+            yield i
+
+    for i in ahead(make()):
+        assert len(made) <= i + 2
+    assert made == [0, 1, 2, 3]
+    assert list(ahead([])) == []
+    # What is false is an item, too.
+    assert list(ahead([0, None, False])) == [0, None, False]
+
+
+# Workers.
 
 
 def counts_of_workers(n_workers):

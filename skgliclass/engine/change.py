@@ -30,6 +30,11 @@ class LogitChange:
     vectors: NDArray[np.float32]
     biases: NDArray[np.float32]
 
+    @classmethod
+    def nothing(cls, width: int) -> LogitChange:
+        """Give the change that no label has a part in."""
+        return cls((), np.zeros((0, width), np.float32), np.zeros(0, np.float32))
+
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {text: i for i, text in enumerate(self.texts)}

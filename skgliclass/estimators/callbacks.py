@@ -34,6 +34,7 @@ __all__ = [
     "BAR_FROM_TEXTS",
     "CallbackSupportMixin",
     "FitCallbacks",
+    "say",
     "scoring_bar",
     "with_callbacks",
 ]
@@ -138,6 +139,12 @@ def scoring_bar(n_texts: int, verbose: int | None) -> Iterator[Callable[[float],
     is_shown = _shows_bar(verbose) and (verbose is not None or n_texts >= BAR_FROM_TEXTS)
     with tqdm(total=n_texts, unit="text", disable=not is_shown) as bar:
         yield whole_steps(bar.update)
+
+
+def say(what: str, verbose: int | None) -> None:
+    """Write a line where a progress bar would be shown, too."""
+    if _shows_bar(verbose):
+        tqdm.write(what, file=sys.stderr)
 
 
 def _shows_bar(verbose: int | None) -> bool:

@@ -18,7 +18,8 @@ from typing_extensions import Self
 
 from ..files import checked_folder
 from .base import BaseGLiClass
-from .callbacks import CallbackSupportMixin, FitCallbacks, scoring_bar, with_callbacks
+from .callbacks import CallbackSupportMixin, FitCallbacks, say, scoring_bar, with_callbacks
+from .choice import automatic_trainable
 from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
 from .label_fit import encoded, penalty_of
@@ -87,6 +88,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     # Those that the code here reads by name; training reads its own by the names of its options.
     n_retrieved: int
     retrieval_backend: str
+    verbose: int | None
     class_weight: Any
     early_stopping: bool
     validation_fraction: float
@@ -586,8 +588,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._validate_params()
         labels_parameter = self._read_labels(self.labels)
         given = self._given(X, y, sample_weight, labels_parameter, unlabelled)
-        problem = self._problem(given, (X_val, y_val), labels_parameter, may_split=True)
-        outcome = run(self._job(problem, labels_parameter, self._fit_state))
+        problem = self._problem(given, (X_val, y_val), labels_parameter)
+        outcome = run(self._job(problem, labels_parameter, self._fit_state, may_split=True))
         self._store(outcome)
         outcome.check_not_interrupted()
         outcome.remove_checkpoint()
@@ -643,6 +645,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         # Only the first of several calls says what the columns of X are like.
         given = Given(self._texts(X, reset=state is None), y, sample_weight)
         problem = self._problem(given, (None, None), label_set, is_first=state is None)
+        self._check_all_of_classes(problem)
         outcome = run(self._job(problem, labels_parameter, state, one_epoch=True))
         self._store(outcome)
         outcome.check_not_interrupted()
@@ -658,7 +661,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     ) -> Given:
         """Read the texts of a fit, and tell those without labels from the others."""
         given = Given(self._texts(X, reset=True), y, sample_weight)
-        if label_set is not None and self.trainable == "labels":
+        if label_set is not None and self.trainable in ("auto", "labels"):
             known = {*label_set.classes.tolist(), self._other()}
             given = given.without_missing(known, multi_label=self._multi_label)
         if unlabelled is not None:
@@ -673,10 +676,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         held_out: tuple[Any, Any],
         label_set: LabelSet | None,
         *,
-        may_split: bool = False,
         is_first: bool = True,
     ) -> Problem:
-        """Read what the user gave, and set a part aside where held-out texts are needed."""
+        """Read what the user gave."""
         texts, sample_weight = given.texts, given.sample_weight
         if given.has_no_labels and label_set is not None:
             targets = Targets(label_set, np.zeros((0, len(label_set)), dtype=np.float32))
@@ -697,29 +699,38 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         validation, held_out_others = self._held_out(*held_out, targets.label_set)
         # Nothing is learnt from them, so that all of them serve as held-out texts.
         others = [*others, *held_out_others]
-        if others and not may_split:
-            raise ValueError(
-                f"y is other={self._other()!r} for {len(others)} texts, which tune "
-                "min_probability beside held-out texts of the classes; partial_fit holds none out. "
-                "Leave these texts out, or call fit."
-            )
-        if validation is None and may_split and texts and self._needs_held_out(others):
-            training, validation = split_off_validation(
-                training,
-                self.validation_fraction,
-                self._multi_label,
-                check_random_state(self.random_state),
-            )
-        n_set_aside = len(texts) - len(training)
         return Problem(
             targets.label_set,
             training,
             validation,
             label_weights,
-            n_set_aside,
-            others,
-            given.unlabelled,
+            others=others,
+            unlabelled=given.unlabelled,
         )
+
+    def _check_all_of_classes(self, problem: Problem) -> None:
+        """Refuse texts of no class in a part of the rows."""
+        if problem.others:
+            raise ValueError(
+                f"y is other={self._other()!r} for {len(problem.others)} texts, which tune "
+                "min_probability beside held-out texts of the classes; partial_fit holds none out. "
+                "Leave these texts out, or call fit."
+            )
+
+    def _with_held_out(self, problem: Problem) -> Problem:
+        """Set a part of the rows aside where held-out texts are needed and none were given."""
+        training = problem.training
+        is_needed = problem.validation is None and self._needs_held_out(problem.others)
+        if not is_needed or not isinstance(training, SharedExamples) or not len(training):
+            return problem
+        kept, validation = split_off_validation(
+            training,
+            self.validation_fraction,
+            self._multi_label,
+            check_random_state(self.random_state),
+        )
+        n_set_aside = len(training) - len(kept)
+        return replace(problem, training=kept, validation=validation, n_set_aside=n_set_aside)
 
     def _held_out(
         self, X_val: Any, y_val: Any, label_set: LabelSet
@@ -747,11 +758,24 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         last: FitState | None,
         *,
         one_epoch: bool = False,
+        may_split: bool = False,
     ) -> FitJob:
         """Gather what a fit needs, and what it starts from: the last fit, if it goes on from it."""
         if last is None or not (one_epoch or self.warm_start):
             last = FitState(NO_LABELS)
-        start = FitState(problem.label_set, labels_parameter, last.weights, change=last.change)
+        engine = self._engine(last.weights, trains=True)
+        trainable = self._chosen_trainable(
+            problem, engine, one_epoch=one_epoch, is_tuned=last.is_tuned
+        )
+        if may_split:
+            problem = self._with_held_out(problem)
+        start = FitState(
+            problem.label_set,
+            labels_parameter,
+            last.weights,
+            change=last.change,
+            comes_tuned=last.comes_tuned,
+        )
         # By their texts, which the model reads: integers in y may stand for the same classes.
         if one_epoch and problem.label_set.texts == last.label_set.texts:
             # More texts for the same labels: what was tuned for these stays in use.
@@ -762,11 +786,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             if rows is not None:
                 rows = rows.for_texts(last.label_set.texts, problem.label_set.texts)
             start = replace(start, store=last.store, rows=rows)
-        engine = self._engine(last.weights, trains=True)
-        trainable = self._chosen_trainable(problem, engine, one_epoch=one_epoch)
         if trainable != "labels":
-            # Its training knows of weights alone.
-            start = replace(start, change=None, rows=None)
+            # The vectors of the rows are not those of the weights to come.
+            start = replace(start, rows=None)
         options = training_options(
             vars(self),
             len(problem.training),
@@ -793,15 +815,43 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             tunes_thresholds=self._wants_thresholds(),
             tunes_min_probability=self._wants_min_probability(),
             has_all_texts=not one_epoch,
+            starts_from_labels=self.trainable == "auto" and not one_epoch,
             label_penalty=penalty_of(self.label_penalty),
             verbose=self.verbose,
             checkpoint_folder=None if one_epoch else self._checked_checkpoint_folder(),
         )
 
-    def _chosen_trainable(self, problem: Problem, engine: Engine, *, one_epoch: bool) -> str:
+    def _chosen_trainable(
+        self, problem: Problem, engine: Engine, *, one_epoch: bool, is_tuned: bool
+    ) -> str:
         """Tell what a fit changes."""
-        if self.trainable != "labels":
-            return self.trainable
+        trainable = self.trainable
+        if trainable == "auto":
+            trainable = automatic_trainable(
+                problem, engine, vars(self), goes_on=one_epoch, is_tuned=is_tuned
+            )
+            self._tell_choice(problem, trainable)
+        if trainable == "labels":
+            self._check_learns_labels(problem, engine, one_epoch=one_epoch)
+        elif problem.unlabelled and not engine.loaded.zero_shot:
+            raise ValueError(
+                f"{len(problem.unlabelled)} texts have no labels, which teach nothing to a model "
+                f"without trained classification heads, as model={str(self.model)!r} is. Leave "
+                "these texts out, or choose a GLiClass checkpoint."
+            )
+        return trainable
+
+    def _tell_choice(self, problem: Problem, trainable: str) -> None:
+        n_unlabelled = len(problem.unlabelled)
+        say(
+            f'trainable="auto" is "{trainable}" here, with {len(problem.training)} labelled rows'
+            + (f", {n_unlabelled} texts without labels" if n_unlabelled else "")
+            + f" and {len(problem.label_set) or 'any number of'} classes.",
+            self.verbose,
+        )
+
+    def _check_learns_labels(self, problem: Problem, engine: Engine, *, one_epoch: bool) -> None:
+        """Refuse what label vectors and biases alone are not learnt from."""
         self._check_trained(engine.loaded)
         if not problem.training.shares_classes:
             raise ValueError(
@@ -813,7 +863,6 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                 'class_weight="balanced" depends on all rows, but partial_fit brings more with '
                 "every call. Give class_weight as a dict, or sample_weight."
             )
-        return self.trainable
 
     def _checked_checkpoint_folder(self) -> str | Path | None:
         if self.checkpoint_folder is not None and not isinstance(self.random_state, Integral):
@@ -889,6 +938,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             snapshot.min_probability,
             change=None if change is None else change.of_texts(snapshot.label_set.texts),
             rows=snapshot.rows,
+            is_tuned=snapshot.is_tuned,
         )
         # Before the model is loaded: what cannot be saved is named at once.
         json_of(saved)
@@ -978,6 +1028,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             min_probability=saved.min_probability,
             change=saved.change,
             rows=saved.rows,
+            comes_tuned=saved.is_tuned,
         )
         snapshot = Snapshot.of(state, state.labels_parameter, saved.labels)
         with errors_naming_file(saved.path):

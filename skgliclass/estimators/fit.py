@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from ..engine.change import LogitChange
 from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
 from .calibration import best_min_probability, best_temperature, best_thresholds
 from .callbacks import FitCallbacks, scoring_bar
 from .label_fit import (
     LabelOptions,
+    LearntLabels,
     encoded_rows,
     encoded_texts,
     learn,
@@ -63,6 +65,8 @@ class FitJob:
         What is tuned on the validation data, where there are any.
     has_all_texts : bool
         Whether no later call will bring more labelled texts.
+    starts_from_labels : bool
+        Whether training of the weights starts from what label vectors and biases alone can learn.
     label_penalty : float or None
         What a large change of label vectors costs, where these alone are learnt; None leaves it to
         the number of rows.
@@ -83,6 +87,7 @@ class FitJob:
     tunes_thresholds: bool
     tunes_min_probability: bool
     has_all_texts: bool
+    starts_from_labels: bool = False
     label_penalty: float | None = None
     verbose: int | None = None
     checkpoint_folder: str | PathLike[str] | None = None
@@ -140,6 +145,7 @@ def run(job: FitJob) -> FitOutcome:
     """
     store = _make_store(job)
     if job.options.max_epochs == 0:
+        job = _with_change(job, job.start.change)
         # Weights that come out of training count as trained, but heads may still be random here.
         state = _tuned_after(job, job.engine, replace(job.start, store=store))
         return FitOutcome(_bound(job, state), job.options.trainable)
@@ -147,6 +153,7 @@ def run(job: FitJob) -> FitOutcome:
         return _learnt_labels(job, store)
     from ..training.loop import train
 
+    job = _started(job, store)
     data = _training_data(job, store)
     validate = _validator(job, store)
     checkpoint = _checkpoint(job, data)
@@ -181,6 +188,14 @@ def run(job: FitJob) -> FitOutcome:
         result.interrupted,
         checkpoint,
     )
+
+
+def epochs_of(parameters: Mapping[str, Any], n_samples: int) -> int:
+    """Give how many epochs a classifier's parameters mean for so many examples."""
+    epochs = parameters["max_epochs"]
+    if epochs == "auto":
+        epochs = automatic_epochs(n_samples, parameters["batch_size"])
+    return int(epochs)
 
 
 def automatic_epochs(n_samples: int, batch_size: int) -> int:
@@ -219,16 +234,13 @@ def training_options(
     from ..modeling.losses import LossOptions
     from ..training.options import TrainingOptions
 
-    epochs = parameters["max_epochs"]
-    if epochs == "auto":
-        epochs = automatic_epochs(n_samples, parameters["batch_size"])
     # torch takes a number. Drawn, so that a RandomState goes on from one fit to the next.
     seed = check_random_state(parameters["random_state"]).randint(2**31 - 1)
     return fill(
         TrainingOptions,
         parameters,
         multi_label=multi_label,
-        max_epochs=1 if one_epoch else int(epochs),
+        max_epochs=1 if one_epoch else epochs_of(parameters, n_samples),
         # Calls of partial_fit follow each other; with each a rise and a fall would begin anew.
         decay=not one_epoch,
         head_learning_rate=parameters["head_learning_rate"] or parameters["learning_rate"],
@@ -243,22 +255,63 @@ def training_options(
 
 
 def _learnt_labels(job: FitJob, store: ExampleStore | None) -> FitOutcome:
-    """Learn what is added to logits, unless the held-out texts say that it is none the better."""
-    rows, texts = _rows_to_learn(job, store), job.plan.label_set.texts
+    """Learn what is added to logits, and tune what comes after them."""
+    learnt, chosen, scores = _best_with_labels(job, store)
+    state = replace(chosen.start, store=store, rows=learnt.rows)
+    state = _bound(job, _tuned_after(chosen, job.engine, state))
+    best_iter = learnt.n_iter if chosen.start.change is learnt.change else 0
+    return FitOutcome(state, "labels", learnt.n_iter, learnt.loss_curve, scores, best_iter)
+
+
+def _started(job: FitJob, store: ExampleStore | None) -> FitJob:
+    """Give a job of training the weights that starts from what the labels alone can learn.
+
+    What is added to logits stays as it is then, while the weights are trained beside it. Where
+    there are held-out texts the start is one of the candidates for the best.
+    """
+    can_start = isinstance(job.problem.training, SharedExamples) and job.engine.loaded.zero_shot
+    if not (job.starts_from_labels and can_start):
+        return _with_change(job, job.start.change)
+    # The training set warns of the same texts.
+    engine = job.engine.without_warnings()
+    started = _best_with_labels(replace(job, engine=engine), store)[1]
+    return replace(started, engine=job.engine)
+
+
+def _best_with_labels(
+    job: FitJob, store: ExampleStore | None
+) -> tuple[LearntLabels, FitJob, list[float] | None]:
+    """Learn what is added to logits, unless the held-out texts say that it is none the better.
+
+    Returns
+    -------
+    learnt : LearntLabels
+    chosen : FitJob
+        With what is added to logits.
+    scores : list of float or None
+        On the held-out texts, before and after.
+    """
     options = LabelOptions(job.plan.multi_label, job.label_penalty, job.options.loss)
+    rows, texts = _rows_to_learn(job, store), job.plan.label_set.texts
     learnt = learn(rows, texts, job.problem.label_weights, options, job.start.change)
-    after = replace(job, plan=job.plan.changed_by(learnt.change))
-    state = replace(job.start, store=store, change=learnt.change, rows=rows)
-    n_iter, scores = learnt.n_iter, None
-    of_both = _validator(job, store), _validator(after, store)
-    if of_both[0] is not None and of_both[1] is not None:
-        before, now = of_both[0](job.engine), of_both[1](job.engine)
-        scores = [before.score, now.score]
-        if (now.score, -now.loss) < (before.score, -before.loss):
-            after, n_iter = job, 0
-            state = replace(state, change=None)
-    state = _bound(job, _tuned_after(after, job.engine, state))
-    return FitOutcome(state, "labels", learnt.n_iter, learnt.loss_curve, scores, n_iter)
+    before, after = _with_change(job, _first_change(job)), _with_change(job, learnt.change)
+    of_both = _validator(before, store), _validator(after, store)
+    if of_both[0] is None or of_both[1] is None:
+        return learnt, after, None
+    was, now = of_both[0](job.engine), of_both[1](job.engine)
+    is_worse = (now.score, -now.loss) < (was.score, -was.loss)
+    return learnt, before if is_worse else after, [was.score, now.score]
+
+
+def _with_change(job: FitJob, change: LogitChange | None) -> FitJob:
+    """Give a job with what is added to logits."""
+    start = replace(job.start, change=change)
+    return replace(job, start=start, plan=job.plan.changed_by(change))
+
+
+def _first_change(job: FitJob) -> LogitChange | None:
+    """Give what belongs to the model before anything is learnt: what it was tuned beside."""
+    return job.start.change if job.start.is_tuned else None
 
 
 def _rows_to_learn(job: FitJob, store: ExampleStore | None) -> LearntRows:
@@ -271,7 +324,8 @@ def _rows_to_learn(job: FitJob, store: ExampleStore | None) -> LearntRows:
         of_unlabelled = encoded_texts(engine, plan, unlabelled, store, on_progress)
     if job.start.rows is not None and not job.has_all_texts:
         return job.start.rows.followed_by(rows)
-    return replace(rows, moved=moved_by_texts(engine, plan, of_unlabelled, rows))
+    rows = replace(rows, moved=moved_by_texts(engine, plan, of_unlabelled, rows))
+    return rows.beside(_first_change(job), plan.label_set.texts) if job.start.is_tuned else rows
 
 
 # The labelled texts that prompts show.
@@ -397,14 +451,21 @@ def _checkpoint(job: FitJob, data: Windows) -> FitCheckpoint | None:
     if job.checkpoint_folder is None:
         return None
     from ..training.checkpoint import FitCheckpoint, fingerprint
+    from ..training.data import TrainingSet
 
     validation = job.problem.validation
     several = len(data.sizes) > 1
     of_windows = [*data.sizes, job.problem.training.identity, *job.plan.class_texts]
+    # What was learnt before follows from the rest, but is not the same to the last bit everywhere.
+    plain = data
+    if job.starts_from_labels and isinstance(data, TrainingSet):
+        plain = replace(data, change=None)
     identity = {
         "model": fingerprint(job.engine.loaded.network.state_dict()),
         "max_length": str(job.engine.max_length),
-        "the texts or labels": fingerprint(of_windows if several else data),
+        "the texts or labels": fingerprint(of_windows if several else plain),
+        "label_penalty": repr(job.label_penalty),
+        "where training starts": repr(job.starts_from_labels),
         "the validation data": fingerprint(None if validation is None else vars(validation)),
         "how texts are scored": fingerprint(job.plan.options),
         **{f.name: repr(getattr(job.options, f.name)) for f in fields(job.options)},

@@ -156,7 +156,7 @@ def learn(
     Parameters
     ----------
     rows : LearntRows
-        The rows; without any, what was moved is all that changes.
+        The rows; without any, where they would begin is all that changes.
     texts : sequence of str of length n_classes
         The label texts.
     label_weights : ndarray of shape (n_classes,) or None
@@ -171,14 +171,14 @@ def learn(
     first = LabelChange.nothing(*rows.moved.shape)
     if start is not None:
         begin = start.of_texts(texts)
-        first = LabelChange(begin.vectors - rows.moved, begin.biases)
+        first = LabelChange(begin.vectors - rows.moved, begin.biases - rows.first_biases)
     found = LabelChange.nothing(*rows.moved.shape)
     if len(rows.x):
         found = _explaining(rows, label_weights, options, first)
     change = LogitChange(
         tuple(texts),
         np.asarray(found.vectors + rows.moved, dtype=np.float32),
-        np.asarray(found.biases, dtype=np.float32),
+        np.asarray(found.biases + rows.first_biases, dtype=np.float32),
     )
     return LearntLabels(change, rows, found.n_iter, found.loss_curve)
 
@@ -192,7 +192,7 @@ def _explaining(
     """Find what explains the rows beside what texts without labels have moved."""
     from ..training.anchored import fit_label_change, trusted
 
-    logits = rows.logits + rows.x @ rows.moved.T
+    logits = rows.first_logits
     arguments: dict[str, Any] = {
         "weights": rows.weights if label_weights is None else rows.weights[:, None] * label_weights,
         "penalty": options.penalty,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.change import LogitChange
+
 
 @dataclass(frozen=True, eq=False)
 class LearntRows:
@@ -24,7 +26,10 @@ class LearntRows:
     weights : ndarray of shape (n_rows,), float32
         How much each row counts.
     moved : ndarray of shape (n_classes, width), float32
-        What texts without labels changed, which is where rows with labels begin.
+        Where rows with labels begin: what texts without labels changed, and what the model's
+        weights were tuned beside.
+    biases : ndarray of shape (n_classes,), float32, or None
+        The same, where the weights were tuned.
     """
 
     x: NDArray[np.float32]
@@ -32,6 +37,17 @@ class LearntRows:
     targets: NDArray[np.float32]
     weights: NDArray[np.float32]
     moved: NDArray[np.float32]
+    biases: NDArray[np.float32] | None = None
+
+    @property
+    def first_logits(self) -> NDArray[np.float32]:
+        """The logits of shape (n_rows, n_classes) where rows with labels begin."""
+        return self.logits + self.x @ self.moved.T + self.first_biases
+
+    @property
+    def first_biases(self) -> NDArray[np.float32]:
+        """The biases of shape (n_classes,) where rows with labels begin."""
+        return np.zeros(len(self.moved), np.float32) if self.biases is None else self.biases
 
     @classmethod
     def blank(cls, n_rows: int, n_classes: int, width: int) -> LearntRows:
@@ -40,6 +56,21 @@ class LearntRows:
         x, logits, targets = (np.zeros(shape, dtype=np.float32) for shape in shapes)
         moved = np.zeros((n_classes, width), dtype=np.float32)
         return cls(x, logits, targets, np.ones(n_rows, dtype=np.float32), moved)
+
+    def beside(self, change: LogitChange | None, texts: Sequence[str]) -> LearntRows:
+        """Give the rows where they begin beside what the model's weights were tuned with.
+
+        Parameters
+        ----------
+        change : LogitChange or None
+            What was added to logits then.
+        texts : sequence of str
+            The label texts of the classes.
+        """
+        if change is None:
+            return replace(self, biases=self.first_biases)
+        begin = change.of_texts(texts)
+        return replace(self, moved=self.moved + begin.vectors, biases=begin.biases)
 
     def followed_by(self, later: LearntRows) -> LearntRows:
         """Give these rows and later ones."""
@@ -65,5 +96,8 @@ class LearntRows:
         logits, targets = np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32)
         logits[:, columns], targets[:, columns] = self.logits, self.targets
         moved = np.zeros((len(among), self.x.shape[1]), np.float32)
+        biases = None if self.biases is None else np.zeros(len(among), np.float32)
         moved[columns] = self.moved
-        return replace(self, logits=logits, targets=targets, moved=moved)
+        if biases is not None:
+            biases[columns] = self.first_biases
+        return replace(self, logits=logits, targets=targets, moved=moved, biases=biases)

@@ -87,7 +87,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         device: Any = "auto",
         dtype: str = "auto",
         n_jobs: int | None = None,
-        trainable: str = "all",
+        trainable: str = "auto",
         label_penalty: float | str = "auto",
         max_epochs: int | str = "auto",
         batch_size: int = 8,

@@ -276,15 +276,18 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     # How training goes.
     "trainable": Parameter(
-        '{"all", "head", "lora", "labels"}',
+        '{"auto", "all", "head", "lora", "labels"}',
         "What ``fit`` changes: all weights; the heads alone, on representations that are computed "
         "once; the heads and low-rank updates of the backbone (needs the extra ``lora``); or "
         "nothing of the model: ``labels`` finds what to add to the label vectors and a bias for "
         "each class, in moments, also from few labels or from texts without any. That is convex: "
         "there are no epochs, so that of the parameters of training `label_penalty`, "
         "`class_weight`, those of the loss, `early_stopping` and ``max_epochs=0`` alone have an "
-        "influence.",
-        [StrOptions({"all", "head", "lora", "labels"})],
+        'influence. ``"auto"`` is ``"labels"`` where that is as good, up to 128 labelled rows a '
+        "class on average, or where training would take more than about an hour; otherwise all "
+        "weights are trained, from what ``labels`` learnt on. Without trained heads, and where "
+        "rows have labels of their own, it is ``all``. ``trainable_`` tells what it was.",
+        [StrOptions({"auto", "all", "head", "lora", "labels"})],
         option="training",
     ),
     "label_penalty": Parameter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ _ROWS = ArrayFile(
         "moved": "classes width",
     },
 )
+_ROWS_OF_TUNED = replace(_ROWS, axes={**_ROWS.axes, "biases": "classes"})
 # What belongs to the place where a classifier runs, or is written elsewhere.
 _NOT_SAVED = {
     "model",
@@ -88,6 +89,8 @@ class SavedClassifier:
         What was learnt without touching the model, for these classes.
     rows : LearntRows or None
         What that was learnt from.
+    is_tuned : bool
+        Whether weights of its model were trained.
     """
 
     kind: str
@@ -101,6 +104,7 @@ class SavedClassifier:
     path: Path | None = None
     change: LogitChange | None = None
     rows: LearntRows | None = None
+    is_tuned: bool = False
 
 
 # What the folder of a classifier holds; that of another one in it goes.
@@ -141,6 +145,7 @@ def json_of(saved: SavedClassifier, digests: Mapping[str, str] | None = None) ->
         "keeps_change": saved.change is not None,
         "keeps_rows": saved.rows is not None,
         "digests": dict(digests or {}),
+        "is_tuned": saved.is_tuned,
         "parameters": {name: as_json(value, name) for name, value in parameters.items()},
     }
     text = json.dumps(content, indent=2, ensure_ascii=False)
@@ -281,13 +286,15 @@ def read_classifier(
         path,
         read_change(content, source),
         _read_rows(content, source),
+        content["is_tuned"],
     )
 
 
 def _write_arrays(folder: Path, saved: SavedClassifier) -> dict[str, str]:
     """Write the files of arrays; give their digests by their names."""
     texts, digests = saved.label_set.texts, {}
-    for file, holder in ((_VECTORS, saved.store), (_CHANGE, saved.change), (_ROWS, saved.rows)):
+    rows = _rows_file(saved.is_tuned)
+    for file, holder in ((_VECTORS, saved.store), (_CHANGE, saved.change), (rows, saved.rows)):
         if holder is not None:
             arrays = {name: getattr(holder, name) for name in file.axes}
             digests[file.name] = file.write(folder, arrays, texts)
@@ -318,7 +325,11 @@ def _read_rows(content: Mapping[str, Any], source: Source) -> LearntRows | None:
         return None
     from .learnt_rows import LearntRows
 
-    return LearntRows(**_arrays(_ROWS, content, source))
+    return LearntRows(**_arrays(_rows_file(content["is_tuned"]), content, source))
+
+
+def _rows_file(is_tuned: bool) -> ArrayFile:
+    return _ROWS_OF_TUNED if is_tuned else _ROWS
 
 
 def _arrays(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..engine.retrieval import ExampleStore
     from ..training.data import TrainingSet
 
-LEARNS_FROM_TEXTS = ("labels",)
+LEARNS_FROM_TEXTS = ("auto", "labels")
 """What `trainable` has to be for texts without labels to teach anything."""
 
 
@@ -126,8 +126,8 @@ def check_learns_from_texts(trainable: str, label_set: LabelSet | None, n_texts:
     if trainable not in LEARNS_FROM_TEXTS:
         raise ValueError(
             f"{n_texts} texts have no labels (y is None, NaN or -1, or they are unlabelled), from "
-            f'which trainable={trainable!r} learns nothing. Set trainable="labels", or leave '
-            "these texts out."
+            f'which trainable={trainable!r} learns nothing. Set trainable="labels" or "auto", or '
+            "leave these texts out."
         )
 
 
@@ -293,6 +293,7 @@ class SharedExamples(Examples):
             task_description=plan.options.task_description,
             examples=examples,
             example_format=plan.options.example_format,
+            change=plan.change,
         )
 
     def worth_showing(self, plan: ScoringPlan) -> list[PromptExample]:  # noqa: D102

@@ -491,6 +491,7 @@ class RowExamples(Examples):
             task_description=[default if row.prompt is None else row.prompt for row in self.rows],
             examples=examples,
             example_format=plan.options.example_format,
+            change=plan.change,
         )
 
     def worth_showing(self, plan: ScoringPlan) -> list[PromptExample]:  # noqa: D102

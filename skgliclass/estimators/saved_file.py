@@ -78,6 +78,7 @@ _FIELDS: dict[str, _Field] = {
         lambda v: isinstance(v, dict) and all(isinstance(d, str) for d in v.values()),
         "an object of strings",
     ),
+    "is_tuned": _Field(lambda v: isinstance(v, bool), "true or false"),
     "parameters": _Field(lambda v: isinstance(v, dict), "an object"),
 }
 
@@ -112,7 +113,7 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
         # Nothing could be learnt without touching the model.
         content = {**content, "keeps_change": False, "keeps_rows": False}
     # Of files that were written before, or elsewhere, nobody noted them.
-    content = {"digests": {}, **content}
+    content = {"digests": {}, "is_tuned": not content.get("keeps_rows", False), **content}
     for name, field in _FIELDS.items():
         if name not in content:
             raise _error(path, f"{name} is missing; it has to be {field.description}")

@@ -44,6 +44,8 @@ class FitState:
         What was learnt without touching the model, by label texts.
     rows : LearntRows or None
         The labelled rows that it was learnt from, as further ones are learnt with them.
+    comes_tuned : bool
+        Whether the model as it was loaded is one whose weights an earlier fit trained.
     """
 
     label_set: LabelSet
@@ -55,6 +57,12 @@ class FitState:
     min_probability: float | None = None
     change: LogitChange | None = None
     rows: LearntRows | None = None
+    comes_tuned: bool = False
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether weights of the model were trained."""
+        return self.comes_tuned or (self.weights is not None and self.weights.changes_any)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +94,8 @@ class Snapshot:
         among them.
     rows : LearntRows or None
         What that was learnt from, where the labels are the same.
+    is_tuned : bool
+        Whether weights of the model were trained.
     """
 
     label_set: LabelSet
@@ -99,6 +109,7 @@ class Snapshot:
     min_probability: float | None = None
     change: LogitChange | None = None
     rows: LearntRows | None = None
+    is_tuned: bool = False
 
     @classmethod
     def of(cls, state: FitState | None, labels_parameter: LabelSet | None, labels: Any) -> Snapshot:
@@ -122,6 +133,7 @@ class Snapshot:
                 min_probability=state.min_probability,
                 change=state.change,
                 rows=state.rows,
+                is_tuned=state.is_tuned,
             )
         return cls(
             labels_parameter,
@@ -131,6 +143,7 @@ class Snapshot:
             store=state.store,
             store_is_stale=True,
             change=state.change,
+            is_tuned=state.is_tuned,
         )
 
     def store_for(self, n_retrieved: int) -> ExampleStore | None:

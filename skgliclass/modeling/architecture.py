@@ -117,6 +117,13 @@ class Architecture(nn.Module):
         """Give the modules that training the layers leaves as they are: the embedding tables."""
         return [module for module in self.modules() if isinstance(module, nn.Embedding)]
 
+    @property
+    def n_layer_weights(self) -> int:
+        """How many weights every token goes through: all but the embedding tables."""
+        tables = (module for module in self.modules() if isinstance(module, nn.Embedding))
+        looked_up = {id(parameter) for table in tables for parameter in table.parameters()}
+        return sum(p.numel() for p in self.parameters() if id(p) not in looked_up)
+
     def duplicates(self) -> dict[str, str]:
         """Tell what a checkpoint holds twice: the weight of which name under which second one."""
         return {}

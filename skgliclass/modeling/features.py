@@ -58,12 +58,13 @@ class Scores:
     class_mask: Tensor
     text_mask: Tensor | None = None
 
-    def text_vectors(self, attention_mask: Tensor) -> Tensor:
+    def text_vectors(self, attention_mask: Tensor | None) -> Tensor:
         """Give one vector a text: where the scorer attends to all tokens, the mean of theirs."""
         vectors = self.text_embeddings
         if vectors.dim() == 2:
             return vectors
         mask = attention_mask if self.text_mask is None else self.text_mask
+        assert mask is not None
         weights = mask.to(vectors.dtype)[..., None]
         return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
 

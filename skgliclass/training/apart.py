@@ -40,9 +40,7 @@ class ApartSteps(Steps):
             prompts = self._prompts(rows)
             lengths = prompt_lengths(prompts)
         for part in self.groups(lengths):
-            inputs = {"labels": torch.from_numpy(labels)}
-            if prompts:
-                inputs |= self.engine.border.inputs([prompts[i] for i in part])
+            inputs = self.engine.border.inputs([prompts[i] for i in part]) if prompts else {}
             yield self._micro_batch(rows[part], labels, inputs)
 
     def scores(self, part: MicroBatch) -> list[Scores]:
@@ -51,7 +49,7 @@ class ApartSteps(Steps):
         if self.frozen:
             pooled_texts, pooled_labels = self._all_pooled()
             text = network.project_texts(pooled_texts[self.tensor(part.rows)])
-            labels = network.project_labels(pooled_labels[part.inputs["labels"].to(self.device)])
+            labels = network.project_labels(pooled_labels[part.labels.to(self.device)])
         else:
             assert self._shared is not None
             text = network.encode_texts(part.inputs["input_ids"], part.inputs["attention_mask"])
@@ -81,7 +79,7 @@ class ApartSteps(Steps):
         weight = self.tensor(self.data.weights[rows])
         if self.data.label_weights is not None:
             weight = weight[:, None] * self.tensor(self.data.label_weights[labels])
-        return self.micro_batch(rows, inputs, targets, mask, weight)
+        return self.micro_batch(rows, inputs, targets, mask, weight, labels)
 
     def _encode_labels(self, labels: NDArray[np.int64]) -> Tensor:
         """Encode labels of similar length together, with the graph for their gradients."""

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.change import LogitChange
 from ..engine.engine import Engine
 from ..prompts.composer import PromptComposer
 from ..prompts.examples import ExampleEncoder, PromptExample
@@ -352,6 +353,8 @@ class TrainingSet:
         What the prompts show besides.
     multi_label : ndarray of shape (n_texts,), bool, or None
         Whether a text's labels hold independently, where that differs from text to text.
+    change : LogitChange or None
+        What is added to the model's logits, of the labels in their order.
     """
 
     composer: PromptComposer
@@ -363,6 +366,7 @@ class TrainingSet:
     label_weights: NDArray[np.float32] | None = None
     examples: ExampleTable | None = None
     multi_label: NDArray[np.bool_] | None = None
+    change: LogitChange | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -400,6 +404,7 @@ def make_training_set(
     examples: Sequence[Sequence[PromptExample]] | None = None,
     example_format: str = "marker",
     multi_label: NDArray[np.bool_] | None = None,
+    change: LogitChange | None = None,
 ) -> TrainingSet:
     """Tokenise texts and labels for a model.
 
@@ -423,6 +428,8 @@ def make_training_set(
         How examples are written.
     multi_label : ndarray of shape (n_texts,), bool, optional
         Whether a text's labels hold independently, where that differs from text to text.
+    change : LogitChange, optional
+        What is added to the model's logits.
     """
     composer = engine.composer
     encoder = None if examples is None else ExampleEncoder(composer, example_format)
@@ -446,6 +453,7 @@ def make_training_set(
         label_weights,
         table,
         multi_label,
+        None if change is None else change.of_texts(label_texts),
     )
 
 

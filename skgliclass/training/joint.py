@@ -83,8 +83,10 @@ class JointSteps(Steps):
         shape = len(rows), max(map(len, labels))
         matrix, mask = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
         weight = np.repeat(self.data.weights[rows, None], shape[1], axis=1)
+        columns = np.zeros(shape, dtype=np.int64)
         for i, (of_row, values) in enumerate(zip(labels, targets, strict=True)):
             matrix[i, : len(of_row)], mask[i, : len(of_row)] = values, True
+            columns[i, : len(of_row)] = of_row
             if self.data.label_weights is not None:
                 weight[i, : len(of_row)] *= self.data.label_weights[of_row]
         pair_weight = self.tensor(weight)
@@ -96,6 +98,7 @@ class JointSteps(Steps):
             # Of the rows alone where it can be: `mixed_loss` has no weights of pairs, and with them
             # a text with one label would be averaged over its labels.
             pair_weight[:, 0] if self.data.label_weights is None else pair_weight,
+            columns,
         )
 
     def _features(self, rows: NDArray[np.intp]) -> Any:

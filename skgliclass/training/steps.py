@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..engine.batching import group_by_length, plan_batches
+from ..engine.change import LogitChange
 from ..engine.engine import Engine
 from ..engine.memory import in_halves
 from ..modeling.features import Scores
@@ -53,6 +55,8 @@ class MicroBatch:
         Whether anybody knows how far the label holds; the loss is over these pairs alone.
     weight : Tensor of shape (n_rows,) or (n_rows, n_labels)
         Of the rows, or of the pairs.
+    labels : Tensor of shape (n_labels,) or (n_rows, n_labels), int
+        Which label of the training set each column is, for all rows or for each.
     multi_label : bool or Tensor of shape (n_rows,)
         Whether labels hold independently; for each row where a batch mixes both.
     """
@@ -63,6 +67,7 @@ class MicroBatch:
     mask: Tensor
     annotated: Tensor
     weight: Tensor
+    labels: Tensor
     multi_label: bool | Tensor
 
     def total_weight(self) -> Tensor:
@@ -110,6 +115,7 @@ class Steps(ABC):
         self._shared: SharedVectors | None = None
         suited = _MAX_TOKENS.get(self.device.type, _MAX_TOKENS_ELSEWHERE)
         self._max_tokens = options.max_batch_tokens or suited
+        self._change = None if data.change is None else TensorChange(data.change, self.device)
         self._most_tokens = 0
 
     def begin(self, rng: np.random.Generator) -> None:
@@ -156,8 +162,12 @@ class Steps(ABC):
     def loss(self, part: MicroBatch, normalizer: Tensor) -> Tensor:
         """Give a micro-batch's part of the batch's loss."""
         coef = self.network.config.contrastive_loss_coef
+        scores = self.scores(part)
+        if self._change is not None:
+            # Predictions are of the last, to which the change belongs; others are of lower layers.
+            scores[-1] = self._change.added_to(scores[-1], part)
         return total_loss(
-            self.scores(part),
+            scores,
             part.targets,
             self.options.loss,
             multi_label=part.multi_label,
@@ -174,6 +184,7 @@ class Steps(ABC):
         targets: NDArray[np.float32],
         mask: NDArray[np.bool_],
         weight: Tensor,
+        labels: NDArray[np.int64],
     ) -> MicroBatch:
         """Put rows together with their targets, of which NaN says that nobody knows."""
         annotated = mask & ~np.isnan(targets)
@@ -186,6 +197,7 @@ class Steps(ABC):
             self.tensor(mask),
             self.tensor(annotated),
             weight,
+            torch.from_numpy(labels),
             self.multi_label(rows),
         )
 
@@ -254,6 +266,32 @@ class Steps(ABC):
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Put an array where the model is."""
         return torch.from_numpy(array).to(self.device)
+
+
+class TensorChange:
+    """What is added to logits, in training as in prediction: ``x @ vectors.T + biases``.
+
+    Parameters
+    ----------
+    change : LogitChange
+        Of all labels of the training set, in their order.
+    device : torch.device
+        Where the model is.
+    """
+
+    def __init__(self, change: LogitChange, device: torch.device) -> None:
+        self._vectors = torch.from_numpy(change.vectors).to(device)
+        self._biases = torch.from_numpy(change.biases).to(device)
+
+    def added_to(self, scores: Scores, part: MicroBatch) -> Scores:
+        """Give the scores of a micro-batch after the change; it is no weight and stays as it is."""
+        x = F.normalize(scores.text_vectors(part.inputs.get("attention_mask")).float(), dim=-1)
+        labels = part.labels.to(x.device)
+        if labels.dim() == 1:
+            added = x @ self._vectors[labels].T + self._biases[labels]
+        else:
+            added = (x @ self._vectors.T + self._biases).gather(1, labels)
+        return replace(scores, logits=scores.logits + added)
 
 
 class SharedVectors:

@@ -42,6 +42,11 @@ class TunedWeights:
     base: str | None = None
     _applied: tuple[LoadedModel, LoadedModel] | None = field(default=None, init=False, repr=False)
 
+    @property
+    def changes_any(self) -> bool:
+        """Whether there is any weight that training changed."""
+        return bool(self.replaced or self.low_rank)
+
     def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Give a model with these weights; `loaded` is not modified and shares all others.
 
@@ -57,7 +62,7 @@ class TunedWeights:
         if last is not None and last[0] is loaded:
             return last[1]
         self._check_fits(loaded)
-        if not (self.replaced or self.low_rank):
+        if not self.changes_any:
             return loaded
         values = self._new_values(loaded.network)
 

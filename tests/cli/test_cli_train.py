@@ -112,7 +112,8 @@ def training_set(engine, rows, task_description=""):
 
 
 def train(data, model, output, *arguments):
-    return main(["train", *map(str, [data, "--model", model, "--output", output, *arguments])])
+    options = ["--model", model, "--output", output, "--trainable", "all", *arguments]
+    return main(["train", *map(str, [data, *options])])
 
 
 def evaluate(capsys, *arguments):
@@ -593,7 +594,7 @@ def test_errors_are_one_line_and_exit_with_2(
         filled += ["--model", bi]
     if filled[0] == "train":
         filled += [] if "--output" in filled else ["--output", str(tmp_path / "tuned")]
-        filled += ["--max-epochs", "1"]
+        filled += ["--max-epochs", "1", "--trainable", "all"]
     assert main(filled) == 2
     captured = capsys.readouterr()
     # What a progress bar drew comes before the message, ended by a carriage return or a newline.

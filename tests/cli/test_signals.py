@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_training_that_is_stopped_leaves_its_best_weights(folder, tmp_path, number, status):
     command = [sys.executable, "-m", "skgliclass", "train", "data.json", "--model", "model"]
-    options = ["--output", tmp_path / "tuned", "--max-epochs", "1000000"]
+    options = ["--output", tmp_path / "tuned", "--trainable", "all", "--max-epochs", "1000000"]
     checkpoints = ["--checkpoint-folder", tmp_path / "run"]
     process = subprocess.Popen(
         [*command, *options, *checkpoints], cwd=folder, stderr=subprocess.PIPE, text=True

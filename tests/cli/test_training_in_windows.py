@@ -28,7 +28,7 @@ from skgliclass.training.loop import Run
 
 N_ROWS = 26
 TEXTS, Y = toy(N_ROWS)
-QUICK = ["--max-epochs", 2, "--batch-size", 4, "--learning-rate", 0.01]
+QUICK = ["--trainable", "all", "--max-epochs", 2, "--batch-size", 4, "--learning-rate", 0.01]
 # Four windows, of which each has a batch that is not full.
 WINDOWS = ["--window-rows", 7]
 

@@ -41,7 +41,13 @@ from skgliclass.training.tuned_weights import TunedWeights
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
 TEXTS, Y = toy(18)
 MANY_TEXTS, MATRIX = toy_indicator(18)
-QUICK = {"max_epochs": 2, "learning_rate": 0.01, "batch_size": 6, "random_state": 0}
+QUICK = {
+    "trainable": "all",
+    "max_epochs": 2,
+    "learning_rate": 0.01,
+    "batch_size": 6,
+    "random_state": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -463,7 +469,13 @@ def test_one_signal_ends_a_cross_validation_without_scores(uni, tmp_path, n_jobs
 # A training that diverges.
 
 
-DIVERGING = {"max_epochs": 1, "batch_size": 64, "learning_rate": 1e25, "head_learning_rate": 1e25}
+DIVERGING = {
+    "trainable": "all",
+    "max_epochs": 1,
+    "batch_size": 64,
+    "learning_rate": 1e25,
+    "head_learning_rate": 1e25,
+}
 
 
 @pytest.mark.parametrize("rate", [1e10, 1e38])

@@ -43,7 +43,13 @@ from skgliclass.loading.loader import load_model
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
 TEXTS, Y = toy(12)
 MATRIX = toy_indicator(12)[1]
-QUICK = {"max_epochs": 1, "learning_rate": 0.01, "batch_size": 6, "random_state": 0}
+QUICK = {
+    "trainable": "all",
+    "max_epochs": 1,
+    "learning_rate": 0.01,
+    "batch_size": 6,
+    "random_state": 0,
+}
 
 
 @pytest.fixture(scope="module")

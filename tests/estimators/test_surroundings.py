@@ -24,7 +24,13 @@ from skgliclass.loading.quiet import quiet
 
 TEXTS, Y = toy(12)
 MANY_TEXTS, MATRIX = toy_indicator(12)
-QUICK = {"max_epochs": 2, "learning_rate": 0.01, "batch_size": 6, "random_state": 0}
+QUICK = {
+    "trainable": "all",
+    "max_epochs": 2,
+    "learning_rate": 0.01,
+    "batch_size": 6,
+    "random_state": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +93,7 @@ def work(model, folder, seed=0):
     """Do all that users do, with what draws at random while it trains."""
     one = GLiClassClassifier(model, LABELS, **{**QUICK, "random_state": seed}, early_stopping=True)
     one.fit(TEXTS, Y, X_val=TEXTS, y_val=Y).partial_fit(TEXTS, Y)
-    many = GLiClassMultiLabelClassifier(model, LABELS, **QUICK, trainable="head")
+    many = GLiClassMultiLabelClassifier(model, LABELS, **{**QUICK, "trainable": "head"})
     many.fit(MANY_TEXTS, MATRIX)
     one.save_pretrained(folder)
     again = GLiClassClassifier.from_pretrained(folder)

@@ -24,7 +24,13 @@ TEXTS, Y = toy(14)
 X_VAL, Y_VAL = toy(6, seed=3)
 HELD_OUT = {"X_val": X_VAL, "y_val": Y_VAL}
 # Three steps an epoch, the last one smaller.
-QUICK = {"max_epochs": 3, "batch_size": 6, "learning_rate": 0.01, "random_state": 0}
+QUICK = {
+    "trainable": "all",
+    "max_epochs": 3,
+    "batch_size": 6,
+    "learning_rate": 0.01,
+    "random_state": 0,
+}
 
 
 @pytest.fixture(scope="module", params=["uni", "bi"])

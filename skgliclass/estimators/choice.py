@@ -1,0 +1,89 @@
+"""What ``trainable="auto"`` changes: the labels alone, or all weights of the model, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .fit import epochs_of
+from .problem import Problem, SharedExamples
+
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+
+FEW_ROWS_A_CLASS = 128
+"""Up to how many labelled rows a class, on average, label vectors and biases alone are learnt."""
+
+MOST_OPERATIONS = {"cpu": 3e14}
+MOST_OPERATIONS_ELSEWHERE = 3e16
+"""How many floating-point operations training may take: about an hour's on two cores."""
+
+_CHARACTERS_A_TOKEN = 4
+_OPERATIONS_A_WEIGHT = 6
+"""Of a token, forward and back (Kaplan et al. 2020, arXiv:2001.08361)."""
+
+
+def automatic_trainable(
+    problem: Problem,
+    engine: Engine,
+    parameters: Mapping[str, Any],
+    *,
+    goes_on: bool,
+    is_tuned: bool,
+) -> str:
+    """Choose what a fit changes.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is to be learnt.
+    engine : Engine
+        Of the model to start from.
+    parameters : mapping of str to Any
+        Those of the classifier, by name.
+    goes_on : bool
+        Whether further calls bring more rows, as with ``partial_fit``.
+    is_tuned : bool
+        Whether the weights were trained by an earlier call.
+
+    Returns
+    -------
+    {"labels", "all"}
+    """
+    training = problem.training
+    # Fresh heads know nothing, and labels of single rows are not there for the next one.
+    if not engine.loaded.zero_shot or not isinstance(training, SharedExamples):
+        return "all"
+    if not len(training):
+        return "labels"
+    if goes_on:
+        return "all" if is_tuned else "labels"
+    if rows_a_class(training) <= FEW_ROWS_A_CLASS:
+        return "labels"
+    on = engine.loaded.network.device.type
+    most = MOST_OPERATIONS.get(on, MOST_OPERATIONS_ELSEWHERE)
+    return "all" if n_operations(problem, engine, parameters) <= most else "labels"
+
+
+def rows_a_class(training: SharedExamples) -> float:
+    """Count the labelled rows a class, on average over the classes that have any."""
+    counts = np.nansum(training.matrix, axis=0, dtype=np.float64)
+    return float(counts.sum() / max(1, (counts > 0).sum()))
+
+
+def n_operations(problem: Problem, engine: Engine, parameters: Mapping[str, Any]) -> float:
+    """Estimate the floating-point operations that training all weights takes."""
+    training, network = problem.training, engine.loaded.network
+    assert isinstance(training, SharedExamples)
+    of_texts = np.asarray([len(text) for text in training.texts]) / _CHARACTERS_A_TOKEN
+    of_labels = sum(2 + len(text) / _CHARACTERS_A_TOKEN for text in problem.label_set.texts)
+    if network.has_label_encoder:
+        # Once for all rows of a step.
+        of_steps = of_labels * len(training) / parameters["batch_size"]
+        n_tokens = np.minimum(of_texts, engine.max_length).sum() + of_steps
+    else:
+        n_tokens = np.minimum(of_texts + of_labels, engine.max_length).sum()
+    n_epochs = epochs_of(parameters, len(training))
+    return float(_OPERATIONS_A_WEIGHT * network.n_layer_weights * n_tokens * n_epochs)

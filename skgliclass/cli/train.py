@@ -391,6 +391,7 @@ class _View(NamedTuple):
 
 
 def _print_summary(outcome: FitOutcome, rows: _Rows, folder: str) -> None:
+    print(f"changed           {outcome.trainable}")
     if outcome.trainable == "labels":
         print(f"labelled rows     {_n_rows(rows.training)}")
         print(f"unlabelled texts  {len(rows.unlabelled)}")

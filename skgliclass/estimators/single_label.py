@@ -31,7 +31,8 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     n_iter_ : int
         How many epochs the last fit ran; with ``trainable="labels"``, the steps of the search.
     trainable_ : str
-        What the last fit changed, in the words of `trainable`.
+        What the last fit changed, in the words of `trainable`: where that is ``"auto"``, what was
+        chosen, ``"labels"`` or ``"all"``.
     loss_curve_ : list of float
         The mean training loss of each epoch, or of each step of the search.
     best_loss_ : float or None

@@ -124,6 +124,18 @@ def evaluate(capsys, *arguments):
 # Training.
 
 
+@pytest.mark.parametrize(("model", "chosen"), [("bi", "labels"), ("uni", "all")])
+def test_by_default_rows_and_model_decide_what_is_trained(
+    model, chosen, request, tmp_path, data, capsys
+):
+    model, output = request.getfixturevalue(model), str(tmp_path / "tuned")
+    options = ["--model", model, "--output", output, "--max-epochs", "1"]
+    assert main(["train", str(data), *options]) == 0
+    assert f"changed           {chosen}\n" in capsys.readouterr().out
+    assert (tmp_path / "tuned" / "learnt_labels.safetensors").exists() == (chosen == "labels")
+    assert GLiClassClassifier.from_pretrained(output).trainable == "auto"
+
+
 @pytest.mark.parametrize("model", ["bi", "uni"])
 def test_training_is_what_fit_does(model, request, tmp_path, data, capsys):
     model = request.getfixturevalue(model)
@@ -132,6 +144,7 @@ def test_training_is_what_fit_does(model, request, tmp_path, data, capsys):
     clf = GLiClassClassifier(
         model,
         labels=LABELS,
+        trainable="all",
         max_epochs=2,
         batch_size=12,
         learning_rate=3e-3,
@@ -189,6 +202,7 @@ def test_training_with_many_labels_is_what_fit_does(bi, tmp_path):
     clf = GLiClassMultiLabelClassifier(
         bi,
         labels=sorted(LABELS),
+        trainable="all",
         max_epochs=2,
         batch_size=12,
         learning_rate=3e-3,
@@ -468,6 +482,7 @@ def test_a_saved_classifier_is_judged_with_all_that_it_has(bi, tmp_path, capsys)
         threshold="auto",
         calibrate=True,
         task_description="Topic: ",
+        trainable="all",
         max_epochs=8,
         learning_rate=3e-3,
         head_learning_rate=3e-3,

@@ -112,8 +112,8 @@ def test_a_window_that_holds_the_file_gives_the_weights_of_fit(
 ):
     tuned = train(folder / "data.jsonl", "--window-rows", window_rows)
     clf = GLiClassClassifier(
-        str(folder / "model"), LABELS, max_epochs=2, batch_size=4, learning_rate=0.01,
-        random_state=0,
+        str(folder / "model"), LABELS, trainable="all", max_epochs=2, batch_size=4,
+        learning_rate=0.01, random_state=0,
     )  # fmt: skip
     clf.fit(TEXTS, Y).save_pretrained(tmp_path / "fit")
     assert_same_weights(tuned, tmp_path / "fit")

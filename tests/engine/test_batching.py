@@ -173,7 +173,8 @@ import multiprocessing, sys
 import numpy as np
 from skgliclass import GLiClassClassifier
 
-clf = GLiClassClassifier(labels=["sport", "travel"], device="cpu", max_epochs=1, random_state=0)
+clf = GLiClassClassifier(labels=["sport", "travel"], trainable="all", max_epochs=1,
+                         random_state=0, device="cpu")
 few, many = ["a goal in the last minute " * 20], ["a goal", "a trip to the sea"] * 40
 expected = clf.predict_proba(few), clf.predict_proba(many)
 

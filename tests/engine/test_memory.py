@@ -89,7 +89,7 @@ def test_one_row_that_is_too_much_names_max_length(model, monkeypatch, kind, n_j
 
 
 def test_other_errors_pass(model, monkeypatch):
-    clf = GLiClassClassifier(model, LABELS, max_epochs=0).fit(TEXTS, Y)
+    clf = GLiClassClassifier(model, LABELS, trainable="all", max_epochs=0).fit(TEXTS, Y)
     seen = limit_memory(monkeypatch, 0, RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape mismatch"):
         clf.predict(TEXTS)

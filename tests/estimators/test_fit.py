@@ -434,7 +434,7 @@ from skgliclass import GLiClassClassifier
 
 if __name__ == "__main__":
     model, n_jobs = sys.argv[1], int(sys.argv[2])
-    clf = GLiClassClassifier(model, max_epochs=100000, random_state=0, verbose=1, device="cpu")
+    clf = GLiClassClassifier(model, trainable="all", max_epochs=100000, random_state=0, verbose=1)
     texts = ["fox dog jumps", "world day see"] * 8
     print(cross_val_score(clf, texts, ["sport", "travel"] * 8, cv=4, n_jobs=n_jobs))
 """

@@ -228,7 +228,13 @@ def test_f1_of_one_class_is_no_accuracy():
 @pytest.mark.filterwarnings("ignore:calibrate=True")
 def test_fit_judges_by_what_is_annotated(many, model):
     clf = GLiClassMultiLabelClassifier(
-        model, LABELS, max_epochs=1, random_state=0, calibrate=True, threshold="auto"
+        model,
+        LABELS,
+        trainable="all",
+        max_epochs=1,
+        random_state=0,
+        calibrate=True,
+        threshold="auto",
     )
     clf.fit(MANY_TEXTS, HALF, X_val=MANY_TEXTS, y_val=HALF)
     logits = many.decision_function(MANY_TEXTS)
@@ -240,7 +246,7 @@ def test_fit_judges_by_what_is_annotated(many, model):
 
 
 def test_cells_that_nobody_annotated_do_not_change_what_is_learnt(model):
-    clf = GLiClassMultiLabelClassifier(model, LABELS, max_epochs=2, random_state=0)
+    clf = GLiClassMultiLabelClassifier(model, LABELS, trainable="all", max_epochs=2, random_state=0)
     curves = [
         clf.fit(MANY_TEXTS, y).loss_curve_
         for y in (HALF, pd.DataFrame(HALF, columns=LABELS).astype("Int64"), HALF.tolist())

@@ -217,7 +217,9 @@ def test_a_first_prediction_does_not_import_transformers():
 def test_what_predicted_can_be_fitted_pickled_and_saved(tmp_path):
     texts = ["the match was lost", "a goal in extra time", "the bank raised rates", "shares fell"]
     y = ["sport", "sport", "money", "money"]
-    clf = GLiClassClassifier(labels=["money", "sport"], max_epochs=1, random_state=0)
+    clf = GLiClassClassifier(
+        labels=["money", "sport"], trainable="all", max_epochs=1, random_state=0
+    )
     before = clf.predict_proba(texts)
     clf.fit(texts, y)
     after = clf.predict_proba(texts)

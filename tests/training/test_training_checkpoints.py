@@ -292,8 +292,8 @@ from skgliclass.training import checkpoint
 checkpoint.SECONDS = 0.0
 model, folder, output = sys.argv[1:]
 texts = ["a fox jumps over the dog", "see the world by day", "a café at 20 degrees"] * 20
-clf = GLiClassClassifier(model, max_epochs=12, batch_size=4, learning_rate=0.01, random_state=0,
-                         checkpoint_folder=folder or None, verbose=1, device="cpu")
+clf = GLiClassClassifier(model, trainable="all", max_epochs=12, batch_size=4, learning_rate=0.01,
+                         random_state=0, checkpoint_folder=folder or None, verbose=1, device="cpu")
 np.save(output, clf.fit(texts, ["sport", "travel", "music"] * 20).predict_proba(texts))
 """
 

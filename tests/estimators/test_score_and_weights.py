@@ -46,7 +46,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(model):
-    return GLiClassClassifier(model, LABELS, max_epochs=0)
+    return GLiClassClassifier(model, LABELS, trainable="all", max_epochs=0)
 
 
 @pytest.fixture(scope="module")

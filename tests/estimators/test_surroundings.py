@@ -175,7 +175,7 @@ def test_a_fit_on_the_cpu_does_not_touch_other_generators(folders, monkeypatch):
         for place, name in generators:
             patch.setattr(place, name, refuse)
         for options in ({}, {"trainable": "lora"}, {"gradient_checkpointing": True}):
-            clf = GLiClassClassifier(folders["uni"], LABELS, **QUICK, device="cpu", **options)
+            clf = GLiClassClassifier(folders["uni"], LABELS, **{**QUICK, **options}, device="cpu")
             clf.fit(TEXTS, Y).partial_fit(TEXTS, Y)
 
 

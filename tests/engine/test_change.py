@@ -5,6 +5,7 @@ import pytest
 import torch
 from factorial import half_slow
 from pipelines import TASK
+from scipy.special import log_softmax
 from tiny import BACKBONES, reference_checkpoint
 
 from skgliclass.engine.change import LogitChange
@@ -12,6 +13,9 @@ from skgliclass.engine.engine import Engine
 from skgliclass.engine.options import ScoringOptions
 from skgliclass.export.graphs import AddedChange, make_graphs
 from skgliclass.loading.loader import load_model
+from skgliclass.training.data import LabelledRows, make_training_set
+from skgliclass.training.loop import make_steps
+from skgliclass.training.options import TrainingOptions
 
 TEXTS = ["One day I will see the world!", "the lazy dog, twice", "music", "music"]
 LABELS = ["travel", "dreams", "sport", "it's"]
@@ -45,6 +49,25 @@ def logits_and_vectors(engine, texts, labels, options=None):
     options = options or ScoringOptions()
     logits = engine.logits(texts, labels, options, on_vectors=lambda at, v: x.__setitem__(at, v))
     return logits, x
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_training_adds_what_prediction_adds(engines, architecture, trainable):
+    engine, change = engines(architecture), random_change(32)
+    # The last two labels are ones that the change has no part in.
+    labels = [*LABELS[1:], "music", "chess"]
+    targets = np.eye(5, dtype=np.float32)[[0, 1, 2, 4]]
+    rows = LabelledRows.shared(targets)
+    data = make_training_set(engine, TEXTS, labels, rows, change=change)
+    options = TrainingOptions(False, trainable=trainable, shuffle_labels=False)
+    steps = make_steps(engine, data, options, np.random.default_rng(0))
+    with torch.no_grad():
+        parts = steps.prepare(np.arange(4))
+        found = sum(float(steps.loss(part, torch.tensor(1.0))) for part in parts)
+    logits = engine.logits(TEXTS, labels, change=change)
+    expected = -(log_softmax(logits, axis=1) * targets).sum()
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 OPTIONS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,17 +54,24 @@ def automatic_trainable(
     """
     training = problem.training
     # Fresh heads know nothing, and labels of single rows are not there for the next one.
-    if not engine.loaded.zero_shot or not isinstance(training, SharedExamples):
+    if not engine.loaded.zero_shot or not training.shares_classes:
         return "all"
     if not len(training):
         return "labels"
     if goes_on:
         return "all" if is_tuned else "labels"
-    if rows_a_class(training) <= FEW_ROWS_A_CLASS:
+    # Of a file that does not fit into memory the first window stands for all.
+    window = next(iter(training.windows()))
+    assert isinstance(window, SharedExamples)
+    part = len(window) / len(training)
+    if rows_a_class(window) / part <= FEW_ROWS_A_CLASS:
         return "labels"
     on = engine.loaded.network.device.type
     most = MOST_OPERATIONS.get(on, MOST_OPERATIONS_ELSEWHERE)
-    return "all" if n_operations(problem, engine, parameters) <= most else "labels"
+    n_epochs = epochs_of(parameters, len(training))
+    label_texts, batch_size = problem.label_set.texts, parameters["batch_size"]
+    n_operations = n_epochs * operations_of_epoch(window, label_texts, engine, batch_size) / part
+    return "all" if n_operations <= most else "labels"
 
 
 def rows_a_class(training: SharedExamples) -> float:
@@ -73,17 +80,17 @@ def rows_a_class(training: SharedExamples) -> float:
     return float(counts.sum() / max(1, (counts > 0).sum()))
 
 
-def n_operations(problem: Problem, engine: Engine, parameters: Mapping[str, Any]) -> float:
-    """Estimate the floating-point operations that training all weights takes."""
-    training, network = problem.training, engine.loaded.network
-    assert isinstance(training, SharedExamples)
-    of_texts = np.asarray([len(text) for text in training.texts]) / _CHARACTERS_A_TOKEN
-    of_labels = sum(2 + len(text) / _CHARACTERS_A_TOKEN for text in problem.label_set.texts)
+def operations_of_epoch(
+    examples: SharedExamples, label_texts: Sequence[str], engine: Engine, batch_size: int
+) -> float:
+    """Estimate the floating-point operations of training all weights on each text once."""
+    network = engine.loaded.network
+    of_texts = np.asarray([len(text) for text in examples.texts]) / _CHARACTERS_A_TOKEN
+    of_labels = sum(2 + len(text) / _CHARACTERS_A_TOKEN for text in label_texts)
     if network.has_label_encoder:
         # Once for all rows of a step.
-        of_steps = of_labels * len(training) / parameters["batch_size"]
+        of_steps = of_labels * len(examples) / batch_size
         n_tokens = np.minimum(of_texts, engine.max_length).sum() + of_steps
     else:
         n_tokens = np.minimum(of_texts + of_labels, engine.max_length).sum()
-    n_epochs = epochs_of(parameters, len(training))
-    return float(_OPERATIONS_A_WEIGHT * network.n_layer_weights * n_tokens * n_epochs)
+    return float(_OPERATIONS_A_WEIGHT * network.n_layer_weights * n_tokens)

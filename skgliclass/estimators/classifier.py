@@ -838,7 +838,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             self._tell_choice(problem, trainable)
         if trainable == "labels":
             self._check_learns_labels(problem, engine, one_epoch=one_epoch)
-        elif problem.unlabelled and not engine.loaded.zero_shot:
+        elif len(problem.unlabelled) and not engine.loaded.zero_shot:
             raise ValueError(
                 f"{len(problem.unlabelled)} texts have no labels, which teach nothing to a model "
                 f"without trained classification heads, as model={str(self.model)!r} is. Leave "

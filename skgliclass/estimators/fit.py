@@ -269,7 +269,7 @@ def _started(job: FitJob, store: ExampleStore | None) -> FitJob:
     What is added to logits stays as it is then, while the weights are trained beside it. Where
     there are held-out texts the start is one of the candidates for the best.
     """
-    can_start = isinstance(job.problem.training, SharedExamples) and job.engine.loaded.zero_shot
+    can_start = job.problem.training.shares_classes and job.engine.loaded.zero_shot
     if not (job.starts_from_labels and can_start):
         return _with_change(job, job.start.change)
     # The training set warns of the same texts.

@@ -774,23 +774,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         )
         if may_split:
             problem = self._with_held_out(problem)
-        start = FitState(
-            problem.label_set,
-            labels_parameter,
-            last.weights,
-            change=last.change,
-            comes_tuned=last.comes_tuned,
-        )
-        # By their texts, which the model reads: integers in y may stand for the same classes.
-        if one_epoch and problem.label_set.texts == last.label_set.texts:
-            # More texts for the same labels: what was tuned for these stays in use.
-            start = replace(last, label_set=problem.label_set, labels_parameter=labels_parameter)
-        elif one_epoch and set(last.label_set.texts) <= set(problem.label_set.texts):
-            # With new classes the labels of the texts that were kept are labels still.
-            rows = last.rows
-            if rows is not None:
-                rows = rows.for_texts(last.label_set.texts, problem.label_set.texts)
-            start = replace(start, store=last.store, rows=rows)
+        start = _start_after(last, problem.label_set, labels_parameter, one_epoch=one_epoch)
         if trainable != "labels":
             # The vectors of the rows are not those of the weights to come.
             start = replace(start, rows=None)
@@ -1055,6 +1039,30 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         tags.target_tags.multi_output = self._multi_label
         tags.target_tags.single_output = not self._multi_label
         return tags
+
+
+def _start_after(
+    last: FitState, label_set: LabelSet, labels_parameter: LabelSet | None, *, one_epoch: bool
+) -> FitState:
+    """Give what a fit starts from where it goes on from the last one."""
+    start = FitState(
+        label_set,
+        labels_parameter,
+        last.weights,
+        change=last.change,
+        comes_tuned=last.comes_tuned,
+    )
+    # By their texts, which the model reads: integers in y may stand for the same classes.
+    if one_epoch and label_set.texts == last.label_set.texts:
+        # More texts for the same labels: what was tuned for these stays in use.
+        start = replace(last, label_set=label_set, labels_parameter=labels_parameter)
+    elif one_epoch and set(last.label_set.texts) <= set(label_set.texts):
+        # With new classes the labels of the texts that were kept are labels still.
+        rows = last.rows
+        if rows is not None:
+            rows = rows.for_texts(last.label_set.texts, label_set.texts)
+        start = replace(start, store=last.store, rows=rows)
+    return start
 
 
 def _is_folder(model: str | os.PathLike[str], place: Path) -> bool:

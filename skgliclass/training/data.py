@@ -436,9 +436,6 @@ def make_training_set(
     tasks: Sequence[str] = task_description
     if isinstance(task_description, str):
         tasks = [task_description] * len(texts)
-    sequences = None
-    if engine.loaded.network.has_label_encoder:
-        sequences = TokenTable.of([engine.label_sequences(label_texts)])
     table = None
     if encoder is not None and examples is not None:
         table = ExampleTable.of(encoder, examples, label_texts, rows)
@@ -447,7 +444,7 @@ def make_training_set(
         composer,
         TextTables.of(composer, texts, tasks, encoder),
         TokenTable.of([composer.encode_labels(label_texts)]),
-        sequences,
+        _label_sequences(engine, label_texts),
         rows,
         np.ones(len(texts), np.float32) if weights is None else weights.astype(np.float32),
         label_weights,
@@ -455,6 +452,12 @@ def make_training_set(
         multi_label,
         None if change is None else change.of_texts(label_texts),
     )
+
+
+def _label_sequences(engine: Engine, label_texts: Sequence[str]) -> TokenTable | None:
+    if not engine.loaded.network.has_label_encoder:
+        return None
+    return TokenTable.of([engine.label_sequences(label_texts)])
 
 
 def batches(n_rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:

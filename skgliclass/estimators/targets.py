@@ -365,7 +365,7 @@ def _warn_of_numbers(classes: Sequence[Any], which: str) -> None:
         kind = "truth values" if isinstance(classes[0], bool) else "numbers"
         first, *others = map(str, classes[:2])
         shown = " and ".join(map(repr, (first, *others)))
-        example = dict(zip(classes[:2], _MEANINGS, strict=False))
+        example = dict(zip(classes, _MEANINGS, strict=False))
         warn(
             f"{which} are {kind}, so the model reads label texts such as {shown}, which say "
             f"nothing about the texts. Give their meaning with labels={example!r}."

@@ -160,6 +160,8 @@ def test_a_list_of_members_warns_of_what_scikit_learn_reads():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         single_label_targets(np.array([Topic.SPORT, Topic.TRAVEL], dtype=object), None)
+        # numpy reads other strings here, but not of members.
+        single_label_targets(["a\0", "a"], None)
 
 
 def test_a_column_is_a_vector_with_a_warning():
@@ -225,6 +227,9 @@ def test_truth_values_beside_other_labels_name_the_remedy():
 def test_classes_that_were_not_seen_come_after_the_known_ones():
     assert single(["b", "x"], labels("a", "b"), unseen=True) == (["a", "b", "x"], ["b", "x"])
     assert single([0, 3], numbered(), unseen=True) == ([0, 1, 3], [0, 3])
+    # A number equals a truth value.
+    answers = LabelSet.from_labels({False: "no", True: "yes"}, sort=False)
+    assert single([1, 3], answers, unseen=True) == ([False, True, 3], [True, 3])
     assert many([["x"], ["a"]], labels("a"), unseen=True) == (["a", "x"], [[0, 1], [1, 0]])
 
 
@@ -255,6 +260,7 @@ def test_classes_that_no_prediction_can_equal_are_refused(read, y, label_set):
         ([[0, 1], [1, 0]], numbered(3), [[1, 1, 0], [1, 1, 0]]),
         ([[0], [1]], numbered(), [[1, 0], [0, 1]]),
         ([[0, 2], [1]], numbered(3), [[1, 0, 1], [0, 1, 0]]),
+        ([[np.int64(0), np.int64(2)], [np.int64(1)]], numbered(3), [[1, 0, 1], [0, 1, 0]]),
         ([[1, 2], [2, 1]], LabelSet.from_labels({1: "x", 2: "y"}, sort=False), [[1, 1]] * 2),
         ([{0, 1}, {1}], numbered(), [[1, 1], [0, 1]]),
         # rows in which a number comes twice are not,
@@ -389,7 +395,7 @@ def test_columns_in_another_order_than_the_labels_are_refused(order, name):
     ("y", "label_set", "message"),
     [
         ([[NAN, NAN]], labels("a", "b"), "nothing but NaN"),
-        ([{"a": NAN}], None, "nothing but NaN"),
+        ([{"a": NAN}], None, "^y holds nothing but NaN"),
         (None, None, "the target y is None"),
         ([[]] * 3, None, "^y names no class: each of its 3 rows is empty"),
         ([["a", None]], None, r"^y\[0\] holds a missing class"),
@@ -405,6 +411,7 @@ def test_columns_in_another_order_than_the_labels_are_refused(order, name):
         ([[Plain.SPORT]], None, "member of the enumeration Plain"),
         (pd.DataFrame({Plain.SPORT: [1]}), None, "member of the enumeration Plain"),
         ([["a", ["b"]]], None, r"y\[0\] holds \['b'\]"),
+        ([[["b", "c"], 1]], None, r"y\[0\] holds \['b', 'c'\]"),
         ([[""]], None, "nothing to read"),
         ([[b"a"]], None, "Decode"),
         ([[0, 5], [1, 2]], numbered(3), "unknown class 5"),

@@ -32,6 +32,7 @@ def test_classes_come_from_y():
     targets = single_label_targets(["b", "a", "b"], None)
     assert targets.label_set.classes.tolist() == ["a", "b"]
     np.testing.assert_array_equal(targets.matrix, [[0, 1], [1, 0], [0, 1]])
+    assert targets.matrix.dtype == np.float32
 
 
 def test_given_labels_may_be_more_than_y_has():
@@ -103,6 +104,7 @@ def test_bad_single_labels(y, labels, message):
 def test_every_form_of_many_labels_gives_the_same_matrix(y):
     targets = multi_label_targets(y, ORDERED)
     assert targets.label_set.classes.tolist() == NAMES
+    assert targets.matrix.dtype == np.float32
     np.testing.assert_array_equal(targets.matrix, MATRIX)
 
 

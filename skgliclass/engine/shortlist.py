@@ -61,7 +61,7 @@ def spread(
     """
     # Never above minus the gap: were all logits that were read high, a sigmoid would otherwise call
     # every label that was not read likely too.
-    lowest = np.minimum(logits.min(axis=1, initial=0.0), 0.0) - np.float32(SHORTLIST_GAP)
+    lowest = logits.min(axis=1, initial=0.0) - np.float32(SHORTLIST_GAP)
     wide = np.repeat(lowest[:, None], n_labels, axis=1).astype(np.float32)
     np.put_along_axis(wide, columns, logits, axis=1)
     return wide

@@ -10,7 +10,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NAMES = ["01_zero_shot", "02_fine_tuning_and_model_selection"]
+NAMES = ["01_zero_shot", "02_fine_tuning_and_model_selection", "03_few_labels"]
 
 
 def read(name):
@@ -54,6 +54,20 @@ def test_fine_tuning_runs_and_its_order_holds():
         for name in ("TF-IDF + logistic regression", "zero-shot", "fine-tuned head")
     }
     assert sorted(means, key=means.get) == list(means)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("nbclient", "ipykernel", "matplotlib")
+@pytest.mark.filterwarnings("default")
+def test_labels_and_texts_without_labels_are_worth_what_the_text_says():
+    texts = "\n".join(printed(execute(NAMES[2])))
+    none, of_texts = map(float, re.findall(r"(\d\.\d+) macro-F1", texts))
+    assert none + 0.05 < of_texts
+    table = re.findall(r"^(10|20|50|100) +(\d\.\d+) +(\d\.\d+) *$", texts, re.M)
+    assert len(table) == 8
+    ours, others = table[:4], table[4:]
+    for (_, with_texts, alone), (_, vectors, words) in zip(ours, others, strict=True):
+        assert min(float(with_texts), float(alone)) > float(vectors) > float(words)
 
 
 def assert_alike(now, committed):

@@ -75,6 +75,7 @@ from .targets import (
     with_new_classes,
 )
 from .texts import row_index
+from .tuning import Tunes
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -94,7 +95,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     validation_fraction: float
     trainable: str
     label_penalty: Any
-    calibrate: bool
+    calibrate: bool | str
+    max_epochs: int | str
     warm_start: bool
     checkpoint_folder: str | Path | None
     random_state: Any
@@ -518,7 +520,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     def _check_for_classes(self, held_out: Examples | None) -> None:
         """Refuse what is tuned or kept for classes where rows have labels of their own."""
-        wanted = {"calibrate": self.calibrate, 'threshold="auto"': self._wants_thresholds()}
+        asks = bool(self.calibrate) and not isinstance(self.calibrate, str)
+        wanted = {"calibrate": asks, 'threshold="auto"': self._wants_thresholds()}
         name = next((name for name, is_wanted in wanted.items() if is_wanted), None)
         if name is not None and held_out is not None and held_out.matrix is None:
             raise ValueError(
@@ -722,10 +725,10 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
                 "Leave these texts out, or call fit."
             )
 
-    def _with_held_out(self, problem: Problem) -> Problem:
+    def _with_held_out(self, problem: Problem, trainable: str) -> Problem:
         """Set a part of the rows aside where held-out texts are needed and none were given."""
         training = problem.training
-        is_needed = problem.validation is None and self._needs_held_out(problem.others)
+        is_needed = problem.validation is None and self._needs_held_out(problem.others, trainable)
         if not is_needed or not isinstance(training, SharedExamples) or not len(training):
             return problem
         kept, validation = split_off_validation(
@@ -752,9 +755,22 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         texts, targets, _, others = leave_out(is_other, texts, targets, None, "y_val")
         return SharedExamples(texts, targets.matrix), others
 
-    def _needs_held_out(self, others: Sequence[str]) -> bool:
-        tunes = bool(others) and self._wants_min_probability()
-        return self.early_stopping or self.calibrate or self._wants_thresholds() or tunes
+    def _needs_held_out(self, others: Sequence[str], trainable: str) -> bool:
+        tunes = self._tunes(trainable)
+        wants = tunes.is_asked_for or tunes.thresholds or (bool(others) and tunes.min_probability)
+        # What is convex is learnt again without a part of the rows, whose turn comes to all.
+        learns_again = trainable == "labels" and self.max_epochs != 0 and self.hierarchy != "path"
+        return self.early_stopping or (wants and not learns_again)
+
+    def _tunes(self, trainable: str) -> Tunes:
+        is_automatic = isinstance(self.calibrate, str)
+        asks = bool(self.calibrate) and not is_automatic
+        return Tunes(
+            asks or (is_automatic and trainable == "labels" and self.max_epochs != 0),
+            self._wants_thresholds(),
+            self._wants_min_probability(),
+            is_asked_for=asks,
+        )
 
     def _job(
         self,
@@ -773,7 +789,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             problem, engine, one_epoch=one_epoch, is_tuned=last.is_tuned
         )
         if may_split:
-            problem = self._with_held_out(problem)
+            problem = self._with_held_out(problem, trainable)
         start = _start_after(last, problem.label_set, labels_parameter, one_epoch=one_epoch)
         if trainable != "labels":
             # The vectors of the rows are not those of the weights to come.
@@ -800,9 +816,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             ),
             start=start,
             retrieval_backend=self.retrieval_backend,
-            tunes_temperature=self.calibrate,
-            tunes_thresholds=self._wants_thresholds(),
-            tunes_min_probability=self._wants_min_probability(),
+            tunes=self._tunes(trainable),
             has_all_texts=not one_epoch,
             starts_from_labels=self.trainable == "auto" and not one_epoch,
             label_penalty=penalty_of(self.label_penalty),

@@ -8,17 +8,18 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from ..engine.change import LogitChange
 from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
-from .calibration import best_min_probability, best_temperature, best_thresholds
 from .callbacks import FitCallbacks, scoring_bar
 from .label_fit import (
     LabelOptions,
     LearntLabels,
     encoded_rows,
     encoded_texts,
+    held_out_logits,
     learn,
     moved_by_texts,
     that_teach,
@@ -28,6 +29,7 @@ from .parameters import fill
 from .problem import Examples, Problem, SharedExamples
 from .scoring import ScoringPlan
 from .state import FitState
+from .tuning import Evidence, Tunes, tuned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,8 +63,8 @@ class FitJob:
         What a fit that learns nothing would leave.
     retrieval_backend : str
         What finds the nearest labelled texts.
-    tunes_temperature, tunes_thresholds, tunes_min_probability : bool
-        What is tuned on the validation data, where there are any.
+    tunes : Tunes
+        What is tuned after the logits, where there are rows that they were not learnt from.
     has_all_texts : bool
         Whether no later call will bring more labelled texts.
     starts_from_labels : bool
@@ -83,9 +85,7 @@ class FitJob:
     callbacks: FitCallbacks
     start: FitState
     retrieval_backend: str
-    tunes_temperature: bool
-    tunes_thresholds: bool
-    tunes_min_probability: bool
+    tunes: Tunes
     has_all_texts: bool
     starts_from_labels: bool = False
     label_penalty: float | None = None
@@ -256,11 +256,25 @@ def training_options(
 
 def _learnt_labels(job: FitJob, store: ExampleStore | None) -> FitOutcome:
     """Learn what is added to logits, and tune what comes after them."""
-    learnt, chosen, scores = _best_with_labels(job, store)
+    found = _best_with_labels(job, store)
+    learnt, chosen = found.learnt, found.job
     state = replace(chosen.start, store=store, rows=learnt.rows)
-    state = _bound(job, _tuned_after(chosen, job.engine, state))
-    best_iter = learnt.n_iter if chosen.start.change is learnt.change else 0
-    return FitOutcome(state, "labels", learnt.n_iter, learnt.loss_curve, scores, best_iter)
+    is_learnt = chosen.start.change is learnt.change
+    if job.problem.validation is not None:
+        state = _tuned_after(chosen, job.engine, state, found.logits, is_cautious=True)
+    elif job.tunes.any and len(learnt.rows.x) and job.plan.hierarchy is None:
+        weights, options = job.problem.label_weights, _label_options(job)
+        logits = held_out_logits(learnt, weights, options)
+        evidence = Evidence(logits, learnt.rows.targets, is_cautious=True)
+        state = _tuned_on(chosen, job.engine, state, evidence)
+    return FitOutcome(
+        _bound(job, state),
+        "labels",
+        learnt.n_iter,
+        learnt.loss_curve,
+        found.scores,
+        learnt.n_iter if is_learnt else 0,
+    )
 
 
 def _started(job: FitJob, store: ExampleStore | None) -> FitJob:
@@ -274,33 +288,57 @@ def _started(job: FitJob, store: ExampleStore | None) -> FitJob:
         return _with_change(job, job.start.change)
     # The training set warns of the same texts.
     engine = job.engine.without_warnings()
-    started = _best_with_labels(replace(job, engine=engine), store)[1]
+    started = _best_with_labels(replace(job, engine=engine), store).job
     return replace(started, engine=job.engine)
 
 
-def _best_with_labels(
-    job: FitJob, store: ExampleStore | None
-) -> tuple[LearntLabels, FitJob, list[float] | None]:
-    """Learn what is added to logits, unless the held-out texts say that it is none the better.
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What was learnt, and the better of the jobs with it and without it.
 
-    Returns
-    -------
-    learnt : LearntLabels
-    chosen : FitJob
-        With what is added to logits.
-    scores : list of float or None
-        On the held-out texts, before and after.
+    `scores` are those on the held-out texts, before and after, and `logits` those of the better.
     """
-    options = LabelOptions(job.plan.multi_label, job.label_penalty, job.options.loss)
+
+    learnt: LearntLabels
+    job: FitJob
+    scores: list[float] | None = None
+    logits: NDArray[np.float32] | None = None
+
+
+def _best_with_labels(job: FitJob, store: ExampleStore | None) -> _Found:
+    """Learn what is added to logits, unless the held-out texts say that it is none the better."""
     rows, texts = _rows_to_learn(job, store), job.plan.label_set.texts
-    learnt = learn(rows, texts, job.problem.label_weights, options, job.start.change)
-    before, after = _with_change(job, _first_change(job)), _with_change(job, learnt.change)
-    of_both = _validator(before, store), _validator(after, store)
-    if of_both[0] is None or of_both[1] is None:
-        return learnt, after, None
-    was, now = of_both[0](job.engine), of_both[1](job.engine)
-    is_worse = (now.score, -now.loss) < (was.score, -was.loss)
-    return learnt, before if is_worse else after, [was.score, now.score]
+    learnt = learn(rows, texts, job.problem.label_weights, _label_options(job), job.start.change)
+    validation, multi_label = job.problem.validation, job.plan.multi_label
+    before, after = _first_change(job), learnt.change
+    if validation is None:
+        return _Found(learnt, _with_change(job, after))
+    of_both = _logits_with(job, validation, store, (before, after))
+    (was, loss_was), (now, loss_now) = (validation.judge(z, multi_label) for z in of_both)
+    is_worse = (now, -loss_now) < (was, -loss_was)
+    chosen = _with_change(job, before if is_worse else after)
+    return _Found(learnt, chosen, [was, now], of_both[0 if is_worse else 1])
+
+
+def _logits_with(
+    job: FitJob,
+    held_out: Examples,
+    store: ExampleStore | None,
+    changes: Sequence[LogitChange | None],
+) -> list[Any]:
+    """Score held-out texts with each of several changes; read once where that is enough."""
+    engine, plan = job.engine.without_warnings(), job.plan.changed_by(None)
+    shown = held_out.prompt_examples(engine, plan, store)
+    if not isinstance(held_out, SharedExamples) or plan.options.shortlist is not None:
+        return [held_out.logits(engine, plan.changed_by(change), shown) for change in changes]
+    x = np.empty((len(held_out), engine.width), dtype=np.float32)
+    keep = x.__setitem__
+    logits = engine.logits(held_out.texts, **plan.arguments(shown), on_vectors=keep)
+    return [plan.class_logits(plan.changed_by(change).added(logits, x)) for change in changes]
+
+
+def _label_options(job: FitJob) -> LabelOptions:
+    return LabelOptions(job.plan.multi_label, job.label_penalty, job.options.loss)
 
 
 def _with_change(job: FitJob, change: LogitChange | None) -> FitJob:
@@ -514,34 +552,40 @@ def _state_with(
     return engine, replace(job.start, weights=weights, store=_encoded_by(engine, store))
 
 
-def _tuned_after(job: FitJob, engine: Engine, state: FitState) -> FitState:
-    """Tune what comes after the logits on the validation data, where it is wanted."""
+def _tuned_after(
+    job: FitJob,
+    engine: Engine,
+    state: FitState,
+    logits: NDArray[np.float32] | None = None,
+    *,
+    is_cautious: bool = False,
+) -> FitState:
+    """Tune what comes after the logits on the validation data, where it is wanted.
+
+    Their `logits` need not be computed anew where they are known.
+    """
     validation = job.problem.validation
-    if validation is None or validation.matrix is None:
+    if validation is None or validation.matrix is None or not _tunes(job).any:
         # Rows with labels of their own have no classes that a threshold could be of.
         return state
-    others = job.problem.others if job.tunes_min_probability else ()
-    if not (job.tunes_temperature or job.tunes_thresholds or others):
-        return state
-    # Not those of the training prompts: the tuned model may find other neighbours.
-    examples = validation.prompt_examples(engine, job.plan, state.store)
-    logits = np.asarray(validation.logits(engine, job.plan, examples))
-    temperature, thresholds, min_probability = 1.0, None, None
-    if job.tunes_temperature:
-        temperature = best_temperature(logits, validation.matrix, job.plan.multi_label)
-    if job.tunes_thresholds:
-        # As in predict, which compares calibrated probabilities with them.
-        thresholds = best_thresholds(logits / temperature, validation.matrix)
-    if others:
-        of_none = SharedExamples(others, np.zeros((len(others), logits.shape[1]), np.float32))
+    if logits is None:
+        # Not those of the training prompts: the tuned model may find other neighbours.
+        examples = validation.prompt_examples(engine, job.plan, state.store)
+        logits = np.asarray(validation.logits(engine, job.plan, examples))
+    evidence = Evidence(logits, validation.matrix, is_cautious=is_cautious)
+    return _tuned_on(job, engine, state, evidence)
+
+
+def _tunes(job: FitJob) -> Tunes:
+    """Give what is tuned: the limit of texts of no class only where there are any."""
+    others = job.tunes.min_probability and len(job.problem.others) > 0
+    return replace(job.tunes, min_probability=others)
+
+
+def _tuned_on(job: FitJob, engine: Engine, state: FitState, evidence: Evidence) -> FitState:
+    tunes, others = _tunes(job), job.problem.others
+    if tunes.min_probability:
+        of_none = SharedExamples(others, np.zeros((len(others), len(state.label_set)), np.float32))
         shown = of_none.prompt_examples(engine, job.plan, state.store)
-        others_logits = of_none.logits(engine, job.plan, shown)
-        min_probability = best_min_probability(
-            logits / temperature, validation.matrix, others_logits / temperature
-        )
-    return replace(
-        state,
-        temperature=temperature,
-        thresholds=thresholds,
-        min_probability=min_probability,
-    )
+        evidence = replace(evidence, others=of_none.logits(engine, job.plan, shown))
+    return tuned(state, tunes, evidence, job.plan.multi_label)

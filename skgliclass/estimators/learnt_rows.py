@@ -72,6 +72,11 @@ class LearntRows:
         begin = change.of_texts(texts)
         return replace(self, moved=self.moved + begin.vectors, biases=begin.biases)
 
+    def take(self, chosen: NDArray[np.bool_]) -> LearntRows:
+        """Give some of the rows."""
+        names = "x", "logits", "targets", "weights"
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
     def followed_by(self, later: LearntRows) -> LearntRows:
         """Give these rows and later ones."""
         names = "x", "logits", "targets", "weights"

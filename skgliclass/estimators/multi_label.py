@@ -106,7 +106,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
-        calibrate: bool = False,
+        calibrate: bool | str = "auto",
         gradient_checkpointing: bool = False,
         warm_start: bool = False,
         checkpoint_folder: str | PathLike[str] | None = None,

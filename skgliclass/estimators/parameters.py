@@ -239,8 +239,8 @@ PARAMETERS: dict[str, Parameter] = {
     "threshold": Parameter(
         'float, list of float, dict of class to float, or "auto"',
         "The probability from which on a class is chosen: one for all, or one for each class. "
-        '``"auto"`` tunes one for each class on validation data in ``fit``, for the highest F1; '
-        "without fitting it is one half.",
+        '``"auto"`` tunes one for each class in ``fit``, for the highest F1, on the rows that '
+        "`calibrate` takes; without fitting it is one half.",
         [_Numbers(Real, 0, 1, closed="both"), StrOptions({"auto"}), "array-like", dict],
         option="scoring",
     ),
@@ -368,7 +368,8 @@ PARAMETERS: dict[str, Parameter] = {
     "early_stopping": Parameter(
         "bool",
         "Whether to set a part of the texts aside and stop when the score on it no longer gets "
-        "better. The best weights win, the pretrained ones included.",
+        "better. The best weights win, those before training included. Where label vectors alone "
+        "are learnt, what was learnt is kept only if that part says that it is none the worse.",
         ["boolean"],
     ),
     "validation_fraction": Parameter(
@@ -389,9 +390,12 @@ PARAMETERS: dict[str, Parameter] = {
         option="training",
     ),
     "calibrate": Parameter(
-        "bool",
-        "Whether to fit a temperature on validation data, so that probabilities fit frequencies.",
-        ["boolean"],
+        'bool or "auto"',
+        "Whether to fit a temperature, so that probabilities fit frequencies: on validation data "
+        "or, where what is added to label vectors is all that is learnt, on each row without "
+        'which that was learnt again, so that nothing is held out. ``"auto"`` does the latter '
+        "alone.",
+        ["boolean", StrOptions({"auto"})],
         option="training",
     ),
     "gradient_checkpointing": Parameter(

@@ -102,6 +102,12 @@ class ScoringPlan:
         """Give the same with what was learnt for label texts."""
         return replace(self, change=None if change is None else change.worded(self.worded))
 
+    def added(self, logits: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Add what was learnt to logits of :attr:`label_texts`, of texts with the vectors `x`."""
+        if self.change is None:
+            return logits
+        return self.change.add(logits, x, [self.label_texts], np.zeros(len(x), dtype=np.intp))
+
     def of_all_classes(self) -> ScoringPlan:
         """Give the same for the classes alone, all of which the model reads."""
         return replace(self, hierarchy=None, options=replace(self.options, shortlist=None))

@@ -1,0 +1,118 @@
+"""What is tuned after the logits, on rows that what gave the logits was not learnt from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calibration import (
+    best_min_probability,
+    best_temperature,
+    best_thresholds,
+    shrunk_temperature,
+    shrunk_thresholds,
+    smoothed_targets,
+)
+from .state import FitState
+
+
+@dataclass(frozen=True)
+class Tunes:
+    """What is to be tuned.
+
+    Attributes
+    ----------
+    temperature, thresholds, min_probability : bool
+        Each of them.
+    is_asked_for : bool
+        Whether the user asked for a temperature, who then hears where the rows tell none.
+    """
+
+    temperature: bool = False
+    thresholds: bool = False
+    min_probability: bool = False
+    is_asked_for: bool = True
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is to be tuned."""
+        return self.temperature or self.thresholds or self.min_probability
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the model says of rows with known classes.
+
+    Attributes
+    ----------
+    logits : ndarray of shape (n_rows, n_classes), float32
+        Of the classes.
+    matrix : ndarray of shape (n_rows, n_classes), float32
+        The targets; NaN where nobody knows.
+    others : ndarray of shape (n_others, n_classes), float32, or None
+        The logits of texts of none of the classes, where there are any.
+    is_cautious : bool
+        Whether what few rows say is drawn towards what holds without them.
+    """
+
+    logits: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+    others: NDArray[np.float32] | None = None
+    is_cautious: bool = False
+
+    def known(self, multi_label: bool) -> Evidence:
+        """Give the rows that have logits and a target."""
+        is_known = np.isfinite(self.logits).all(axis=1) & ~np.isnan(self.matrix).all(axis=1)
+        matrix = self.matrix[is_known]
+        # Of classes that came later, the one that a row has is none.
+        matrix = matrix if multi_label else np.nan_to_num(matrix)
+        return replace(self, logits=self.logits[is_known], matrix=matrix)
+
+
+def tuned(state: FitState, tunes: Tunes, evidence: Evidence, multi_label: bool) -> FitState:
+    """Give the state of a fit with what was tuned.
+
+    Parameters
+    ----------
+    state : FitState
+        As it was.
+    tunes : Tunes
+        What is to be tuned.
+    evidence : Evidence
+        On what.
+    multi_label : bool
+        Whether a text may have any number of classes.
+    """
+    evidence = evidence.known(multi_label)
+    temperature, thresholds, min_probability = 1.0, None, None
+    if tunes.temperature and len(evidence.logits):
+        temperature = _temperature(tunes, evidence, multi_label)
+    # As in predict, which compares calibrated probabilities with them.
+    logits = evidence.logits / np.float32(temperature)
+    if tunes.thresholds:
+        thresholds = _thresholds(logits, evidence)
+    if tunes.min_probability and evidence.others is not None and len(evidence.others):
+        others = evidence.others / np.float32(temperature)
+        min_probability = best_min_probability(logits, evidence.matrix, others)
+    return replace(
+        state, temperature=temperature, thresholds=thresholds, min_probability=min_probability
+    )
+
+
+def _temperature(tunes: Tunes, evidence: Evidence, multi_label: bool) -> float:
+    logits, matrix = evidence.logits, evidence.matrix
+    if not evidence.is_cautious:
+        return best_temperature(logits, matrix, multi_label)
+    targets = matrix if multi_label else smoothed_targets(matrix)
+    found = best_temperature(logits, targets, multi_label, warns=tunes.is_asked_for)
+    return shrunk_temperature(found, len(logits))
+
+
+def _thresholds(logits: NDArray[np.float32], evidence: Evidence) -> NDArray[np.float32]:
+    found = best_thresholds(logits, evidence.matrix)
+    if not evidence.is_cautious:
+        return found
+    supports = (np.nan_to_num(evidence.matrix) > 0.5).sum(axis=0)
+    return shrunk_thresholds(np.where(supports > 1, found, np.float32(0.5)), supports)

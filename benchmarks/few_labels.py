@@ -1,6 +1,6 @@
 """Measure learning from few labels or none, on a folder of labelled sets.
 
-    python benchmarks/few_labels.py --data FOLDER [--tables labels never-worse choice many]
+    python benchmarks/few_labels.py --data FOLDER [--tables labels never-worse choice auto many]
 
 Reads FOLDER/eval/*.jsonl.gz (to test on) and FOLDER/tune/*.jsonl.gz (labelled rows and texts
 without labels) in the GLiClass format. All methods are used as a user would, so that texts are
@@ -9,10 +9,13 @@ is a good beginning. Finished measurements are appended to ``--results``, and a 
 from there.
 
 - ``labels``: labelled rows a class against methods; macro-F1, or label ranking average precision
-  where texts have any number of labels.
+  where texts have any number of labels; the expected calibration error; the seconds of the fit; and
+  how far the worst set ends below zero-shot.
 - ``never-worse``: what texts alone change against zero-shot: 30 to 1,500 of them, skewed (one class
-  is nine in ten) and foreign (of another set).
+  is nine times as frequent as the others, or nine in ten) and foreign (of another set).
 - ``choice``: rows that ``suggest_rows`` chose against random ones, by labels a class on average.
+- ``auto``: what is trained (``--trainable``), at 8, 32 and 128 rows a class and with all rows of
+  ``tune`` (a number that no class reaches), with the seconds. Its sets are ``--auto-sets``.
 - ``many``: seconds and memory of the fit of 1,000,000 made-up text vectors and 100 labels.
 """
 
@@ -40,7 +43,17 @@ from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClas
 
 LONGEST = 1500
 SHOTS = [0, 1, 4, 8, 32]
-POOLS = {"30": 30, "100": 100, "300": 300, "1500": 1500, "skewed": 1500, "foreign": 1500}
+POOLS = {
+    "30": 30,
+    "100": 100,
+    "300": 300,
+    "1500": 1500,
+    "nine times": 1500,
+    "nine in ten": 1500,
+    "foreign": 1500,
+}
+AUTO_SETS = ["ag_news", "atis", "sst2", "tweet_emotion"]
+AUTO_SHOTS = [8, 32, 128, 100_000]
 
 
 class Pool(Task):
@@ -57,13 +70,22 @@ class Pool(Task):
         kind = GLiClassMultiLabelClassifier if self.multi_label else GLiClassClassifier
         return kind(labels=self.labels, trainable=trainable, random_state=seed)
 
-    def judge(self, classifier: Any) -> float:
-        """Macro-F1, or label ranking average precision."""
-        texts = self.test["text"].tolist()
-        if not self.multi_label:
-            return self.score(classifier.predict(texts))
-        scores = classifier.predict_proba(texts)
-        return float(label_ranking_average_precision_score(self.target(self.test), scores))
+    def judge(self, classifier: Any) -> dict[str, float]:
+        """Macro-F1 with the calibration error, or label ranking average precision."""
+        scores = classifier.predict_proba(self.test["text"].tolist())
+        target = self.target(self.test)
+        if self.multi_label:
+            return {"value": float(label_ranking_average_precision_score(target, scores))}
+        predicted = classifier.classes_[scores.argmax(axis=1)]
+        error = calibration_error(scores.max(axis=1), predicted == target)
+        return {"value": self.score(predicted), "ece": error}
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, n_bins: int = 15) -> float:
+    """Give how far, on average, the share that is right lies from what was said."""
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    sums = [abs((right - confidence)[bins == k].sum()) for k in range(n_bins)]
+    return float(sum(sums) / len(right))
 
 
 def linear(task: Pool, rows: pd.DataFrame, seed: int) -> Any:
@@ -78,9 +100,7 @@ def linear(task: Pool, rows: pd.DataFrame, seed: int) -> Any:
 class _Linear:
     def __init__(self, encoder: Any, model: Any) -> None:
         self._encoder, self._model = encoder, model
-
-    def predict(self, texts: list[str]) -> np.ndarray:
-        return self._model.predict(self._encoder.transform(texts))
+        self.classes_ = model.classes_
 
     def predict_proba(self, texts: list[str]) -> np.ndarray:
         return self._model.predict_proba(self._encoder.transform(texts))
@@ -117,23 +137,32 @@ METHODS: dict[str, Callable[..., Any]] = {
 WITHOUT_ROWS = ["labels alone", "with texts"]
 
 
-def skewed(task: Pool, n_texts: int, seed: int) -> list[str]:
-    """Give texts of which nine in ten have one class."""
+def skewed(task: Pool, kind: str, n_texts: int, seed: int) -> list[str]:
+    """Give texts of which one class has too many."""
     rng = np.random.default_rng(seed)
     target = task.target(task.train)
     has = target == rng.choice(np.unique(target))
-    others = rng.permutation(np.flatnonzero(~has))[: max(1, int(has.sum()) // 9)]
+    n_others = has.sum() if kind == "nine in ten" else (~has).sum()
+    others = rng.permutation(np.flatnonzero(~has))[: max(1, int(n_others) // 9)]
     rows = rng.permutation(np.concatenate([np.flatnonzero(has), others]))[:n_texts]
     return task.train["text"].iloc[rows].tolist()
 
 
 def texts_of(task: Pool, tasks: list[Pool], kind: str, seed: int) -> list[str]:
-    if kind == "skewed":
-        return skewed(task, POOLS[kind], seed)
+    if kind.startswith("nine"):
+        return skewed(task, kind, POOLS[kind], seed)
     if kind == "foreign":
         task = tasks[(tasks.index(task) + 1 + 4 * seed) % len(tasks)]
     n_texts = min(POOLS[kind], len(task.train))
     return task.train["text"].sample(n_texts, random_state=seed).tolist()
+
+
+def timed(task: Pool, fit: Callable[[], Any]) -> dict[str, float]:
+    """Fit and judge."""
+    start = time.perf_counter()
+    classifier = fit()
+    seconds = time.perf_counter() - start
+    return {**task.judge(classifier), "seconds": seconds}
 
 
 def measured_labels(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
@@ -142,17 +171,19 @@ def measured_labels(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tup
             for seed in args.seeds if n else args.seeds[:1]:
                 fit = METHODS[method]
                 key = ("labels", task.name, str(n), method, seed)
-                yield key, lambda t=task, n=n, s=seed, f=fit: t.judge(f(t, t.draw(n, s), s))
+                rows = task.draw(n, seed)
+                yield key, lambda t=task, r=rows, s=seed, f=fit: timed(t, lambda: f(t, r, s))
 
 
 def measured_never_worse(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
     singles = [task for task in tasks if not task.multi_label]
     for task, kind, seed in itertools.product(singles, POOLS, args.seeds):
 
-        def change(task: Pool = task, kind: str = kind, seed: int = seed) -> float:
+        def change(task: Pool = task, kind: str = kind, seed: int = seed) -> Any:
             classifier = task.classifier("labels", seed)
-            before = task.judge(classifier)
-            return task.judge(classifier.fit(texts_of(task, singles, kind, seed))) - before
+            before = task.judge(classifier)["value"]
+            after = task.judge(classifier.fit(texts_of(task, singles, kind, seed)))["value"]
+            return {"value": after - before}
 
         yield ("never-worse", task.name, kind, "change", seed), change
 
@@ -162,7 +193,7 @@ def measured_choice(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tup
     options = itertools.product(small, [1, 2, 4, 8], ["suggested", "random"], args.seeds)
     for task, n, way, seed in options:
 
-        def score(task: Pool = task, n: int = n, way: str = way, seed: int = seed) -> float:
+        def score(task: Pool = task, n: int = n, way: str = way, seed: int = seed) -> Any:
             classifier = task.classifier("labels", seed)
             n_rows = min(n * len(task.labels), len(task.train))
             if way == "random":
@@ -174,10 +205,21 @@ def measured_choice(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tup
         yield ("choice", task.name, str(n), way, seed), score
 
 
+def measured_auto(tasks: list[Pool], args: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
+    names = [task.name for task in tasks if task.name in args.auto_sets]
+    tasks = [Pool(args.data, name, args.test_rows, n_texts=10**6) for name in names]
+    for task, n, trainable in itertools.product(tasks, args.auto_shots, args.trainable):
+        for seed in args.seeds:
+            fit, rows = fitted(trainable, with_texts=False), task.draw(n, seed)
+            key = ("auto", task.name, str(n), trainable, seed)
+            yield key, lambda t=task, r=rows, s=seed, f=fit: timed(t, lambda: f(t, r, s))
+
+
 TABLES = {
     "labels": measured_labels,
     "never-worse": measured_never_worse,
     "choice": measured_choice,
+    "auto": measured_auto,
 }
 
 
@@ -206,23 +248,43 @@ def peak() -> float:
 
 
 def show(results: pd.DataFrame) -> None:
+    """Print a table for each figure; of those against zero-shot, the worst set as well."""
     for table, rows in results.groupby("table", sort=False):
-        means = rows.groupby(["set", "rows", "method"], sort=False)["value"].mean()
-        frame = means.unstack(["rows", "method"])
-        frame.columns = [" ".join(column) for column in frame.columns]
-        frame.loc["average"] = frame.mean()
-        print(f"\n{table}\n")
-        print_markdown(frame.astype(float))
+        for figure in ("value", "ece", "seconds"):
+            if figure in rows and rows[figure].notna().any():
+                frame = of_sets(rows, figure)
+                frame.loc["average"] = frame.mean()
+                print(f"\n{table}: {figure}\n")
+                print_markdown(frame.astype(float))
+        change = of_sets(rows, "value")
+        if table == "labels" and "0 labels alone" in change:
+            change = change.sub(change["0 labels alone"], axis=0)
+        if table in ("labels", "never-worse"):
+            print("\nThe worst set against zero-shot:\n")
+            for column in change:
+                least = change[column].sort_values().head(1)
+                print("-", column, *least.index, *least.map("{:+.3f}".format))
+
+
+def of_sets(rows: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """Give means over seeds, a row for each set."""
+    means = rows.groupby(["set", "rows", "method"], sort=False)[figure].mean()
+    frame = means.unstack(["rows", "method"])
+    frame.columns = [" ".join(column) for column in frame.columns]
+    return frame
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tables", nargs="*", default=list(TABLES), choices=[*TABLES, "many"])
+    parser.add_argument("--tables", nargs="*", default=[*TABLES, "many"], choices=[*TABLES, "many"])
     parser.add_argument("--sets", nargs="*", help="only these")
     parser.add_argument("--shots", nargs="*", type=int, default=SHOTS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--trainable", nargs="*", default=["labels", "all", "auto"])
+    parser.add_argument("--auto-sets", nargs="*", default=AUTO_SETS)
+    parser.add_argument("--auto-shots", nargs="*", type=int, default=AUTO_SHOTS)
     parser.add_argument("--test-rows", type=int, default=2000, help="of each set, at most")
     parser.add_argument("--unlabelled", type=int, default=1500, help="of each set, at most")
     parser.add_argument("--results", type=Path, default=Path("few_labels.jsonl"))
@@ -240,7 +302,7 @@ def main() -> None:
     ):
         if key not in known:
             row = dict(zip(["table", "set", "rows", "method", "seed"], key, strict=True))
-            done.append({**row, "value": measure()})
+            done.append({**row, **measure()})
             with args.results.open("a") as file:
                 file.write(json.dumps(done[-1]) + "\n")
     if done:

@@ -141,6 +141,7 @@ def fit_label_change(
     label_smoothing: float = 0.0,
     start: LabelChange | None = None,
     max_iter: int = 500,
+    tol: float | None = None,
 ) -> LabelChange:
     """Find the change of the logits that explains labelled rows best, and is small.
 
@@ -162,12 +163,13 @@ def fit_label_change(
     weights : ndarray of shape (n_rows,) or (n_rows, n_labels), optional
         How much each row or cell counts.
     gamma, alpha, label_smoothing
-        As in :func:`~skgliclass.modeling.losses.focal_loss`. With `gamma` above 0 the solution may
-        depend on the start.
+        Of the focal loss. With `gamma` above 0 the solution may depend on the start.
     start : LabelChange, optional
         Where to start; by default at no change. It alters how long the search takes.
     max_iter : int, default=500
         The largest number of steps.
+    tol : float, optional
+        The largest slope a row that may remain.
 
     Returns
     -------
@@ -180,11 +182,11 @@ def fit_label_change(
     defaults = default_penalties(_n_rows(targets, weights), multi_label)
     penalty = defaults[0] if penalty is None else penalty
     bias_penalty = defaults[1] if bias_penalty is None else bias_penalty
-    options = LossOptions(gamma, alpha, label_smoothing)
-    rows = _Rows(x, base_logits, targets, weights, options, multi_label)
+    loss = LossOptions(gamma, alpha, label_smoothing)
+    rows = _Rows(x, base_logits, targets, weights, loss, multi_label)
     if len(x) > 4 * _SAMPLE_ROWS:
         first = _fitted_on_some(rows, first, penalty, bias_penalty, max_iter)
-    return _minimised(rows, first, penalty, bias_penalty, max_iter)
+    return _minimised(rows, first, penalty, bias_penalty, max_iter, tol)
 
 
 def default_penalties(n_rows: float, multi_label: bool) -> tuple[float, float]:
@@ -229,6 +231,8 @@ def out_of_fold_logits(
         NaN for rows whose label has no other row: nothing can be held out for them.
     """
     weights = options.pop("weights", None)
+    # What is only judged need not be exact, and takes a third of the time.
+    options.setdefault("tol", 1e-5)
     folds, alone = _folds(x, targets, n_folds)
     logits = np.full(targets.shape, np.nan)
     for fold in range(n_folds):
@@ -396,7 +400,7 @@ def _minimised(
     max_iter: int,
     tol: float | None = None,
 ) -> LabelChange:
-    """Search; `tol` is the largest slope a row that may remain, by default what noise allows."""
+    """Search."""
     n_labels, dimension = first.vectors.shape
     curve: list[float] = []
 

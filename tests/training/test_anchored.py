@@ -309,7 +309,7 @@ def test_trust_goes_by_weights_as_by_copies_in_any_order(rows):
     copies = np.random.default_rng(12).permutation(np.r_[np.arange(len(x) - 1), np.arange(10)])
     weighted = trusted(change, x, base, targets, weights=weights)
     copied = trusted(change, x[copies], base[copies], targets[copies])
-    np.testing.assert_allclose(weighted.vectors, copied.vectors, atol=1e-5)
+    np.testing.assert_allclose(weighted.vectors, copied.vectors, atol=1e-3)
 
 
 def test_a_single_row_a_label_is_not_trusted_wholly(rows):

@@ -68,6 +68,8 @@ def test_votes_are_means_by_nearness():
     cosines = RNG.random((3, 4)).astype(np.float32)
     targets = RNG.random((3, 4, 2)).astype(np.float32)
     targets[0, 1, 0] = targets[1, :, 1] = np.nan
+    # Of the nearest one, too: those that are left share the vote.
+    targets[2, cosines[2].argmax(), 1] = np.nan
     expected = probabilities.astype(np.float64)
     for i in range(3):
         for j in range(2):

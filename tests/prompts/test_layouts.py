@@ -73,7 +73,9 @@ def our_prompts(
         chunks=long_texts == "chunk",
     )
     work = list_items(composer, plan, set_of_row, packed, LongTexts(long_texts, overlap))
-    return [joined_pieces(p) for p in work.prompts(np.arange(len(work.cell)))], work
+    prompts = [joined_pieces(p) for p in work.prompts(np.arange(len(work.cell)))]
+    assert work.lengths.tolist() == [sum(map(len, prompt.values())) for prompt in prompts]
+    return prompts, work
 
 
 def composer_for(config, tokenizer, max_length):

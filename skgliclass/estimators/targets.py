@@ -854,5 +854,5 @@ def _check_not_none(y: Any, name: str) -> None:
         raise ValueError(
             f"Fitting requires y to be passed, but the target {name} is None. To classify without "
             "fitting, give labels=[...] and call predict; with labels=[...] and "
-            'trainable="labels", fit learns from texts without labels.'
+            'trainable="auto" or "labels", fit learns from texts without labels.'
         )

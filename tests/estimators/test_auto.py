@@ -4,8 +4,9 @@ import inspect
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from tiny import encoder_checkpoint, reference_checkpoint, sentence_transformer
 from toy import LABELS, toy, toy_indicator
@@ -191,3 +192,43 @@ def test_a_search_compares_it_with_others(models, border):
     name = "gliclassclassifier__trainable"
     search = GridSearchCV(pipeline, {name: ["auto", "labels", "head"]}, cv=2).fit(*MANY)
     assert search.cv_results_["mean_test_score"].shape == (3,)
+
+
+def test_texts_without_labels_are_routed(models):
+    with config_context(enable_metadata_routing=True):
+        clf = auto(models).set_fit_request(unlabelled=True)
+        alone = clone(clf).fit(*FEW, unlabelled=MANY[0]).decision_function(FEW[0])
+        bare = clone(clf).fit(*FEW).decision_function(FEW[0])
+        assert not np.allclose(alone, bare, atol=1e-4)
+        pipeline = make_pipeline("passthrough", clf).fit(*FEW, unlabelled=MANY[0])
+        assert np.array_equal(pipeline.decision_function(FEW[0]), alone)
+        # They are no rows of X, of which a split takes a part.
+        found = cross_validate(
+            clf, *FEW, cv=2, params={"unlabelled": np.array(MANY[0], dtype=object)[:12]}
+        )
+    assert found["test_score"].shape == (2,)
+
+
+# What the parameters of the loss mean where label vectors alone are learnt.
+
+
+def test_soft_targets_are_between_hard_ones(models):
+    hard = np.eye(3)[np.arange(12) % 3]
+    soft = 0.6 * hard + 0.4 / 3
+
+    def middle(y):
+        clf = many_labels(models, label_penalty=1e-3).fit(FEW[0], y)
+        return clf.decision_function(FEW[0])
+
+    spread = [np.ptp(middle(y), axis=1).mean() for y in (hard, soft)]
+    assert spread[1] < spread[0]
+
+
+@pytest.mark.parametrize("parameter", ["focal_gamma", "label_smoothing"])
+def test_the_loss_is_that_of_the_other_ways_of_training(models, parameter):
+    value = {"focal_gamma": 2.0, "label_smoothing": 0.3}[parameter]
+    plain, other = (auto(models, label_penalty=0.01, **p) for p in ({}, {parameter: value}))
+    logits = [clf.fit(*FEW).decision_function(FEW[0]) for clf in (plain, other)]
+    spread = [np.ptp(values, axis=1).mean() for values in logits]
+    # Both leave less to gain from being more certain.
+    assert spread[1] < spread[0]

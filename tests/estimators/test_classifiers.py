@@ -220,7 +220,8 @@ def test_an_architecture_that_a_sentence_encoder_is_not_made_for_is_named(tmp_pa
 
 @pytest.mark.parametrize("cls", BOTH)
 def test_fitting_without_y_says_what_to_do(model, cls):
-    for fit in (cls(model, LABELS).fit, cls(model, LABELS).partial_fit):
+    learns = cls(model, LABELS, trainable="all")
+    for fit in (learns.fit, learns.partial_fit, cls(model, LABELS).partial_fit):
         with pytest.raises(ValueError, match=r"requires y.*labels=\[...\] and call predict"):
             fit(TEXTS)
 

@@ -47,8 +47,8 @@ _EPILOG = """examples:
   skgliclass train train.jsonl --validation dev.jsonl --n-iter-no-change 3 --output tuned
   skgliclass train tickets.csv --label-column team --trainable head --output tuned
   skgliclass train big.jsonl.gz --window-rows 20000 --checkpoint-folder run --output tuned
-  skgliclass train texts.csv --labels travel dreams sport --trainable labels --output learnt
-  skgliclass train half.csv --unlabelled-rows --trainable labels --output learnt
+  skgliclass train texts.csv --labels travel dreams sport --output learnt
+  skgliclass train half.csv --unlabelled-rows --output learnt
 """
 
 
@@ -60,8 +60,8 @@ def add_train(commands: Any) -> None:
         description="Fine-tune a model on a file in the GLiClass training format (JSON or JSONL, "
         "also with .gz; every row may have a label set of its own, and soft labels), or on a "
         "table (CSV, TSV, JSON, JSONL, Parquet or Excel) with a column of texts and one of labels. "
-        "With --labels and --trainable labels the texts may be without labels: a table without a "
-        "column of them, a .txt file or stdin (-). "
+        "With --labels the texts may be without labels: a table without a column of them, a .txt "
+        "file or stdin (-). "
         "The file may be larger than memory: it is read in windows of rows.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -64,6 +64,21 @@ class FitState:
         """Whether weights of the model were trained."""
         return self.comes_tuned or (self.weights is not None and self.weights.changes_any)
 
+    def check_keeps_rows(self) -> None:
+        """Refuse to learn further rows where those before are not there any more.
+
+        Raises
+        ------
+        ValueError
+            If label vectors were learnt of a model that stayed as it was, and the rows left out.
+        """
+        if self.change is not None and self.rows is None and not self.is_tuned:
+            raise ValueError(
+                "partial_fit goes on from the rows that label vectors were learnt from, which this "
+                "classifier was saved without (keep_rows=False, or after labels were changed). "
+                "Instead call fit with all rows."
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:

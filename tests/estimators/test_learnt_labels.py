@@ -57,6 +57,21 @@ def test_joblib_and_a_folder_give_the_same(models, tmp_path, cls, kind):
     assert np.array_equal(clone(clf).decision_function(MORE), bare)
 
 
+def test_a_folder_without_the_rows_predicts_and_does_not_learn_on(models, tmp_path):
+    X, y = data(GLiClassClassifier)
+    clf = learner(GLiClassClassifier, models["bi"]).fit(X, y)
+    clf.save_pretrained(tmp_path, keep_rows=False)
+    assert not (tmp_path / "learnt_rows.safetensors").exists()
+    loaded = GLiClassClassifier.from_pretrained(tmp_path, n_jobs=1)
+    expected = clf.decision_function(MORE)
+    np.testing.assert_allclose(loaded.decision_function(MORE), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"keep_rows=False.*call fit with"):
+        loaded.partial_fit(X, y)
+    assert np.array_equal(loaded.predict(MORE), clf.predict(MORE))
+    clf.save_pretrained(tmp_path)
+    assert "learnt_rows.safetensors" in (tmp_path / "README.md").read_text("utf-8")
+
+
 @pytest.mark.slow
 def test_another_process_gives_the_same(models, tmp_path):
     clf = learner(GLiClassClassifier, models["bi"]).fit(*data(GLiClassClassifier))

@@ -102,6 +102,13 @@ def test_a_file_without_labels_is_learnt_from(train, tmp_path, of_texts, kind):
     assert "labelled rows     0\nunlabelled texts  26\n" in train.told
 
 
+def test_it_is_what_happens_by_default(model, tmp_path, of_texts, capsys):
+    data = write(tmp_path / "data.csv", {"text": TEXTS})
+    options = ["--model", model, "--output", tmp_path / "learnt", "--labels", *LABELS]
+    assert main(["train", str(data), *map(str, options)]) == 0
+    assert_learnt(tmp_path / "learnt", of_texts)
+
+
 def test_texts_come_from_stdin(train, of_texts, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(TEXTS)))
     assert_learnt(train("-", "--labels", *LABELS), of_texts)

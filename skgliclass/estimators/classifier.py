@@ -641,8 +641,20 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if state is not None and self.trainable in LEARNS_FROM_TEXTS:
             state.check_keeps_rows()
         label_set = Snapshot.of(state, labels_parameter, self.labels).label_set
+        label_set = self._known_so_far(label_set, classes, may_add=labels_parameter is None)
+        # Only the first of several calls says what the columns of X are like.
+        given = Given(self._texts(X, reset=state is None), y, sample_weight)
+        problem = self._problem(given, (None, None), label_set, is_first=state is None)
+        self._check_all_of_classes(problem)
+        outcome = run(self._job(problem, labels_parameter, state, one_epoch=True))
+        self._store(outcome)
+        outcome.check_not_interrupted()
+        return self
+
+    def _known_so_far(self, label_set: LabelSet, classes: Any, *, may_add: bool) -> LabelSet:
+        """Give the classes of a call of partial_fit: those so far, and those that it names."""
         classes = None if classes is None else read_classes(classes)
-        if classes is not None and label_set and labels_parameter is None:
+        if classes is not None and label_set and may_add:
             label_set = with_new_classes(classes, label_set, multi_label=self._multi_label)
         if not label_set:
             if classes is None:
@@ -653,14 +665,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             label_set = first_label_set(classes, multi_label=self._multi_label)
         if classes is not None:
             check_classes(classes, label_set, multi_label=self._multi_label)
-        # Only the first of several calls says what the columns of X are like.
-        given = Given(self._texts(X, reset=state is None), y, sample_weight)
-        problem = self._problem(given, (None, None), label_set, is_first=state is None)
-        self._check_all_of_classes(problem)
-        outcome = run(self._job(problem, labels_parameter, state, one_epoch=True))
-        self._store(outcome)
-        outcome.check_not_interrupted()
-        return self
+        return label_set
 
     def _given(
         self,
@@ -938,8 +943,22 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._validate_params()
         place = checked_folder(folder)
         snapshot = self._snapshot()
+        saved = self._to_save(snapshot, keep_rows=keep_rows)
+        # Before the model is loaded: what cannot be saved is named at once.
+        json_of(saved)
+        # As for training: what is loaded to predict alone may lack what a checkpoint needs.
+        engine = self._engine(snapshot.weights, trains=True)
+        self._check_trained(engine.loaded)
+        base = self._base_model()
+        write_classifier(place, engine.loaded, saved, gliclass_compatible=gliclass_compatible)
+        if snapshot.weights is not None and _is_folder(self.model, place):
+            # The files that the tuned weights belong to are gone.
+            self._carry(base)
+
+    def _to_save(self, snapshot: Snapshot, *, keep_rows: bool) -> SavedClassifier:
+        """Give all that a folder holds besides the model."""
         change = snapshot.change
-        saved = SavedClassifier(
+        return SavedClassifier(
             type(self).__name__,
             self.get_params(deep=False),
             snapshot.labels,
@@ -952,16 +971,6 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             rows=snapshot.rows if keep_rows else None,
             is_tuned=snapshot.is_tuned,
         )
-        # Before the model is loaded: what cannot be saved is named at once.
-        json_of(saved)
-        # As for training: what is loaded to predict alone may lack what a checkpoint needs.
-        engine = self._engine(snapshot.weights, trains=True)
-        self._check_trained(engine.loaded)
-        base = self._base_model()
-        write_classifier(place, engine.loaded, saved, gliclass_compatible=gliclass_compatible)
-        if snapshot.weights is not None and _is_folder(self.model, place):
-            # The files that the tuned weights belong to are gone.
-            self._carry(base)
 
     @classmethod
     def from_pretrained(

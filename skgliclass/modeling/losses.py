@@ -242,8 +242,9 @@ def loss_weight(mask: Tensor, *, multi_label: bool, weight: Tensor | None = None
     """
     real = mask.bool().float()
     if weight is not None and weight.dim() == 2:
-        real = real * weight
-        total = real.sum() if multi_label else real.mean(dim=1).sum()
+        weighted = (real * weight).sum(dim=1)
+        # A text counts with the mean weight of its own labels, however many others have.
+        total = (weighted if multi_label else weighted / real.sum(dim=1).clamp_min(1)).sum()
     else:
         counts = real.sum(dim=1) if multi_label else real.amax(dim=1)
         total = counts.sum() if weight is None else (counts * weight).sum()

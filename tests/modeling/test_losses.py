@@ -264,7 +264,8 @@ def test_weights_of_pairs(multi_label):
         expected = (cells * pairs * MASK).sum() / (pairs * MASK).sum()
     else:
         log_p = LOGITS.masked_fill(~MASK, -torch.inf).log_softmax(dim=1).masked_fill(~MASK, 0)
-        expected = -(ONE_HOT * log_p * pairs).sum() / (pairs * MASK).mean(dim=1).sum()
+        of_texts = (pairs * MASK).sum(dim=1) / MASK.sum(dim=1)
+        expected = -(ONE_HOT * log_p * pairs).sum() / of_texts.sum()
     torch.testing.assert_close(found, expected)
 
 
@@ -282,3 +283,14 @@ def test_softmax_form_with_smoothing(gamma):
         LOGITS, ONE_HOT, multi_label=False, gamma=gamma, label_smoothing=0.2, mask=MASK
     )
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_columns_that_fill_up_a_batch_change_no_loss_with_weights_of_pairs(multi_label):
+    logits, targets = torch.tensor([[1.0, -1.0], [0.5, 2.0]]), torch.eye(2)
+    weight = torch.tensor([[1.0, 2.0], [3.0, 0.5]])
+    alone = focal_loss(logits, targets, multi_label=multi_label, weight=weight)
+    wider = [F.pad(values, (0, 3), value=1.0) for values in (logits, targets, weight)]
+    mask = F.pad(torch.ones(2, 2), (0, 3))
+    filled = focal_loss(*wider[:2], multi_label=multi_label, mask=mask, weight=wider[2])
+    torch.testing.assert_close(filled, alone)

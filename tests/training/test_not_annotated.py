@@ -130,7 +130,7 @@ def test_of_many_labels_the_annotated_ones_are_compared(tmp_path, monkeypatch):
     data = make_training_set(engine, texts, labels, LabelledRows.shared(matrix))
     training = Run(engine, data, options(multi_label=True))
     for part in training.steps.prepare(ROWS):
-        assert part.inputs["labels"].tolist() == [0, 1, 2, 10, 11, 12]
+        assert part.labels.tolist() == [0, 1, 2, 10, 11, 12]
         assert part.annotated.all()
 
 

@@ -5,9 +5,10 @@
 
 Reads FOLDER/tune/*.jsonl.gz (to draw training examples from) and FOLDER/eval/*.jsonl.gz (to test
 on) in the GLiClass format. For each set, number of examples a class and seed it draws one training
-set and gives it to three methods, all with their defaults:
+set and gives it to three methods, with their defaults besides what is named:
 
-- ours: ``GLiClassClassifier(labels=...)`` or ``GLiClassMultiLabelClassifier(labels=...)``;
+- ours: ``GLiClassClassifier(labels=..., trainable="all")`` or its multi-label sibling; what the
+  default teaches from so few rows, label vectors alone, ``few_labels.py`` measures;
 - SetFit (Tunstall et al. 2022) on the same MiniLM weights: one pass over all pairs, as is its
   default, but no more texts than 3,200 or, if that is more, three passes over the examples, and
   never less than ``--setfit-steps`` steps (32 examples of each of 77 classes make six million
@@ -95,7 +96,7 @@ def ours(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace) -
     from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 
     kind = GLiClassMultiLabelClassifier if task.multi_label else GLiClassClassifier
-    classifier = kind(model=args.model, labels=task.labels, random_state=seed)
+    classifier = kind(model=args.model, labels=task.labels, trainable="all", random_state=seed)
     if len(train):
         classifier.fit(train["text"].tolist(), task.target(train))
     return classifier.predict

@@ -615,7 +615,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         X : list, tuple, ndarray, Series or one-column frame of shape (n_samples,)
             The texts.
         y : array-like
-            The labels, as in :meth:`fit`.
+            The labels, as in :meth:`fit`, but of every text: those without go into :meth:`fit`.
         classes : array-like, default=None
             All classes that are known by now. Needed in the first call unless ``labels=`` was
             given, which has to name all of them; may be left out afterwards. A later call that

@@ -312,8 +312,8 @@ def _check_none_missing(rows: NDArray[Any] | list[Any], name: str) -> None:
     if missing.any():
         i = int(np.flatnonzero(missing)[0])
         raise ValueError(
-            f"{name}[{i}] is missing ({array[i]!r}, NaN or None); every row needs a class. Drop "
-            'such rows before fitting, or learn from their texts with trainable="labels".'
+            f"{name}[{i}] is missing ({array[i]!r}); every row needs a class. Drop such rows. fit "
+            'alone learns from their texts, with labels=[...] and trainable="auto" or "labels".'
         )
     for i, value in enumerate(array.tolist() if array.dtype.kind in "fO" else ()):
         if isinstance(value, float) and np.isinf(value):

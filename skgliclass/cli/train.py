@@ -193,7 +193,7 @@ def _check_labels(classifier: Classifier, args: argparse.Namespace, survey: Surv
     if classifier.trainable not in LEARNS_FROM_TEXTS:
         raise CommandError(
             f"{texts}, and --trainable {classifier.trainable} learns nothing from such texts; give "
-            "--trainable labels, or their labels (see --label-column)"
+            "--trainable auto, or their labels (see --label-column)"
         )
 
 

@@ -228,7 +228,8 @@ def test_classifying_gives_what_python_gives(train, tmp_path, of_texts, capsys):
         (
             {"text": TEXTS, "label": SOME},
             ["--unlabelled-rows", "--trainable", "head"],
-            "7 of 26 rows have no label, and --trainable head learns nothing",
+            "7 of 26 rows have no label, and --trainable head learns nothing from such texts; give "
+            "--trainable auto",
         ),
         (
             {"text": TEXTS},

@@ -33,7 +33,7 @@ from skgliclass import (
     TruncationWarning,
 )
 from skgliclass.estimators import callbacks as progress
-from skgliclass.estimators import fit as fit_module
+from skgliclass.estimators import tuning
 from skgliclass.loading.loader import load_model
 from skgliclass.training import loop
 from skgliclass.training.tuned_weights import TunedWeights
@@ -388,15 +388,15 @@ def interrupted(*_, **__):
 @pytest.mark.parametrize("n_times", [1, 2])
 def test_ctrl_c_while_what_was_learnt_is_tuned(model, monkeypatch, n_times):
     """The first time what is left is finished; the second time it is left."""
-    calls, tune = [], fit_module.best_temperature
+    calls, tune = [], tuning.best_temperature
 
-    def interrupt(*args):
+    def interrupt(*args, **options):
         calls.append(args)
         if len(calls) <= n_times:
             raise KeyboardInterrupt
-        return tune(*args)
+        return tune(*args, **options)
 
-    monkeypatch.setattr(fit_module, "best_temperature", interrupt)
+    monkeypatch.setattr(tuning, "best_temperature", interrupt)
     clf = make(GLiClassClassifier, model, calibrate=True)
     noisy = np.where(np.arange(18) % 5 == 0, np.roll(Y, 1), Y)
     with pytest.raises(KeyboardInterrupt):

@@ -179,7 +179,7 @@ def _check_one_column(
 def _raise_bad_row(row: Any, i: int, name: str) -> None:
     if row is None or (pd.api.types.is_scalar(row) and pd.isna(row)):
         raise ValueError(
-            f"{name}[{i}] is missing ({row!r}, NaN or None); every row must be a text. "
+            f"{name}[{i}] is missing ({row!r}); every row must be a text. "
             "Drop such rows or fill them, for instance with fillna('')."
         )
     raise TypeError(f"{name}[{i}] is {in_short(row)}, not a text. {_advice(row, name)}")

@@ -354,3 +354,10 @@ def test_logarithms_are_those_of_the_probabilities_and_finite(model, cls):
     object.__setattr__(sharp._fit_state, "temperature", 1e-4)
     assert (sharp.predict_proba(TEXTS) == 0).any()
     assert np.isfinite(sharp.predict_log_proba(TEXTS)).all()
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_a_missing_unlabelled_text_is_named_as_it_is(model, missing):
+    clf = GLiClassClassifier(model, LABELS)
+    with pytest.raises(ValueError, match=rf"unlabelled\[1\] is missing \({missing!r}\);"):
+        clf.fit(*toy(6), unlabelled=["a", missing])

@@ -168,6 +168,24 @@ def computing_here() -> Iterator[None]:
         torch.set_num_threads(count)
 
 
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Let the calling thread compute small things by itself.
+
+    Between products of small matrices threads wait for each other longer than they compute, and
+    many times so where other programs need the processors. No other thread's count changes.
+    """
+    count = n_threads()
+    if count == 1:
+        yield
+        return
+    before = _set_own_threads(1)
+    try:
+        yield
+    finally:
+        _set_own_threads(count, before)
+
+
 def _workers_with(share: int) -> ThreadPoolExecutor:
     with _starting:
         if share not in _workers:
@@ -195,15 +213,33 @@ def _take_share(share: int) -> None:
         repair.join()
 
 
-def _set_own_threads(n: int) -> None:
-    """Set the count of the calling thread alone, where the libraries that compute are found."""
+def _set_own_threads(n: int, of_mkl: int | None = None) -> int:
+    """Set the count of the calling thread alone, where the libraries that compute are found.
+
+    Parameters
+    ----------
+    n : int
+        How many threads.
+    of_mkl : int, optional
+        How many threads MKL uses, where that is something else; 0 means the common count.
+
+    Returns
+    -------
+    int
+        How many MKL used before, likewise.
+    """
     # For OpenMP and MKL the count is one of the calling thread. Torch's own function has no way to
     # leave the common one alone, and a thread that starts meanwhile would keep it for good.
     library = ctypes.CDLL(torch._C.__file__)
-    for name in ("omp_set_num_threads", "MKL_Set_Num_Threads_Local"):
+    before = 0
+    for name, count in (
+        ("omp_set_num_threads", n),
+        ("MKL_Set_Num_Threads_Local", n if of_mkl is None else of_mkl),
+    ):
         function = getattr(library, name, None)
         if function is not None:
-            function(ctypes.c_int(n))
+            before = function(ctypes.c_int(count))
+    return before if hasattr(library, "MKL_Set_Num_Threads_Local") else 0
 
 
 def _forget_workers() -> None:

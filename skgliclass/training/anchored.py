@@ -51,6 +51,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 from scipy.special import log_softmax, softmax, xlogy
 
+from ..engine.batching import computing_here, on_one_thread
 from ..engine.neighbours import of_length_one
 from ..modeling.losses import LossOptions, focal_loss
 
@@ -67,6 +69,8 @@ Array = NDArray[np.floating[Any]]
 
 _WINDOW_CELLS = 1 << 22
 _PRECISE_CELLS = 1 << 24
+_SMALL_PRODUCT = 1 << 22
+"""Up to so many multiplications an evaluation, threads would wait longer than they compute."""
 _SAMPLE_ROWS = 1 << 15
 
 _CAUTIOUS_ROWS = 10
@@ -127,6 +131,7 @@ class LabelChange:
         return changed
 
 
+@computing_here()
 def fit_label_change(
     x: Array,
     base_logits: Array,
@@ -401,6 +406,19 @@ def _minimised(
     tol: float | None = None,
 ) -> LabelChange:
     """Search."""
+    small = rows.x.size * rows.targets.shape[1] <= _SMALL_PRODUCT
+    with on_one_thread() if small else nullcontext():
+        return _searched(rows, first, penalty, bias_penalty, max_iter, tol)
+
+
+def _searched(
+    rows: _Rows,
+    first: LabelChange,
+    penalty: float,
+    bias_penalty: float,
+    max_iter: int,
+    tol: float | None,
+) -> LabelChange:
     n_labels, dimension = first.vectors.shape
     curve: list[float] = []
 

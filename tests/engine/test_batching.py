@@ -15,6 +15,7 @@ from threads import threads_of_a_new_thread
 from skgliclass.engine.batching import (
     ahead,
     group_by_length,
+    on_one_thread,
     plan_batches,
     plan_windows,
     worker_pool,
@@ -118,6 +119,16 @@ def test_workers_share_the_threads(four_threads, n_workers, share):
     assert counts_of_workers(n_workers) == [share] * 20
     assert torch.get_num_threads() == 4
     assert threads_of_a_new_thread() == 4
+
+
+def test_one_thread_is_the_calling_one_alone(four_threads):
+    with on_one_thread():
+        assert torch.get_num_threads() == 1
+        assert threads_of_a_new_thread() == 4
+    assert torch.get_num_threads() == 4
+    # What others choose afterwards counts here too.
+    torch.set_num_threads(3)
+    assert torch.get_num_threads() == 3
 
 
 def test_overlapping_calls_change_no_count(four_threads):

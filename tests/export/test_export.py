@@ -147,6 +147,7 @@ def test_the_command_exports_a_sentence_transformers_model(exported, runner):
     check(str(exported / "model"), exported / "onnx", runner)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_onnxruntime_runs(sentence_model, tmp_path, monkeypatch):
     from onnxruntime import InferenceSession
 

@@ -330,6 +330,7 @@ def test_a_sentence_encoder_reads_as_much_after_it_was_saved(tmp_path):
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["max_prompt_length"] == 64
 
 
+@pytest.mark.slow
 def test_mini_reads_as_much_after_it_was_saved(tmp_path):
     mini = load_model("mini")
     save_checkpoint(tmp_path, mini)

@@ -201,6 +201,7 @@ def test_only_the_embedded_model_itself_has_a_backbone_of_ours(model, architectu
     assert isinstance(network.backbone, Bert) == is_ours
 
 
+@pytest.mark.slow
 def test_a_first_prediction_does_not_import_transformers():
     code = (
         "import sys; from skgliclass import GLiClassClassifier;"
@@ -214,6 +215,7 @@ def test_a_first_prediction_does_not_import_transformers():
     assert run.stdout.strip() == "['torch']"
 
 
+@pytest.mark.slow
 def test_what_predicted_can_be_fitted_pickled_and_saved(tmp_path):
     texts = ["the match was lost", "a goal in extra time", "the bank raised rates", "shares fell"]
     y = ["sport", "sport", "money", "money"]

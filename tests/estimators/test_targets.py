@@ -167,7 +167,6 @@ NAN = float("nan")
         (pd.DataFrame({"a": [1, None], "b": [None, None]}), {"a", "b"}, True, [0, 1]),
         ([["a"], None, [], NAN], {"a"}, True, [0, 1, 0, 1]),
     ],
-    ids=str,
 )
 def test_rows_that_say_nothing(y, known, multi_label, missing):
     found = missing_rows(y, known, multi_label=multi_label)
@@ -187,7 +186,6 @@ def test_rows_that_say_nothing(y, known, multi_label, missing):
         ([1, None, "a"], {1}, [1, "a"]),
         ([["a"], None, []], {"a"}, [["a"], []]),
     ],
-    ids=str,
 )
 def test_rows_that_are_left_are_as_they_were(y, known, left):
     found = rows_left(y, np.array([True, False, True]), known)

@@ -127,7 +127,7 @@ QUICK = {
 @pytest.mark.parametrize(
     ("cls", "parameters", "n_checks"),
     [
-        (NumericClassifier, {}, 50),
+        pytest.param(NumericClassifier, {}, 50, marks=pytest.mark.slow),
         pytest.param(NumericMultiLabelClassifier, {}, 48, marks=pytest.mark.slow),
         pytest.param(NumericClassifier, QUICK, 50, marks=pytest.mark.slow),
         # None of its checks asks how well it has learnt.

@@ -478,7 +478,7 @@ DIVERGING = {
 }
 
 
-@pytest.mark.parametrize("rate", [1e10, 1e38])
+@pytest.mark.parametrize("rate", [1e10, pytest.param(1e38, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("cls", "method", "trainable"),
     [

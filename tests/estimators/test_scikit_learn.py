@@ -121,6 +121,7 @@ def test_pipeline(clf, any_X):
     assert pipeline.classes_.tolist() == LABELS
 
 
+@pytest.mark.slow
 def test_grid_search_over_wording_loss_and_epochs(clf, X):
     wording = {"music": "a concert", "sport": "a match", "travel": "a journey"}
     grid = [{"labels": [LABELS, wording]}, {"focal_gamma": [2.0]}, {"max_epochs": [0]}]
@@ -215,6 +216,7 @@ def test_calibration(clf, X):
     np.testing.assert_allclose(calibrated.predict_proba(X), by_hand, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_calibration_of_a_trained_classifier(clf):
     clf.set_params(max_epochs=20)
     calibrated = CalibratedClassifierCV(clf, cv=FOLDS, ensemble=False).fit(TEXTS, Y)

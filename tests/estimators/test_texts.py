@@ -42,7 +42,7 @@ def test_every_container_gives_the_same_texts(make):
         (b"bytes", TypeError, "single string"),
         ([], ValueError, "0 sample"),
         (["a", None], ValueError, r"X\[1\] is missing"),
-        (["a", "b", float("nan")], ValueError, r"X\[2\] is missing.*NaN"),
+        (["a", "b", float("nan")], ValueError, r"X\[2\] is missing \(nan\)"),
         (pd.Series(["a", pd.NA], dtype="string"), ValueError, r"X\[1\] is missing"),
         (
             ["a", "b \ud83d c"],

@@ -116,7 +116,11 @@ def check(clf, bare, model, decision):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"label_template": "about {}"}, {"labels": TREE, "hierarchy": "path"}],
+    [
+        {},
+        pytest.param({"label_template": "about {}"}, marks=pytest.mark.slow),
+        {"labels": TREE, "hierarchy": "path"},
+    ],
     ids=["plain", "template", "path"],
 )
 def test_graphs_give_the_predictions(

@@ -341,6 +341,7 @@ def test_our_bert_refuses_another_activation():
         Bert(make_encoder(hidden_act="relu").config)
 
 
+@pytest.mark.slow
 def test_our_bert_can_be_traced_for_any_batch():
     _, ours = twins()
     ids, mask = sequences(9, 4)

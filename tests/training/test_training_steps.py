@@ -73,7 +73,9 @@ def test_groups_stay_within_the_token_budget_but_for_a_single_long_row():
     assert [1] in [g.tolist() for g in groups]
 
 
-@pytest.mark.parametrize(("trainable", "rate"), [("all", 1e-2), ("head", 3e-2)])
+@pytest.mark.parametrize(
+    ("trainable", "rate"), [("all", 1e-2), pytest.param("head", 3e-2, marks=pytest.mark.slow)]
+)
 def test_every_architecture_learns(any_engine, trainable, rate):
     changes = {"learning_rate": rate, "head_learning_rate": rate, "shuffle_labels": False}
     result = train(

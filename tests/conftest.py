@@ -52,8 +52,6 @@ def pytest_collection_finish():
     """Collect garbage again, but not among what was imported."""
     gc.collect()
     gc.freeze()
-    # A network is built of tens of thousands of objects.
-    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 

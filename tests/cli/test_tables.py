@@ -693,7 +693,8 @@ def test_memory_does_not_grow_with_the_table(program, name):
             tracemalloc.stop()
 
     peak(200)
-    assert peak(3000) <= 1.1 * peak(600)
+    # Ten times the rows would take twice the memory if they were all held.
+    assert peak(6000) <= 1.25 * peak(600)
 
 
 @pytest.mark.filterwarnings("default")

@@ -68,9 +68,10 @@ class Border:
         ids = np.full(mask.shape, pad_id, dtype=np.int64)
         # A mask is filled row by row, which is the order of the pieces: one copy for all of them.
         ids[mask] = np.concatenate(list(chain.from_iterable(sequences)))
-        return self._tensor(ids), self._tensor(mask.astype(np.int64))
+        return self.tensor(ids), self.tensor(mask.astype(np.int64))
 
-    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
+    def tensor(self, array: NDArray[Any]) -> torch.Tensor:
+        """Put an array where the network is."""
         tensor, device = torch.from_numpy(array), self.network.device
         if device.type != "cuda":
             return tensor.to(device)
@@ -184,7 +185,7 @@ class Border:
         """Put vectors that were computed in micro-batches in the order of their rows."""
         rows = np.concatenate([rows for rows, _ in batches])
         with torch.inference_mode():
-            return torch.cat([batch for _, batch in batches])[self._tensor(np.argsort(rows))]
+            return torch.cat([batch for _, batch in batches])[self.tensor(np.argsort(rows))]
 
     def rows_of(self, vectors: torch.Tensor, positions: NDArray[np.intp]) -> torch.Tensor:
         """Give some of the vectors, or the tensor itself where these are all in order."""
@@ -192,7 +193,7 @@ class Border:
         if np.array_equal(positions, np.arange(len(vectors))):
             return vectors
         with torch.inference_mode():
-            return vectors[self._tensor(positions)]
+            return vectors[self.tensor(positions)]
 
     def _labels(self, parts: Sequence[LabelPart], vectors: torch.Tensor | None) -> dict[str, Any]:
         """Give the network's arguments that say which labels the items of a batch have."""
@@ -207,10 +208,10 @@ class Border:
         mask = np.arange(n_columns) < np.asarray([len(part.labels) for part in parts])[:, None]
         if n_columns:
             positions[mask] = np.concatenate([part.labels for part in parts])
-        of_rows = {"label_vectors": vectors[self._tensor(positions)]}
+        of_rows = {"label_vectors": vectors[self.tensor(positions)]}
         if apart:
             # A fused prompt tells by its markers how many labels it has; a text alone does not.
-            of_rows["labels_mask"] = self._tensor(mask)
+            of_rows["labels_mask"] = self.tensor(mask)
         return of_rows
 
 

@@ -265,7 +265,7 @@ class Steps(ABC):
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Put an array where the model is."""
-        return torch.from_numpy(array).to(self.device)
+        return self.engine.border.tensor(array)
 
 
 class TensorChange:

@@ -53,6 +53,7 @@ _WITHOUT_EFFECT = (
     "_from_auto",
     "_commit_hash",
 )
+_REFUSED = ("state_dict", "gguf_file", "variant", "key_mapping")
 _ADAPTER_PLACES = ("revision", "token", "_commit_hash")
 _HUB_OPTIONS = ("cache_dir", "token", "local_files_only", "force_download")
 
@@ -531,13 +532,12 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError("Code from checkpoints is never run; a GLiClassModel needs none.")
     if arguments.get("use_safetensors", True) is False:
         raise ValueError("use_safetensors=False: weights are read from safetensors files alone.")
-    adapter = arguments.get("adapter_kwargs") or {}
-    given = dict(arguments)
+    refused = [name for name in _REFUSED if arguments.get(name) is not None]
     # AutoModel says where it would look for an adapter, although nobody asked for one.
-    given["adapter_kwargs"] = {n: v for n, v in adapter.items() if n not in _ADAPTER_PLACES} or None
-    for name in ("state_dict", "gguf_file", "variant", "adapter_kwargs", "key_mapping"):
-        if given.get(name) is not None:
-            raise ValueError(f"{name} has no effect: a GLiClassModel is read from its own files.")
+    if set(arguments.get("adapter_kwargs") or ()) - set(_ADAPTER_PLACES):
+        refused.append("adapter_kwargs")
+    for name in refused:
+        raise ValueError(f"{name} has no effect: a GLiClassModel is read from its own files.")
 
 
 def _source(name: str | PathLike[str], arguments: dict[str, Any]) -> Source:

@@ -17,27 +17,12 @@ from .positions import ReadPositions, padding_bias
 def deberta_forward(
     encoder: Any, input_ids: Tensor, attention_mask: Tensor, read: Tensor | None = None
 ) -> Tensor:
-    """Run a DeBERTa-v2 or DeBERTa-v3 encoder; nothing in it keeps gradients.
+    """Do what :func:`~.passes.run_encoder` does, for a DeBERTa-v2 or v3; it keeps no gradients.
 
     Attention scores have three parts: content with content, content with the distance to the
     other position, and the other's content with that distance. The vectors of the distances do
     not depend on the text, and each position's scores of all distances, laid out row by row, hold
     those of its neighbours at the same steps in memory, so that nothing needs to be gathered.
-
-    Parameters
-    ----------
-    encoder : transformers' DebertaV2Model
-        Whose weights are used.
-    input_ids, attention_mask : Tensor of shape (batch, length)
-        Sequences, padded on the right.
-    read : Tensor of shape (batch, length), optional
-        Nonzero at the positions whose vectors will be looked at; by default all that are no
-        padding. The last layer then need not compute the others.
-
-    Returns
-    -------
-    Tensor of shape (batch, length, width)
-        Vectors at padded positions, and at those that nobody looks at, have no meaning.
     """
     embedded = encoder.embeddings(input_ids=input_ids, mask=attention_mask)
     hidden: Tensor = embedded

@@ -18,39 +18,23 @@ _KINDS = ("full_attention", "sliding_attention")
 def modernbert_forward(
     encoder: Any, input_ids: Tensor, attention_mask: Tensor, read: Tensor | None = None
 ) -> Tensor:
-    """Run a ModernBERT encoder.
+    """Do what :func:`~.passes.run_encoder` does, for a ModernBERT.
 
     Where a layer's attention is local it is computed for blocks of neighbouring positions, with
     what these can reach.
-
-    Parameters
-    ----------
-    encoder : transformers' ModernBertModel
-        Whose weights are used.
-    input_ids, attention_mask : Tensor of shape (batch, length)
-        Sequences, padded on the right.
-    read : Tensor of shape (batch, length), optional
-        Nonzero at the positions whose vectors will be looked at; by default all that are no
-        padding. The last layer then need not compute the others.
-
-    Returns
-    -------
-    Tensor of shape (batch, length, width)
-        Vectors at padded positions, and at those that nobody looks at, have no meaning.
     """
     hidden = encoder.embeddings(input_ids=input_ids)
     layers = list(encoder.layers)
-    if not layers:
+    sequences = _Sequences.of(encoder, hidden, attention_mask)
+    last = layers.pop() if layers and read is not None else None
+    for layer in layers:
+        hidden = _run_layer(layer, hidden, sequences)
+    if read is None or last is None:
         normalized: Tensor = encoder.final_norm(hidden)
         return normalized
-    chosen = None if read is None else ReadPositions.of(read)
-    sequences = _Sequences.of(encoder, hidden, attention_mask)
-    for layer in layers[:-1]:
-        hidden = _run_layer(layer, hidden, sequences)
-    if chosen is None:
-        return _normalized(encoder.final_norm, _run_layer(layers[-1], hidden, sequences))
-    vectors = _run_last_layer(layers[-1], hidden, sequences, chosen)
-    return chosen.put(_normalized(encoder.final_norm, vectors), hidden)
+    chosen = ReadPositions.of(read)
+    vectors = _run_last_layer(last, hidden, sequences, chosen)
+    return chosen.put(encoder.final_norm(vectors), hidden)
 
 
 def has_modern_layers(encoder: Any) -> bool:
@@ -74,9 +58,13 @@ def _drops(config: Any) -> bool:
     return any((config.embedding_dropout, config.attention_dropout, config.mlp_dropout))
 
 
-def _normalized(norm: nn.Module, vectors: Tensor) -> Tensor:
-    normalized: Tensor = norm(vectors)
-    return normalized
+@dataclass(frozen=True)
+class _Block:
+    """Neighbouring positions, what they can reach, and what is added to their scores of that."""
+
+    own: slice
+    reach: slice
+    bias: Tensor
 
 
 @dataclass(frozen=True)
@@ -92,6 +80,8 @@ class _Sequences:
         (length, head width / 2).
     window : int
         How far a position reaches in layers whose attention is local.
+    blocks : list of _Block
+        Those of layers whose attention is local; none where all positions reach each other.
     head_width : int
         The width of an attention head.
     """
@@ -99,6 +89,7 @@ class _Sequences:
     padding: Tensor | None
     angles: dict[str, tuple[Tensor, Tensor]]
     window: int
+    blocks: list[_Block]
     head_width: int
 
     @classmethod
@@ -113,7 +104,10 @@ class _Sequences:
         padding = padding_bias(attention_mask, hidden.dtype)
         config = encoder.config
         head_width = config.hidden_size // config.num_attention_heads
-        return cls(padding, angles, config.sliding_window, head_width)
+        window = config.sliding_window
+        # The same for all layers.
+        blocks = [] if "sliding_attention" not in angles else list(_blocks(hidden, window, padding))
+        return cls(padding, angles, window, blocks, head_width)
 
     def heads(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Give vectors as (*shape, n_heads, head width)."""
@@ -176,30 +170,29 @@ def _rotate(vectors: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 def _attend(layer: Any, q: Tensor, k: Tensor, v: Tensor, sequences: _Sequences) -> Tensor:
     """Give what each position reads, of shape (batch, n_heads, length, head width)."""
-    window = sequences.window
-    if layer.attention_type == "full_attention" or q.shape[2] <= window + 1:
+    if layer.attention_type == "full_attention" or not sequences.blocks:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=sequences.padding)
-    read = []
-    for block, reach in _blocks(q.shape[2], window):
-        places = (torch.arange(part.start, part.stop, device=q.device) for part in (block, reach))
-        own, others = places
-        far = _minus_infinity((own[:, None] - others).abs() > window, q.dtype)
-        padding = None if sequences.padding is None else sequences.padding[..., reach]
-        bias = _with_padding(far, padding)
-        read.append(
-            F.scaled_dot_product_attention(
-                q[:, :, block], k[:, :, reach], v[:, :, reach], attn_mask=bias
-            )
+    read = [
+        F.scaled_dot_product_attention(
+            q[:, :, block.own], k[:, :, block.reach], v[:, :, block.reach], attn_mask=block.bias
         )
+        for block in sequences.blocks
+    ]
     return torch.cat(read, dim=2)
 
 
-def _blocks(length: int, window: int) -> Iterator[tuple[slice, slice]]:
-    """Cut positions into blocks; give with each what its positions can reach."""
-    size = max(1, 2 * window)
-    for start in range(0, length, size):
-        stop = min(start + size, length)
-        yield slice(start, stop), slice(max(0, start - window), min(length, stop + window))
+def _blocks(hidden: Tensor, window: int, padding: Tensor | None) -> Iterator[_Block]:
+    """Cut positions into blocks, unless all reach each other."""
+    length, size = hidden.shape[1], max(1, 2 * window)
+    places = torch.arange(length, device=hidden.device)
+    for start in range(0, length if length > window + 1 else 0, size):
+        own = slice(start, min(start + size, length))
+        reach = slice(max(0, start - window), min(length, own.stop + window))
+        far = (places[own, None] - places[reach]).abs() > window
+        bias = _minus_infinity(far, hidden.dtype)
+        yield _Block(
+            own, reach, _with_padding(bias, None if padding is None else padding[..., reach])
+        )
 
 
 def _minus_infinity(where: Tensor, dtype: torch.dtype) -> Tensor:

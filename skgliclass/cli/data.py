@@ -249,7 +249,7 @@ def read_data(
         read = partial(_examples_in, file.table, bool(unlabelled))
         return Kept(read, _size_of_example, keeps)
     missed = None if takes_texts else _MISSED[unlabelled is None]
-    columns = _columns_of(file.table, args, missed)
+    columns = columns_of_rows(file.table, args, missed)
     rows = _TableRows(file.table, columns, args, bool(multi_label), labels, keeps, unlabelled)
     return Kept(lambda: rows, _size_of_example, keeps)
 
@@ -372,11 +372,11 @@ class _TableRows:
         return self._cells.read(window, number)
 
 
-def _columns_of(table: Table, args: argparse.Namespace, missed: str | None) -> list[int]:
+def columns_of_rows(table: Table, args: argparse.Namespace, missed: str | None = None) -> list[int]:
     """Give where the texts are, and then where the labels are, unless these may be missing."""
     column = text_column(table, args.text_column)
     # Before the texts, since whoever has no column of labels has no use for a blank text's row.
-    of_labels = columns_of_labels(table, args)
+    of_labels = _columns_of_labels(table, args)
     if not of_labels and missed is not None and table.kind == ".txt":
         raise CommandError(
             f"{table.name} is read as one text a line, without labels: give --labels to learn from "
@@ -393,7 +393,7 @@ def _columns_of(table: Table, args: argparse.Namespace, missed: str | None) -> l
     return [column, *of_labels]
 
 
-def columns_of_labels(table: Table, args: argparse.Namespace) -> list[int]:
+def _columns_of_labels(table: Table, args: argparse.Namespace) -> list[int]:
     """Give where the labels of a table are: in the columns that are named, or called so."""
     columns = [table.position(name) for name in args.label_columns or ()]
     if len(set(columns)) < len(columns):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import add_label_columns, columns_of_labels, is_saved_multi_label
+from .data import add_label_columns, columns_of_rows, is_saved_multi_label
 from .errors import CommandError
 from .label_cells import is_blank
 from .options import (
@@ -30,7 +30,6 @@ from .tables import (
     open_table,
     options_for,
     table_options,
-    text_column,
 )
 from .writers import (
     add_output_options,
@@ -93,14 +92,8 @@ def run(args: argparse.Namespace) -> None:
     labels = chosen_labels(args)
     multi_label = is_saved_multi_label(args) if labels is None else args.multi_label
     table = _table(args)
-    column = text_column(table, args.text_column)
+    column, *of_labels = columns_of_rows(table, args)
     n_rows = check_texts(table, column)
-    of_labels = columns_of_labels(table, args)
-    if column in of_labels:
-        raise CommandError(
-            f"{table.name}: the column {table.columns[column]!r} cannot hold both the texts and "
-            f"their labels; give another --text-column or --label-column; {table.described()}"
-        )
     classifier = make_classifier(args, multi_label=multi_label, labels=labels)
     classifier.set_params(verbose=wants_bar(n_rows), random_state=args.seed)
     _write(table, _chosen(classifier, table, column, of_labels, args.n_rows), args)

@@ -521,8 +521,10 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     def _check_for_classes(self, held_out: Examples | None) -> None:
         """Refuse what is tuned or kept for classes where rows have labels of their own."""
-        asks = bool(self.calibrate) and not isinstance(self.calibrate, str)
-        wanted = {"calibrate": asks, 'threshold="auto"': self._wants_thresholds()}
+        wanted = {
+            "calibrate": self._asks_to_calibrate(),
+            'threshold="auto"': self._wants_thresholds(),
+        }
         name = next((name for name, is_wanted in wanted.items() if is_wanted), None)
         if name is not None and held_out is not None and held_out.matrix is None:
             raise ValueError(
@@ -771,14 +773,18 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         return self.early_stopping or (wants and not learns_again)
 
     def _tunes(self, trainable: str) -> Tunes:
+        asks = self._asks_to_calibrate()
         is_automatic = isinstance(self.calibrate, str)
-        asks = bool(self.calibrate) and not is_automatic
         return Tunes(
             asks or (is_automatic and trainable == "labels" and self.max_epochs != 0),
             self._wants_thresholds(),
             self._wants_min_probability(),
             is_asked_for=asks,
         )
+
+    def _asks_to_calibrate(self) -> bool:
+        """Tell whether a temperature is asked for, rather than left to what is learnt."""
+        return bool(self.calibrate) and not isinstance(self.calibrate, str)
 
     def _job(
         self,

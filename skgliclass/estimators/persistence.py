@@ -194,8 +194,6 @@ def write_classifier(
     """
     from ..loading.checkpoints import CHECKPOINT_FILES, write_checkpoint
 
-    # What cannot be written is told before anything is.
-    json_of(saved)
     place = checked_folder(folder)
     with replaced_folder(place, (*CHECKPOINT_FILES, *_SAVED_FILES)) as written:
         write_checkpoint(written, loaded, place=place, gliclass_compatible=gliclass_compatible)

@@ -134,8 +134,14 @@ class TrainingConfig:
         this is the weighted sum of both losses (Hinton et al. 2015, arXiv:1503.02531).
     trainable : {"all", "layers", "head", "lora"}
         Which weights change; ``"layers"`` leaves the embeddings of words and positions alone.
-    lora_rank, max_batch_tokens : int
+    lora_rank : int
         As for the classifiers.
+    max_batch_tokens : int
+        As for the classifiers; 0 stands for what suits the device: on a GPU few large passes, as
+        each launches its kernels anew, on a processor what its caches hold.
+    backbone_dropout : float, optional
+        In the backbone, in place of its own. On a processor the random numbers take a tenth to a
+        fifth of the time, and with dropout attention has no fast kernel.
     precision : {"auto", "float32", "bfloat16"}
         Of the forward pass.
     gradient_checkpointing : bool
@@ -160,11 +166,29 @@ class TrainingConfig:
     distillation: _Share = 0.0
     trainable: Literal["all", "layers", "head", "lora"] = "all"
     lora_rank: _Count = 16
-    max_batch_tokens: _Count = 4096
+    max_batch_tokens: _Natural = 0
+    backbone_dropout: _Share | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: StrictBool = False
     chunk_steps: _Count = 64
     seed: _Natural = 0
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class KindConfig:
+    """Sets that pose one kind of task, in a table ``[mixture.kinds.NAME]``.
+
+    Attributes
+    ----------
+    share : float
+        How often one of them is drawn, against the shares of the other kinds; 0 leaves them out.
+    sets : list of str
+        Names, or patterns such as ``"luis_*"`` in which ``*`` stands for any characters. A set
+        belongs to the first kind that names it.
+    """
+
+    share: _Amount
+    sets: _Names
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -177,8 +201,11 @@ class MixtureConfig:
         A set of n rows is drawn with a probability proportional to ``min(n, cap) ** temperature``.
     cap : int
         Beyond so many rows a set is drawn no more often.
+    kinds : table of tables
+        Sets by the kind of their task, each with a share of all rows that does not depend on how
+        many sets there are of it. Where there is any kind every set must belong to one.
     weights : table of float
-        What the probability of a set is multiplied by; 0 leaves it out.
+        What the probability of a set is multiplied by, within its kind; 0 leaves it out.
     hypotheses : list of str
         Sets of ``Premise: .. Hypothesis: ..`` rows that give a further set, of premises whose
         labels are hypotheses.
@@ -193,6 +220,7 @@ class MixtureConfig:
 
     temperature: _Share = 0.5
     cap: _Count = 20_000
+    kinds: Mapping[str, KindConfig] = field(default_factory=dict)
     weights: Mapping[str, _Amount] = field(default_factory=dict)
     hypotheses: _Names = ()
     generated: _Names = ()
@@ -338,7 +366,9 @@ def config_from_table(table: Mapping[str, Any]) -> PretrainingConfig:
         return TypeAdapter(PretrainingConfig).validate_python(table)
     except ValidationError as error:
         # One line, of the first field at fault; pydantic's own message has four for each.
-        raise ValueError(_sentence(error.errors()[0])) from error
+        # An unknown name first: what is missing may be what it was meant to be.
+        faults = sorted(error.errors(), key=lambda fault: fault["type"] == "missing")
+        raise ValueError(_sentence(faults[0])) from error
 
 
 _WANTED = {
@@ -349,7 +379,7 @@ _WANTED = {
     "bool_type": "true or false",
     "string_type": "a string",
     "tuple_type": "a list of names",
-    "dict_type": "a table of numbers",
+    "dict_type": "a table",
     "dataclass_type": "a table [{name}]",
     "greater_than_equal": "at least {ge:g}",
     # Nothing but shares has an upper bound.
@@ -367,6 +397,8 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)[1:]
     if kind == "unexpected_keyword_argument":
         return f"{name} is unknown; {_nearest_name(place)}"
+    if kind == "missing":
+        return f"{name} is missing."
     if kind == "literal_error":
         choices = ", ".join(re.findall(r"'([^']+)'", limits["expected"]))
         return f"{name} is {fault['input']!r}; choose from {choices}."
@@ -377,7 +409,9 @@ def _sentence(fault: Mapping[str, Any]) -> str:
 def _nearest_name(place: Sequence[str]) -> str:
     table: Any = PretrainingConfig
     for name in place[:-1]:
-        table = get_type_hints(table)[name]
+        # What holds tables of any name gives the class of them.
+        mapped = getattr(table, "__args__", None)
+        table = mapped[-1] if mapped else get_type_hints(table)[name]
     names = list(get_type_hints(table))
     close = difflib.get_close_matches(place[-1], names, 1)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}."

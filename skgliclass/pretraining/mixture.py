@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..datasets.examples import Example
 from ..datasets.files import is_single_label, read_examples
-from .config import MixtureConfig
+from .config import KindConfig, MixtureConfig
 from .generated import generated_sets
 from .wordings import Group, SetWordings, Wordings, normalized
 
@@ -148,13 +149,13 @@ def make_mixture(
             f"mixture.weights names {unknown!r}, which is not among the sets: "
             f"{', '.join(sorted(all_sets))}."
         )
-    drawn_sets = {
-        n: rows for n, rows in all_sets.items() if rows and config.weights.get(n, 1.0) > 0
-    }
+    _check_kinds(list(all_sets), config.kinds)
+    left_out = _left_out(all_sets, config)
+    drawn_sets = {n: rows for n, rows in all_sets.items() if rows and n not in left_out}
     training, held_out = _hold_out(drawn_sets, config.held_out_rows, seed)
     named = [LabelledSet(n, rows, wordings.of(n)) for n, rows in training.items() if rows]
     if not named:
-        raise ValueError("No rows are left to train on; look at mixture.weights.")
+        raise ValueError("No rows are left to train on; look at mixture.weights and mixture.kinds.")
     scored = [LabelledSet(n, rows, wordings.of(n)) for n, rows in held_out.items() if rows]
     return Mixture(named, scored, _probabilities(named, config))
 
@@ -162,8 +163,56 @@ def make_mixture(
 def _probabilities(sets: Sequence[LabelledSet], config: MixtureConfig) -> NDArray[np.float64]:
     sizes = np.array([min(len(source.rows), config.cap) for source in sets], dtype=np.float64)
     factors = np.array([config.weights.get(source.name, 1.0) for source in sets])
-    shares = sizes**config.temperature * factors
-    return shares / shares.sum()
+    probabilities = sizes**config.temperature * factors
+    if config.kinds:
+        kind_of = kinds_of_sets([source.name for source in sets], config.kinds)
+        for kind, options in config.kinds.items():
+            own = np.array([name == kind for name in kind_of])
+            if own.any():
+                probabilities[own] *= options.share / probabilities[own].sum()
+    return probabilities / probabilities.sum()
+
+
+def kinds_of_sets(sets: Sequence[str], kinds: Mapping[str, KindConfig]) -> list[str]:
+    """Give the kind of each set: the first whose patterns match its name.
+
+    Raises
+    ------
+    ValueError
+        If a set has no kind.
+    """
+    return [_kind_of(name, kinds) for name in sets]
+
+
+def _kind_of(name: str, kinds: Mapping[str, KindConfig]) -> str:
+    for kind, options in kinds.items():
+        if any(fnmatchcase(name, pattern) for pattern in options.sets):
+            return kind
+    raise ValueError(
+        f"The set {name!r} belongs to none of mixture.kinds ({', '.join(kinds)}); name it in one "
+        "of them, or give it a weight of 0 in mixture.weights."
+    )
+
+
+def _check_kinds(sets: Sequence[str], kinds: Mapping[str, KindConfig]) -> None:
+    """Refuse patterns that match nothing, which are misspelt or meant for other data."""
+    for kind, options in kinds.items():
+        for pattern in options.sets:
+            if not any(fnmatchcase(name, pattern) for name in sets):
+                raise ValueError(
+                    f"mixture.kinds.{kind}.sets names {pattern!r}, which matches none of the "
+                    f"sets: {', '.join(sorted(sets))}."
+                )
+
+
+def _left_out(sets: Iterable[str], config: MixtureConfig) -> set[str]:
+    """Give the sets that are never drawn, by their weight or by that of their kind."""
+    without = {name for name in sets if config.weights.get(name, 1.0) == 0}
+    if config.kinds:
+        others = [name for name in sets if name not in without]
+        kinds = zip(others, kinds_of_sets(others, config.kinds), strict=True)
+        without |= {name for name, kind in kinds if config.kinds[kind].share == 0}
+    return without
 
 
 def _hold_out(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..engine.engine import Engine
 from ..files import replacing
@@ -292,7 +293,7 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
         ),
         trainable=training.trainable,
         lora_rank=training.lora_rank,
-        max_batch_tokens=training.max_batch_tokens,
+        max_batch_tokens=training.max_batch_tokens or None,
         precision=training.precision,
         gradient_checkpointing=training.gradient_checkpointing,
         seed=training.seed,
@@ -300,7 +301,20 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
     )
     engine = Engine(loaded, max_length=config.model.max_length)
     nothing = make_training_set(engine, [], [], LabelledRows.ragged([], []))
-    return Run(engine, nothing, options)
+    run = Run(engine, nothing, options)
+    if training.backbone_dropout is not None:
+        for encoder in run.trainable.encoders():
+            _set_dropout(encoder, training.backbone_dropout)
+    return run
+
+
+def _set_dropout(encoder: nn.Module, p: float) -> None:
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = p
+        # Attention takes it as a number where it has no module for it.
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = p
 
 
 def _teacher(config: PretrainingConfig, device: str) -> Engine:

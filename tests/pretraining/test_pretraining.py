@@ -34,6 +34,7 @@ from skgliclass.pretraining.augment import Augmenter
 from skgliclass.pretraining.chunks import Chunks
 from skgliclass.pretraining.config import (
     AugmentationConfig,
+    KindConfig,
     MixtureConfig,
     ModelConfig,
     config_from_table,
@@ -43,7 +44,7 @@ from skgliclass.pretraining.generated import generated_sets
 from skgliclass.pretraining.initial import initial_model
 from skgliclass.pretraining.mixture import LabelledSet, hypothesis_rows, make_mixture, read_sets
 from skgliclass.pretraining.neighbours import Neighbours
-from skgliclass.pretraining.run import finish, pretrain
+from skgliclass.pretraining.run import _make_run, finish, pretrain
 from skgliclass.pretraining.wordings import SetWordings, normalized, read_wordings
 
 WORDINGS = {
@@ -162,6 +163,48 @@ def test_sets_are_drawn_in_proportion_to_their_tempered_and_capped_size():
 def test_a_weight_of_zero_leaves_a_set_out(config):
     mixture = mixture_of(with_fields(config, "mixture", weights={"words": 0.0}))
     assert {own.name for own in mixture.sets} == {"moods", "moods.two", "subjects"}
+
+
+def shares_of(**options):
+    rows = toy_sets(900)["words"]
+    sets = {"bot_a": rows[:100], "bot_b": rows[100:500], "news": rows[:9], "jokes": rows[:900]}
+    mixture = make_mixture(
+        sets, MixtureConfig(held_out_rows=0, **options), read_wordings(), seed=0
+    )
+    names = [own.name for own in mixture.sets]
+    return dict(zip(names, mixture.probabilities, strict=True))
+
+
+def test_kinds_have_their_shares_and_sets_theirs_within_a_kind():
+    kinds = {
+        "intents": KindConfig(share=0.6, sets=("bot_*",)),
+        "topics": KindConfig(share=0.2, sets=("news", "*_b")),
+        "others": KindConfig(share=0.4, sets=("*",)),
+    }
+    # bot_b is of the first kind that names it. Shares need not add up to one.
+    expected = {"bot_a": 0.5 / 3, "bot_b": 1 / 3, "news": 0.2 / 1.2, "jokes": 1 / 3}
+    assert shares_of(kinds=kinds) == pytest.approx(expected)
+    weights = {"bot_a": 2.0, "news": 5.0}
+    expected = {"bot_a": 0.25, "bot_b": 0.25, "news": 0.2 / 1.2, "jokes": 1 / 3}
+    assert shares_of(kinds=kinds, weights=weights) == pytest.approx(expected)
+
+
+def test_a_kind_of_share_zero_and_a_set_of_weight_zero_are_left_out():
+    kinds = {"bots": KindConfig(0.0, ("bot_*",)), "topics": KindConfig(1.0, ("news",))}
+    assert shares_of(kinds=kinds, weights={"jokes": 0.0}) == {"news": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        ({"a": (1.0, ["bot_*"]), "b": (1.0, ["news"])}, r"'jokes' belongs to none .*\(a, b\)"),
+        ({"a": (1.0, ["*", "botany_*"])}, r"kinds\.a\.sets names 'botany_\*', which matches none"),
+        ({"a": (0.0, ["*"])}, r"No rows are left .* mixture\.kinds"),
+    ],
+)
+def test_wrong_kinds_are_named(kinds, message):
+    with pytest.raises(ValueError, match=message):
+        shares_of(kinds={name: KindConfig(*values) for name, values in kinds.items()})
 
 
 def test_texts_that_are_held_out_of_one_set_are_in_no_other():
@@ -536,6 +579,21 @@ def test_the_loss_falls_and_the_model_predicts(config, data, tmp_path):
     assert classifier.score([f"{words} 7" for words in MOODS.values()], list(MOODS)) == 1.0
 
 
+def test_without_dropout_a_loss_does_not_depend_on_the_seed(config):
+    config = with_fields(config, "training", n_steps=1, chunk_steps=1)
+    config = with_fields(config, "model", architecture="bi-encoder")
+
+    def loss(seed, dropout):
+        own = with_fields(config, "training", backbone_dropout=dropout)
+        run = _make_run(initial_model(own.model, 0), own)
+        run.use(Chunks(run.engine, mixture_of(own), own, None).training_set(0))
+        run.options = replace(run.options, seed=seed)
+        return run.step(np.arange(4))
+
+    assert loss(1, 0.0) == loss(2, 0.0)
+    assert loss(1, None) != loss(2, None)
+
+
 def test_the_log_says_loss_speed_rate_and_scores(config, data, tmp_path):
     pretrain(config, data, tmp_path / "run", evaluate=True)
     entries = log_of(tmp_path / "run")
@@ -631,6 +689,9 @@ def test_layers_alone_can_be_trained(config, data, tmp_path, architecture):
         ({"training": {"n_steps": True}}, "training.n_steps is True; it must be a whole number"),
         ({"mixture": {"temperature": 2}}, "mixture.temperature is 2; it must be between 0 and 1"),
         ({"mixture": {"weights": {"a": -1}}}, "mixture.weights.a is -1; it must be at least 0"),
+        ({"mixture": {"kinds": {"a": 1}}}, r"mixture.kinds.a is 1; .* \[mixture.kinds.a\]"),
+        ({"mixture": {"kinds": {"a": {"sets": []}}}}, "mixture.kinds.a.share is missing"),
+        ({"mixture": {"kinds": {"a": {"set": []}}}}, "a.set is unknown; did you mean 'sets'"),
         ({"mixture": {"hypotheses": "a"}}, "mixture.hypotheses is 'a'; it must be a list of names"),
         ({"model": {"pooling": "max"}}, "model.pooling is 'max'; choose from avg, first"),
         ({"model": {"prompt_first": 1}}, "model.prompt_first is 1; it must be true or false"),

@@ -168,9 +168,7 @@ def test_a_weight_of_zero_leaves_a_set_out(config):
 def shares_of(**options):
     rows = toy_sets(900)["words"]
     sets = {"bot_a": rows[:100], "bot_b": rows[100:500], "news": rows[:9], "jokes": rows[:900]}
-    mixture = make_mixture(
-        sets, MixtureConfig(held_out_rows=0, **options), read_wordings(), seed=0
-    )
+    mixture = make_mixture(sets, MixtureConfig(held_out_rows=0, **options), read_wordings(), seed=0)
     names = [own.name for own in mixture.sets]
     return dict(zip(names, mixture.probabilities, strict=True))
 

@@ -308,7 +308,7 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
     return run
 
 
-def _set_dropout(encoder: nn.Module, p: float) -> None:
+def _set_dropout(encoder: Any, p: float) -> None:
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = p

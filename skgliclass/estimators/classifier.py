@@ -565,7 +565,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             of numbers are label sets where `labels` are numbers, else the rows of a matrix. With
             `labels`, a `y` or rows of it that are None, NaN or -1 are of texts without labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each text counts.
+            How much each text with a label counts.
         X_val, y_val : default=None
             Held-out texts and labels, in place of a part of `X`, for all that is tuned on such.
         unlabelled : default=None
@@ -701,7 +701,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if given.has_no_labels and label_set is not None:
             targets = Targets(label_set, np.zeros((0, len(label_set)), dtype=np.float32))
         else:
-            targets = self._targets(given.y, label_set)
+            targets = self._targets(given.y, label_set, given.name)
         check_same_length(texts, targets, "X", "y")
         if is_first:
             self._warn_of_one_class(targets.label_set)

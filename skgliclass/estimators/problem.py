@@ -18,7 +18,7 @@ from .calibration import negative_log_likelihood, score_of
 from .containers import values_in
 from .labels import LabelSet, plain_class
 from .scoring import ScoringPlan
-from .targets import Targets, first_of_types, is_number, missing_rows, rows_left
+from .targets import NameOfSome, Targets, first_of_types, is_number, missing_rows, rows_left
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -76,12 +76,15 @@ class Given:
         As they were passed.
     unlabelled : list of str
         The texts without labels.
+    name : str
+        What to call `y` in a message.
     """
 
     texts: list[str]
     y: Any
     sample_weight: Any
     unlabelled: list[str] = field(default_factory=list)
+    name: str = "y"
 
     @property
     def has_no_labels(self) -> bool:
@@ -90,19 +93,22 @@ class Given:
 
     def without_missing(self, known: Collection[Any], *, multi_label: bool) -> Given:
         """Put the texts whose row of `y` says nothing among those without labels."""
+        n = len(self.texts)
         if self.y is None:
-            return Given([], None, None, self.texts)
-        is_missing = missing_rows(self.y, known, multi_label=multi_label)
-        if not is_missing.any() or len(is_missing) != len(self.texts):
+            is_missing = np.ones(n, dtype=np.bool_)
+        else:
+            is_missing = missing_rows(self.y, known, multi_label=multi_label)
+        if not is_missing.any():
             return self
-        weights = self.sample_weight
-        if weights is not None and np.ndim(weights):
-            weights = [w for w, gone in zip(weights, is_missing, strict=True) if not gone]
+        check_as_many(n, len(is_missing), "X", "y")
+        places = np.flatnonzero(~is_missing)
+        weights = read_weights(self.sample_weight, n)
         return Given(
-            [text for text, gone in zip(self.texts, is_missing, strict=True) if not gone],
-            rows_left(self.y, ~is_missing, known),
-            weights,
-            [text for text, gone in zip(self.texts, is_missing, strict=True) if gone],
+            [self.texts[i] for i in places],
+            rows_left(self.y, ~is_missing, known) if len(places) else None,
+            None if weights is None else weights[places],
+            [self.texts[i] for i in np.flatnonzero(is_missing)],
+            NameOfSome("y", places.tolist()),
         )
 
     def beside(self, unlabelled: list[str]) -> Given:
@@ -313,10 +319,15 @@ def _tells_a_label(row: NDArray[np.float32]) -> bool:
 
 def check_same_length(texts: Sequence[Any], targets: Targets, X: str, y: str) -> None:
     """Refuse texts and targets of different numbers, named as the user knows them."""
-    if len(texts) != len(targets.matrix):
+    check_as_many(len(texts), len(targets.matrix), X, y)
+
+
+def check_as_many(n_texts: int, n_labels: int, X: str, y: str) -> None:
+    """Refuse different numbers of texts and of rows with their labels."""
+    if n_texts != n_labels:
         raise ValueError(
-            f"{X} and {y} have inconsistent numbers of samples: {len(texts)} texts, but "
-            f"{len(targets.matrix)} labels."
+            f"{X} and {y} have inconsistent numbers of samples: {n_texts} texts, but {n_labels} "
+            "labels."
         )
 
 
@@ -390,8 +401,18 @@ def example_weights(
 def checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]:
     """Give the weight of each text, 1 where the user gave none; refuse what is no weight."""
     n = len(targets.matrix)
-    if sample_weight is None:
+    weights = read_weights(sample_weight, n)
+    if weights is None:
         return np.ones(n, dtype=np.float32)
+    if not weights.any():
+        raise ValueError("sample_weight is zero for all samples; there is nothing to learn from.")
+    return weights
+
+
+def read_weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
+    """Give the weights of so many texts where the user gave any; refuse what is no weight."""
+    if sample_weight is None:
+        return None
     if isinstance(sample_weight, np.ndarray) and sample_weight.ndim == 0:
         sample_weight = sample_weight[()]
     if is_number(sample_weight):
@@ -409,8 +430,6 @@ def checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]
         raise ValueError(
             f"sample_weight[{i}] is {weights[i]}; a weight is a finite number of at least 0."
         )
-    if not weights.any():
-        raise ValueError("sample_weight is zero for all samples; there is nothing to learn from.")
     return weights
 
 

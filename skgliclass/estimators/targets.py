@@ -48,6 +48,31 @@ class Targets:
 # Rows that say nothing.
 
 
+class NameOfSome(str):
+    """What to call a column of which some rows were left out.
+
+    Parameters
+    ----------
+    name : str
+        As of the whole column.
+    places : sequence of int
+        Where in it the rows are that are left.
+    """
+
+    places: Sequence[int]
+
+    def __new__(cls, name: str, places: Sequence[int]) -> NameOfSome:
+        """Give a string that knows the places."""
+        made = super().__new__(cls, name)
+        made.places = places
+        return made
+
+
+def row_name(name: str, i: int) -> str:
+    """Name a row as the user counts them."""
+    return f"{name}[{name.places[i] if isinstance(name, NameOfSome) else i}]"
+
+
 def missing_rows(y: Any, known: Collection[Any], *, multi_label: bool) -> NDArray[np.bool_]:
     """Tell which rows of `y` are None, NaN or -1, where that is none of the known classes.
 
@@ -58,15 +83,16 @@ def missing_rows(y: Any, known: Collection[Any], *, multi_label: bool) -> NDArra
     known : collection
         The classes, and what stands for none of them.
     multi_label : bool
-        Whether a text may have any number of classes, so that a row of a table is missing where
-        nothing in it is annotated.
+        Whether a text may have any number of classes, so that a row of a table, or a list in
+        place of one, is missing where nothing in it is annotated.
     """
     cells = _cells_of(y, multi_label=multi_label)
-    if isinstance(cells, np.ndarray) and cells.ndim == 2:
-        return np.asarray(pd.isna(cells).all(axis=1))
+    if isinstance(cells, np.ndarray) and cells.ndim != 1:
+        return np.asarray(pd.isna(cells).all(axis=1)) if cells.ndim else np.zeros(0, np.bool_)
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "USb":
         return np.zeros(len(cells), dtype=np.bool_)
-    return np.asarray([_says_nothing(cell, known) for cell in cells], dtype=np.bool_)
+    says_nothing = _annotates_nothing if multi_label else _says_nothing
+    return np.asarray([says_nothing(cell, known) for cell in cells], dtype=np.bool_)
 
 
 def rows_left(y: Any, is_left: NDArray[np.bool_], known: Collection[Any]) -> Any:
@@ -89,13 +115,25 @@ def _cells_of(y: Any, *, multi_label: bool) -> Any:
     cells = rows.cells if isinstance(rows, Frame) else rows
     if isinstance(cells, np.ndarray) and cells.shape[1:] == (1,) and not multi_label:
         return cells.ravel()
+    if isinstance(cells, list) and not multi_label:
+        return [cell[0] if _is_list(cell) and len(cell) == 1 else cell for cell in cells]
     return cells
 
 
+def _annotates_nothing(row: Any, known: Collection[Any]) -> bool:
+    if _is_list(row):
+        return len(row) > 0 and all(map(_is_missing, row))
+    return _says_nothing(row, known)
+
+
 def _says_nothing(cell: Any, known: Collection[Any]) -> bool:
-    # Of what is no list pandas tells whether it is None, NaN or one of its own kinds of both.
     is_minus_one = is_number(cell) and cell == -1 and -1 not in known
-    return bool(is_minus_one or (pd.api.types.is_scalar(cell) and pd.isna(cell)))
+    return bool(is_minus_one or _is_missing(cell))
+
+
+def _is_missing(value: Any) -> bool:
+    # Of what is no list pandas tells whether it is None, NaN or one of its own kinds of both.
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 # One class a text.
@@ -248,14 +286,14 @@ def _class_vector(rows: NDArray[Any] | list[Any], name: str) -> NDArray[Any]:
         return rows
     values: list[Any] = list(rows)
     if any(isinstance(values[i], Enum | bytes) for i in first_of_types(values)):
-        values = [plain_class(value, f"{name}[{i}]") for i, value in enumerate(values)]
+        values = [plain_class(value, row_name(name, i)) for i, value in enumerate(values)]
     for i in first_of_types(values):
         if not pd.api.types.is_scalar(values[i]):
             raise ValueError(
-                f"{name}[{i}] is {in_short(values[i])}, but GLiClassClassifier learns one class a "
-                "text. For label sets and soft targets use GLiClassMultiLabelClassifier."
+                f"{row_name(name, i)} is {in_short(values[i])}, but GLiClassClassifier learns one "
+                "class a text. For label sets and soft targets use GLiClassMultiLabelClassifier."
             )
-    _check_one_kind([(f"{name}[{i}]", values[i]) for i in first_of_types(values)], name)
+    _check_one_kind([(row_name(name, i), values[i]) for i in first_of_types(values)], name)
     return as_class_array(values)
 
 
@@ -268,7 +306,7 @@ def first_of_types(values: Sequence[Any]) -> list[int]:
 def _check_scikit_learn_knows(vector: NDArray[Any], name: str) -> None:
     if vector.dtype == object and not isinstance(vector[0], str):
         raise ValueError(
-            f"{name}[0] is {in_short(vector[0])}, which scikit-learn takes for no class. Use "
+            f"{row_name(name, 0)} is {in_short(vector[0])}, which scikit-learn takes for no class. Use "
             f"strings: [str(value) for value in {name}]."
         )
     check_classification_targets(vector)
@@ -312,12 +350,12 @@ def _check_none_missing(rows: NDArray[Any] | list[Any], name: str) -> None:
     if missing.any():
         i = int(np.flatnonzero(missing)[0])
         raise ValueError(
-            f"{name}[{i}] is missing ({array[i]!r}); every row needs a class. Drop such rows. fit "
-            'alone learns from their texts, with labels=[...] and trainable="auto" or "labels".'
+            f"{row_name(name, i)} is missing ({array[i]!r}); every row needs a class. Drop such rows. "
+            'fit alone learns from their texts, with labels=[...] and trainable="auto" or "labels".'
         )
     for i, value in enumerate(array.tolist() if array.dtype.kind in "fO" else ()):
         if isinstance(value, float) and np.isinf(value):
-            raise ValueError(f"{name}[{i}] is infinite (inf); a class must be a value.")
+            raise ValueError(f"{row_name(name, i)} is infinite (inf); a class must be a value.")
 
 
 def _single_label_set(
@@ -341,7 +379,7 @@ def _label_set_of_vector(y: NDArray[Any], name: str) -> LabelSet:
     values = y.tolist()
     # Sorting all texts' classes would take far longer than finding the few that there are.
     classes = list(dict.fromkeys(values))
-    _check_have_words([(f"{name}[{values.index(value)}]", value) for value in classes])
+    _check_have_words([(row_name(name, values.index(value)), value) for value in classes])
     return LabelSet.from_target(as_class_array(classes))
 
 
@@ -385,7 +423,7 @@ def _read_as_positions(y: NDArray[Any], label_set: LabelSet, name: str) -> Label
     if outside.any():
         i = int(np.flatnonzero(outside)[0])
         raise ValueError(
-            f"{name}[{i}] is {y[i]}, which is neither one of the labels nor a position among the "
+            f"{row_name(name, i)} is {y[i]}, which is neither one of the labels nor a position among the "
             f"{len(label_set)} sorted labels."
         )
     if len(np.unique(y)) < len(label_set):
@@ -572,7 +610,7 @@ def _matrix_targets(y: NDArray[Any], label_set: LabelSet | None, name: str) -> T
     outside = (matrix < 0) | (matrix > 1)
     if outside.any():
         i, j = (int(k[0]) for k in np.nonzero(outside))
-        raise ValueError(_bad_target(f"{name}[{i}]", f"{matrix[i, j]}", classes[j]))
+        raise ValueError(_bad_target(row_name(name, i), f"{matrix[i, j]}", classes[j]))
     _check_some_known(matrix, name)
     return Targets(label_set, matrix)
 
@@ -609,7 +647,7 @@ def _as_numbers(y: NDArray[Any], classes: Sequence[Any], name: str) -> NDArray[n
             hint = " Convert it to numbers first." if isinstance(value, str) else ""
             if not pd.api.types.is_scalar(value):
                 hint = f" If the column holds label sets, pass it alone: {name}[{classes[j]!r}]."
-            raise ValueError(_bad_target(f"{name}[{i}]", in_short(value), classes[j]) + hint)
+            raise ValueError(_bad_target(row_name(name, i), in_short(value), classes[j]) + hint)
         matrix[i, j] = value
     return matrix
 
@@ -641,7 +679,7 @@ def _label_set_targets(
 ) -> Targets:
     # Most classes come again: what was found of one holds for the others.
     checked: dict[tuple[type, Any], Any] = {}
-    scores = [_scores_of_row(row, f"{name}[{i}]", checked) for i, row in enumerate(rows)]
+    scores = [_scores_of_row(row, row_name(name, i), checked) for i, row in enumerate(rows)]
     # Not a set of them, since the order in which a set of strings comes changes.
     classes = list(dict.fromkeys(value for row in scores for value in row))
     if label_set is None:
@@ -653,7 +691,7 @@ def _label_set_targets(
     for i, row in enumerate(scores):
         for value, score in row.items():
             if value not in index:
-                raise ValueError(_unknown_class(f"{name}[{i}]", value, label_set))
+                raise ValueError(_unknown_class(row_name(name, i), value, label_set))
             matrix[i, index[value]] = score
     _check_some_known(matrix, name)
     return Targets(label_set, matrix)
@@ -668,7 +706,7 @@ def _label_set_of_sets(
         )
     values = [(i, value) for i, row in enumerate(scores) for value in row]
     first = first_of_types([value for _, value in values])
-    _check_one_kind([(f"a class of {name}[{values[k][0]}]", values[k][1]) for k in first], name)
+    _check_one_kind([(f"a class of {row_name(name, values[k][0])}", values[k][1]) for k in first], name)
     _check_have_words([(f"a class of {name}", value) for value in classes])
     # Sorted, as by scikit-learn's MultiLabelBinarizer: label sets have no order to keep.
     label_set = LabelSet.from_target(as_class_array(classes))
@@ -829,7 +867,7 @@ def _positions(values: NDArray[Any], label_set: LabelSet, name: str) -> list[int
     positions = [index.get(value, -1) for value in values.tolist()]
     if -1 in positions:
         i = positions.index(-1)
-        raise ValueError(_unknown_class(f"{name}[{i}]", values[i : i + 1].tolist()[0], label_set))
+        raise ValueError(_unknown_class(row_name(name, i), values[i : i + 1].tolist()[0], label_set))
     return positions
 
 

@@ -124,6 +124,34 @@ def test_rows_without_labels_are_texts_without_labels(mark):
     assert np.allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("y", "arguments", "message"),
+    [
+        ([None, "sport", None, "rugby", "money", "money"], {}, r"^y\[3\] has the unknown class"),
+        ([None, "sport", None, "", 3, "money"], {}, r"y\[1\] is 'sport' .str., y\[4\] is 3"),
+        ([None, 1, -1, 7, 0, 0], {}, r"^y\[3\] is 7"),
+        (["sport", None], {}, "6 texts, but 2 labels"),
+        ([None, *CLASSES], {}, "6 texts, but 7 labels"),
+        ([None, *CLASSES[1:]], {"sample_weight": [1, 1, 1, -1, 1, 1]}, r"^sample_weight\[3\] is -1"),
+        ([None, *CLASSES[1:]], {"sample_weight": [1, 1]}, r"sample_weight has shape \(2,\)"),
+        (None, {"sample_weight": [1, 1]}, r"sample_weight has shape \(2,\)"),
+        (None, {"sample_weight": [1, 1, 1, 1, np.nan, 1]}, r"^sample_weight\[4\] is nan"),
+    ],
+)
+def test_a_mistake_among_rows_without_labels_is_named_by_its_row(y, arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        labels_alone(labels=NAMES).fit(TEXTS, y, **arguments)
+
+
+def test_a_mistake_among_label_sets_is_named_by_its_row():
+    for y in ([None, ["rugby"]], [np.nan, {"rugby": 1}], [[np.nan], ["rugby"]]):
+        with pytest.raises(ValueError, match=r"^y\[1\] has the unknown class 'rugby'"):
+            GLiClassMultiLabelClassifier(labels=NAMES).fit(TEXTS[:2], y)
+    rows = np.asarray([[np.nan] * 3, [0, 1, 7]])
+    with pytest.raises(ValueError, match=r"^y\[1\] has 7"):
+        GLiClassMultiLabelClassifier(labels=NAMES).fit(TEXTS[:2], rows)
+
+
 def test_positions_of_classes_may_have_missing_ones_among_them():
     y = np.asarray([1, 2, np.nan, -1, 0, 0])
     clf = labels_alone(labels=NAMES).fit(TEXTS, y)

@@ -166,6 +166,9 @@ NAN = float("nan")
         (np.array([[1, NAN], [NAN, NAN]]), {"a", "b"}, True, [0, 1]),
         (pd.DataFrame({"a": [1, None], "b": [None, None]}), {"a", "b"}, True, [0, 1]),
         ([["a"], None, [], NAN], {"a"}, True, [0, 1, 0, 1]),
+        ([["a"], [None], (NAN,), np.array([-1])], {"a"}, False, [0, 1, 1, 1]),
+        ([["a"], [None], ["a", NAN]], {"a"}, True, [0, 1, 0]),
+        ([[1, 0], [NAN, NAN], [NAN, 1]], {"a", "b"}, True, [0, 1, 0]),
     ],
 )
 def test_rows_that_say_nothing(y, known, multi_label, missing):

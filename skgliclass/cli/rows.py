@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..datasets.examples import Example
@@ -22,6 +23,25 @@ class UnlabelledExample(Example):
 
     def __post_init__(self) -> None:
         check_text("text", self.text)
+
+
+@dataclass(frozen=True)
+class PartlyKnownExample(Example):
+    """A text that offers more labels than anybody annotated; nobody knows of the others.
+
+    Attributes
+    ----------
+    annotated : collection of str
+        Those of `all_labels` that somebody annotated.
+    """
+
+    annotated: Collection[str] = ()
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """How far each label holds, in the order of `all_labels`; NaN where nobody knows."""
+        pairs = zip(self.all_labels, super().targets, strict=True)
+        return tuple(target if name in self.annotated else math.nan for name, target in pairs)
 
 
 def is_labelled(row: Example) -> bool:
@@ -93,6 +113,21 @@ def offer(examples: Iterable[Example], labels: Sequence[str]) -> Iterator[Exampl
     """Give rows that offer these labels, among which theirs are."""
     offered = tuple(labels)
     return (replace(row, all_labels=offered) if is_labelled(row) else row for row in examples)
+
+
+def offer_beside(examples: Iterable[Example], labels: Sequence[str]) -> Iterator[Example]:
+    """Give rows that offer these labels; of those that they did not offer nobody knows."""
+    offered = tuple(labels)
+    return (_beside(row, offered) if is_labelled(row) else row for row in examples)
+
+
+def _beside(row: Example, offered: Sequence[str]) -> Example:
+    if set(row.all_labels).issuperset(offered):
+        return replace(row, all_labels=offered)
+    values = {f.name: getattr(row, f.name) for f in fields(Example)}
+    return PartlyKnownExample(
+        **{**values, "all_labels": offered}, annotated=frozenset(row.all_labels)
+    )
 
 
 def of_known(

@@ -35,7 +35,15 @@ from .options import (
     option_of,
     wants_bar,
 )
-from .rows import class_names, named_as_classes, names_in, of_known, offer, without_other
+from .rows import (
+    class_names,
+    named_as_classes,
+    names_in,
+    of_known,
+    offer,
+    offer_beside,
+    without_other,
+)
 from .tables import Limit
 from .training_rows import Deal, StreamedRows, Survey, UnlabelledTexts, held_out_rows, limit_of
 
@@ -345,13 +353,14 @@ class _View(NamedTuple):
 
     `other` stands for no class, and labels of a table may stand for one of the `classes`. `known`
     are the classes that the rows of a table offer; None where they will be those of the data.
-    `whole` tells that a row of a table names all of its labels, not those alone that are annotated.
+    `columns` are the labels that have a column each, in which what is empty is not annotated; None
+    where a row of a table names all of its labels.
     """
 
     other: str | None
     classes: list[Any]
     known: list[str] | None
-    whole: bool
+    columns: list[str] | None
 
     @classmethod
     def of(
@@ -375,7 +384,8 @@ class _View(NamedTuple):
         }
         is_known = not survey.has_open_labels and names <= set(known)
         knows = has_labels(args) or is_known
-        return cls(other, classes, known if knows else None, not args.label_columns)
+        columns = args.label_columns and list(dict.fromkeys(map(name_of, args.label_columns)))
+        return cls(other, classes, known if knows else None, columns)
 
     def __call__(self, rows: Iterable[Example], file: LabelledFile) -> Iterator[Example]:
         name = file.table.name
@@ -385,8 +395,9 @@ class _View(NamedTuple):
             rows = named_as_classes(rows, self.classes)
         if self.known is not None and file.is_table:
             rows = of_known(rows, self.known, name=name, whose="the labels")
-            # An empty cell of one column a label is not annotated, and no label that does not hold.
-            rows = offer(rows, self.known) if self.whole else rows
+        offered = self.columns if self.known is None else self.known
+        if offered and file.is_table:
+            rows = offer(rows, offered) if self.columns is None else offer_beside(rows, offered)
         return iter(rows)
 
 

@@ -504,7 +504,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if len(unlabelled):
             check_learns_from_texts(self.trainable, labels_parameter, len(unlabelled))
         label_set = labels_parameter or NO_LABELS
-        plan = self._plan(Snapshot(label_set, labels_parameter, self.labels))
+        snapshot = Snapshot(label_set, labels_parameter, self.labels)
+        plan = self._plan(snapshot)
+        if label_set:
+            # What could not predict with these classes is not to be trained for them.
+            self._cutoff(snapshot)
         training = (
             StreamedExamples(rows, plan)
             if isinstance(rows, RowWindows)

@@ -306,8 +306,8 @@ def first_of_types(values: Sequence[Any]) -> list[int]:
 def _check_scikit_learn_knows(vector: NDArray[Any], name: str) -> None:
     if vector.dtype == object and not isinstance(vector[0], str):
         raise ValueError(
-            f"{row_name(name, 0)} is {in_short(vector[0])}, which scikit-learn takes for no class. Use "
-            f"strings: [str(value) for value in {name}]."
+            f"{row_name(name, 0)} is {in_short(vector[0])}, which scikit-learn takes for no class. "
+            f"Use strings: [str(value) for value in {name}]."
         )
     check_classification_targets(vector)
 
@@ -350,8 +350,8 @@ def _check_none_missing(rows: NDArray[Any] | list[Any], name: str) -> None:
     if missing.any():
         i = int(np.flatnonzero(missing)[0])
         raise ValueError(
-            f"{row_name(name, i)} is missing ({array[i]!r}); every row needs a class. Drop such rows. "
-            'fit alone learns from their texts, with labels=[...] and trainable="auto" or "labels".'
+            f"{row_name(name, i)} is missing ({array[i]!r}); every row needs a class. Drop such "
+            'rows. fit alone learns from their texts, with labels=[...] and trainable="auto" or "labels".'
         )
     for i, value in enumerate(array.tolist() if array.dtype.kind in "fO" else ()):
         if isinstance(value, float) and np.isinf(value):
@@ -423,8 +423,8 @@ def _read_as_positions(y: NDArray[Any], label_set: LabelSet, name: str) -> Label
     if outside.any():
         i = int(np.flatnonzero(outside)[0])
         raise ValueError(
-            f"{row_name(name, i)} is {y[i]}, which is neither one of the labels nor a position among the "
-            f"{len(label_set)} sorted labels."
+            f"{row_name(name, i)} is {y[i]}, which is neither one of the labels nor a position "
+            f"among the {len(label_set)} sorted labels."
         )
     if len(np.unique(y)) < len(label_set):
         warn(
@@ -706,7 +706,9 @@ def _label_set_of_sets(
         )
     values = [(i, value) for i, row in enumerate(scores) for value in row]
     first = first_of_types([value for _, value in values])
-    _check_one_kind([(f"a class of {row_name(name, values[k][0])}", values[k][1]) for k in first], name)
+    _check_one_kind(
+        [(f"a class of {row_name(name, values[k][0])}", values[k][1]) for k in first], name
+    )
     _check_have_words([(f"a class of {name}", value) for value in classes])
     # Sorted, as by scikit-learn's MultiLabelBinarizer: label sets have no order to keep.
     label_set = LabelSet.from_target(as_class_array(classes))
@@ -867,7 +869,9 @@ def _positions(values: NDArray[Any], label_set: LabelSet, name: str) -> list[int
     positions = [index.get(value, -1) for value in values.tolist()]
     if -1 in positions:
         i = positions.index(-1)
-        raise ValueError(_unknown_class(row_name(name, i), values[i : i + 1].tolist()[0], label_set))
+        raise ValueError(
+            _unknown_class(row_name(name, i), values[i : i + 1].tolist()[0], label_set)
+        )
     return positions
 
 

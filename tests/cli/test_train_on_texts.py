@@ -163,6 +163,8 @@ def test_a_column_a_label_may_be_empty_in_all(train, model, tmp_path):
     texts, matrix = toy_indicator(N_ROWS)
     table = pd.DataFrame(matrix, columns=LABELS).astype(object)
     table.iloc[::3] = None
+    # Of two rows it is known in part which labels hold.
+    table.iloc[1, 0] = table.iloc[4, 2] = None
     data = write(tmp_path / "data.csv", {"text": texts, **table})
     options = ["--label-columns", *LABELS, "--multi-label"]
     learnt = train(data, *options, "--unlabelled-rows")
@@ -258,6 +260,11 @@ def test_classifying_gives_what_python_gives(train, tmp_path, of_texts, capsys):
             "--join-processes has no effect",
         ),
         ({"text": [*TEXTS[:5], " "]}, ["--labels", *LABELS], "row 6 has no text"),
+        (
+            {"text": TEXTS, "label": Y},
+            ["--labels", *LABELS, "--other", "music", "--validation-fraction", ".3"],
+            "other='music' is one of the classes",
+        ),
     ],
 )  # fmt: skip
 def test_a_mistake_ends_with_one_line(train, tmp_path, columns, arguments, message):

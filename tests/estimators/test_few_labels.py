@@ -132,7 +132,11 @@ def test_rows_without_labels_are_texts_without_labels(mark):
         ([None, 1, -1, 7, 0, 0], {}, r"^y\[3\] is 7"),
         (["sport", None], {}, "6 texts, but 2 labels"),
         ([None, *CLASSES], {}, "6 texts, but 7 labels"),
-        ([None, *CLASSES[1:]], {"sample_weight": [1, 1, 1, -1, 1, 1]}, r"^sample_weight\[3\] is -1"),
+        (
+            [None, *CLASSES[1:]],
+            {"sample_weight": [1, 1, 1, -1, 1, 1]},
+            r"^sample_weight\[3\] is -1",
+        ),
         ([None, *CLASSES[1:]], {"sample_weight": [1, 1]}, r"sample_weight has shape \(2,\)"),
         (None, {"sample_weight": [1, 1]}, r"sample_weight has shape \(2,\)"),
         (None, {"sample_weight": [1, 1, 1, 1, np.nan, 1]}, r"^sample_weight\[4\] is nan"),

@@ -351,7 +351,8 @@ def _check_none_missing(rows: NDArray[Any] | list[Any], name: str) -> None:
         i = int(np.flatnonzero(missing)[0])
         raise ValueError(
             f"{row_name(name, i)} is missing ({array[i]!r}); every row needs a class. Drop such "
-            'rows. fit alone learns from their texts, with labels=[...] and trainable="auto" or "labels".'
+            "rows. fit alone learns from their texts, with labels=[...] and "
+            'trainable="auto" or "labels".'
         )
     for i, value in enumerate(array.tolist() if array.dtype.kind in "fO" else ()):
         if isinstance(value, float) and np.isinf(value):

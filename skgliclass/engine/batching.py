@@ -69,15 +69,15 @@ def group_by_length(
     # cheapest[i] is what the i longest rows cost, and start[i] where their last group begins.
     cheapest = np.zeros(len(order) + 1)
     start = np.zeros(len(order) + 1, dtype=np.intp)
-    # Quadratic in the rows, which are those of one training batch or its labels. Prediction, with
-    # thousands of rows in a window, uses `plan_batches`.
     for i in range(1, len(order) + 1):
-        tokens = (i - np.arange(i)) * longest[:i]
-        cost = cheapest[:i] + tokens + fixed_cost
+        # No group that ends here has more rows than fit when all are as short as its last.
+        first = max(0, i - max(1, max_tokens // int(longest[i - 1])))
+        tokens = (i - np.arange(first, i)) * longest[first:i]
+        cost = cheapest[first:i] + tokens + fixed_cost
         # The last choice is the row alone, which is allowed at any length.
         cost[:-1][tokens[:-1] > max_tokens] = np.inf
-        start[i] = cost.argmin()
-        cheapest[i] = cost[start[i]]
+        start[i] = first + cost.argmin()
+        cheapest[i] = cost[start[i] - first]
     groups = []
     stop = len(order)
     while stop:

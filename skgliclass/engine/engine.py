@@ -18,7 +18,14 @@ from ..prompts.examples import ExampleEncoder, PromptExample
 from ..prompts.label_plan import LabelPlan, alike_labels, plan_labels
 from ..prompts.packing import TextStrings, pack_texts
 from ..prompts.tokens import TokenIds, count_tokens
-from .batching import ahead, n_threads, plan_batches, plan_windows, worker_pool
+from .batching import (
+    ahead,
+    group_by_length,
+    n_threads,
+    plan_batches,
+    plan_windows,
+    worker_pool,
+)
 from .border import Border, to_numpy
 from .change import LogitChange
 from .options import ScoringOptions
@@ -31,11 +38,14 @@ if TYPE_CHECKING:
 
     from ..loading.loaded import LoadedModel
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 1 << 16}
+BATCH_TOKENS = {"cpu": 512, "cuda": 1 << 16}
 """Padded tokens in a micro-batch, by device: on a processor few enough that the activations stay in
 its cache, on a GPU so many that launching its kernels takes less time than they do."""
 
 BATCH_TOKENS_ELSEWHERE = 1 << 13
+
+BATCH_COST = 16
+"""What a micro-batch costs a processor besides its tokens, counted in tokens."""
 
 MOST_WORKERS = 8
 """How many micro-batches run at a time unless asked for more: more would wait for Python's lock."""
@@ -164,8 +174,31 @@ class Engine:
         """How many micro-batches run at a time."""
         if self.n_jobs is not None:
             return int(joblib.effective_n_jobs(self.n_jobs))
-        on_cpu = self.loaded.network.device.type == "cpu"
-        return min(n_threads(), MOST_WORKERS) if on_cpu else GPU_WORKERS
+        return min(n_threads(), MOST_WORKERS) if self._on_cpu else GPU_WORKERS
+
+    @property
+    def _on_cpu(self) -> bool:
+        return bool(self.loaded.network.device.type == "cpu")
+
+    def batches(self, lengths: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+        """Group sequences into micro-batches.
+
+        Parameters
+        ----------
+        lengths : ndarray of shape (n_sequences,)
+            The tokens of each.
+
+        Returns
+        -------
+        list of ndarray of int
+            The sequences of each micro-batch; those that memory may not suffice for come first.
+        """
+        if not self._on_cpu:
+            # Few batches: what they are padded by takes less time than dividing them well.
+            return list(plan_batches(lengths, self.batch_tokens))
+        groups = group_by_length(lengths, self.batch_tokens, BATCH_COST)
+        # The largest first, so that all workers come to an end at about the same time.
+        return sorted(groups, key=lambda rows: -len(rows) * int(lengths[rows[0]]))
 
     @property
     def width(self) -> int:
@@ -228,7 +261,7 @@ class Engine:
             labels = self._label_vectors(work.plan, request)
             run = partial(self.border.logits, work, labels, with_vectors=wants_vectors)
             results = work.empty_results(self.width if wants_vectors else None)
-            for items, *of_items in run_all(run, work.batches(self.batch_tokens)):
+            for items, *of_items in run_all(run, self.batches(work.lengths)):
                 work.put(results, items, *of_items)
                 advance(float(work.shares[items].sum()))
             by_row = self._finished(window, results, change, on_vectors)
@@ -277,7 +310,7 @@ class Engine:
             work = window.work
             run = partial(self.border.text_vectors, work, self._label_vectors(work.plan, request))
             by_item = np.empty((len(work.cell), width), dtype=np.float32)
-            for items, batch in run_all(run, work.batches(self.batch_tokens)):
+            for items, batch in run_all(run, self.batches(work.lengths)):
                 by_item[items] = batch
             # Every text has as many items as its labels fill prompts.
             by_row = by_item.reshape(len(work.cells), -1, width).mean(axis=1)
@@ -437,7 +470,7 @@ class Engine:
             return self.border.empty_vectors()
         sequences = self.label_sequences(labels)
         self._warn_of_alike(alike_labels(labels, sequences, request.labels.values))
-        batches = plan_batches(count_tokens(sequences), self.batch_tokens)
+        batches = self.batches(count_tokens(sequences))
         run_all = worker_pool(self.n_workers)
         encoded = list(run_all(partial(self.border.encode_labels, sequences), batches))
         vectors = self.border.in_order(encoded)

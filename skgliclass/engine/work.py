@@ -7,7 +7,6 @@ into micro-batches together; afterwards the orders are averaged and the chunks p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +17,6 @@ from ..prompts.composer import Prompt, PromptComposer
 from ..prompts.label_plan import LabelPart, LabelPlan
 from ..prompts.long_texts import LongTexts
 from ..prompts.packing import Cells, PackedTexts, cut_into_cells
-from .batching import plan_batches
 from .neighbours import unit_vectors
 
 
@@ -73,10 +71,6 @@ class Work:
     long_texts: LongTexts
 
     # What goes in.
-
-    def batches(self, n_tokens: int) -> Iterator[NDArray[np.intp]]:
-        """Group the items into micro-batches of at most so many tokens, padding included."""
-        return plan_batches(self.lengths, n_tokens)
 
     def prompts(self, items: NDArray[np.intp]) -> list[Prompt]:
         """Compose the prompts of some items."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..engine.batching import group_by_length, plan_batches
+from ..engine.batching import group_by_length
 from ..engine.change import LogitChange
 from ..engine.engine import Engine
 from ..engine.memory import in_halves
@@ -244,7 +244,7 @@ class Steps(ABC):
     ) -> Iterator[tuple[NDArray[np.intp], T]]:
         """Run a frozen backbone over rows of such lengths, in batches that memory suffices for."""
         memory = self.engine.border.memory
-        waiting = deque(plan_batches(lengths, self.engine.batch_tokens))
+        waiting = deque(self.engine.batches(lengths))
         while waiting:
             rows = waiting.popleft()
             if memory.allows(lengths[rows]):

@@ -210,7 +210,7 @@ def test_a_forked_process_predicts_and_fits(n_threads):
 
 
 @pytest.mark.parametrize(
-    ("device", "tokens", "workers"), [("cpu", 1024, 4), ("cuda", 65_536, 2), ("mps", 8192, 2)]
+    ("device", "tokens", "workers"), [("cpu", 512, 4), ("cuda", 65_536, 2), ("mps", 8192, 2)]
 )
 def test_micro_batches_suit_the_device(four_threads, device, tokens, workers):
     network = SimpleNamespace(device=torch.device(device), config=None)
@@ -219,3 +219,25 @@ def test_micro_batches_suit_the_device(four_threads, device, tokens, workers):
     assert (chosen.batch_tokens, chosen.n_workers) == (tokens, workers)
     told = Engine(loaded, max_length=128, batch_tokens=7, n_jobs=3)
     assert (told.batch_tokens, told.n_workers) == (7, 3)
+
+
+def batches_on(device, lengths):
+    network = SimpleNamespace(device=torch.device(device), config=None)
+    loaded = SimpleNamespace(network=network, composer=lambda _: None, position_limit=None)
+    return Engine(loaded, max_length=128).batches(lengths)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_micro_batches_hold_every_row_once(device):
+    lengths = np.random.default_rng(0).integers(0, 2000, size=300)
+    found = batches_on(device, lengths)
+    assert sorted(np.concatenate(found).tolist()) == list(range(300))
+    assert len(batches_on(device, lengths[:0])) == 0
+
+
+def test_a_processor_computes_little_padding_and_ends_with_small_batches():
+    # As many texts are: many short ones and a few long ones.
+    lengths = np.sort(np.random.default_rng(0).lognormal(4, 0.7, size=24).astype(int) + 10)
+    padded = [len(rows) * int(lengths[rows].max()) for rows in batches_on("cpu", lengths)]
+    assert sum(padded) < 1.06 * lengths.sum()
+    assert padded == sorted(padded, reverse=True)

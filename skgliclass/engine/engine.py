@@ -210,6 +210,12 @@ class Engine:
         """What cosines of texts and labels are multiplied by; None where logits are no cosines."""
         return self.loaded.network.cosine_scale
 
+    @property
+    def compares_vectors(self) -> bool:
+        """Whether logits are cosines of a vector of the text, which is the same for any labels."""
+        network = self.loaded.network
+        return network.cosine_scale is not None and network.encodes_labels_apart
+
     def logits(
         self,
         texts: Sequence[str],

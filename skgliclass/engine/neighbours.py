@@ -11,7 +11,6 @@ Number = TypeVar("Number", bound=np.floating[Any])
 
 # 64 MiB of similarities at a time, however many queries and vectors there are.
 _WINDOW_SIMILARITIES = 1 << 24
-_VOTE_SHARPNESS = 20.0
 
 
 def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -43,52 +42,22 @@ def nearest(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int) 
     ndarray of shape (n_queries, k)
         Positions in `vectors`, the nearest first.
     """
+    return nearest_with_cosines(queries, vectors, k)[0]
+
+
+def nearest_with_cosines(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Find what :func:`nearest` does, and the cosines where queries are of length one."""
     positions = np.empty((len(queries), k), dtype=np.intp)
+    cosines = np.empty((len(queries), k), dtype=np.float32)
     step = max(1, _WINDOW_SIMILARITIES // max(1, len(vectors)))
     for start in range(0, len(queries), step):
-        similarity = queries[start : start + step] @ vectors.T
-        positions[start : start + step] = _largest(similarity, k)
-    return positions
-
-
-def vote_share(n_votes: int, n_rows: int, n_labels: int) -> float:
-    """Tell how much votes of neighbours count beside the scores of labels.
-
-    At most one half, so that no single neighbour decides alone, and less with few votes, few rows
-    or few rows a label. Ten votes of 2,000 rows raise the mean macro-F1 of ten data sets from .626
-    to .747 and none falls; one neighbour alone (1-NN) loses .03 to .04 on opinions in sentences.
-    """
-    rows_a_label = n_rows / max(1, n_labels)
-    share = 0.5 * n_votes / (n_votes + 1) * n_rows / (n_rows + 30)
-    return share * rows_a_label / (rows_a_label + 1)
-
-
-def with_votes(
-    probabilities: NDArray[np.float32],
-    cosines: NDArray[np.float32],
-    targets: NDArray[np.float32],
-    share: float,
-) -> NDArray[np.float32]:
-    """Combine the probabilities of labels with the votes of each text's neighbours.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_texts, n_labels)
-        Softmax or sigmoid: the votes are what holds for the neighbours, in the same terms.
-    cosines : ndarray of shape (n_texts, n_neighbours)
-        Between each text and its neighbours; nearer ones count more.
-    targets : ndarray of shape (n_texts, n_neighbours, n_labels)
-        What holds for the neighbours; NaN where nobody knows, and nobody votes.
-    share : float
-        How much votes count, as :func:`vote_share` gives it.
-    """
-    nearness = np.exp(_VOTE_SHARPNESS * (cosines - cosines.max(axis=1, keepdims=True)))[..., None]
-    is_known = ~np.isnan(targets)
-    voters = np.where(is_known, nearness, 0.0)
-    total = voters.sum(axis=1)
-    votes = (voters * np.nan_to_num(targets)).sum(axis=1) / np.where(total > 0, total, 1.0)
-    mixed = (1 - share) * probabilities + share * votes
-    return np.where(total > 0, mixed, probabilities).astype(np.float32)
+        part = slice(start, start + step)
+        similarity = queries[part] @ vectors.T
+        positions[part] = _largest(similarity, k)
+        cosines[part] = np.take_along_axis(similarity, positions[part], axis=1)
+    return positions, cosines
 
 
 def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:

@@ -72,7 +72,7 @@ class ExampleStore:
         self._vectors = unit_vectors(vectors[rows])
         self._copies = Counter(example.text for example in self.examples)
         self._backend = backend
-        self._index: Any = _make_index(self._vectors, backend)
+        self._index: Any = make_index(self._vectors, backend)
 
     @classmethod
     def embed(
@@ -112,7 +112,7 @@ class ExampleStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._index = _make_index(self._vectors, self._backend)
+        self._index = make_index(self._vectors, self._backend)
 
     def query(
         self,
@@ -182,7 +182,7 @@ class ExampleStore:
         return positions
 
 
-def _make_index(vectors: NDArray[np.float32], backend: str) -> Any:
+def make_index(vectors: NDArray[np.float32], backend: str) -> Any:
     """Build an index of faiss; without it vectors are compared as they are."""
     if backend == "numpy":
         return None

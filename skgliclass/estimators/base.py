@@ -282,9 +282,11 @@ class BaseGLiClass(BaseEstimator):
         store = snapshot.store_for(plan.n_retrieved)
         engine = self._engine(snapshot.weights)
         examples = plan.examples_for(engine, texts, store)
+        count = plan.voted_by(store).counted(texts)
+        arguments = plan.arguments(examples, count)
         with scoring_bar(len(texts), self.verbose) as on_progress:
-            logits = engine.logits(texts, **plan.arguments(examples), on_progress=on_progress)
-        return Scores(plan.class_logits(logits), among)
+            logits = engine.logits(texts, **arguments, on_progress=on_progress)
+        return Scores(plan.class_logits(logits, count), among)
 
     def _text_vectors(self, X: Any) -> NDArray[np.float32]:
         self._validate_params()

@@ -416,9 +416,14 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if len(labelled) != len(texts):
             raise ValueError(f"X has {len(texts)} texts, but y has {len(labelled)} labels.")
         plan, engine = self._plan(snapshot), self._engine(snapshot.weights)
-        examples = plan.examples_for(engine, texts, snapshot.store_for(plan.n_retrieved))
+        store = snapshot.store_for(plan.n_retrieved)
+        examples = plan.examples_for(engine, texts, store)
         with scoring_bar(len(texts), self.verbose) as on_progress:
             x, logits = encoded(engine, plan, texts, examples, on_progress)
+        count = plan.voted_by(store).counted(texts)
+        if count is not None:
+            count.take(slice(0, len(texts)), x)
+            logits = count.added(logits)
         return choose_rows(
             x,
             logits / np.float32(snapshot.temperature),
@@ -451,6 +456,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         engine = self._engine(snapshot.weights)
         store = snapshot.store_for(plan.n_retrieved)
         in_prompts = examples.prompt_examples(engine, plan, store)
+        plan = plan.voted_by(store)
         with scoring_bar(len(rows), self.verbose) as on_progress:
             logits = examples.logits(engine, plan, in_prompts, on_progress=on_progress)
         return RowScores(
@@ -628,7 +634,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             names more adds these: the model reads classes as texts, so that what it learnt serves
             new ones, too. With ``labels=`` they are added by ``set_params(labels=...)``. What was
             tuned for the old classes, such as a temperature, does not outlast them; the texts that
-            `n_retrieved` shows do.
+            are kept for `n_retrieved` do.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
 
@@ -819,11 +825,13 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             one_epoch=one_epoch,
         )
         options = replace(options, trainable=trainable)
+        plan = self._plan(Snapshot(problem.label_set, labels_parameter, self.labels))
+        n_votes = plan.n_retrieved if engine.compares_vectors else 0
         steps_per_epoch = sum(-(-size // options.batch_size) for size in problem.training.sizes)
         return FitJob(
             engine=engine,
             problem=problem,
-            plan=self._plan(Snapshot(problem.label_set, labels_parameter, self.labels)),
+            plan=replace(plan, n_retrieved=0) if n_votes else plan,
             options=options,
             callbacks=FitCallbacks(
                 self,
@@ -840,6 +848,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             label_penalty=penalty_of(self.label_penalty),
             verbose=self.verbose,
             checkpoint_folder=None if one_epoch else self._checked_checkpoint_folder(),
+            n_votes=n_votes,
         )
 
     def _chosen_trainable(
@@ -967,7 +976,10 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     def _to_save(self, snapshot: Snapshot, *, keep_rows: bool) -> SavedClassifier:
         """Give all that a folder holds besides the model."""
-        change = snapshot.change
+        from ..engine.votes import VoteStore
+
+        change, texts = snapshot.change, snapshot.label_set.texts
+        store = snapshot.store_for(self.n_retrieved)
         return SavedClassifier(
             type(self).__name__,
             self.get_params(deep=False),
@@ -975,9 +987,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             snapshot.label_set,
             snapshot.temperature,
             snapshot.thresholds,
-            snapshot.store_for(self.n_retrieved),
+            store.among(texts) if isinstance(store, VoteStore) else store,
             snapshot.min_probability,
-            change=None if change is None else change.of_texts(snapshot.label_set.texts),
+            change=None if change is None else change.of_texts(texts),
             rows=snapshot.rows if keep_rows else None,
             is_tuned=snapshot.is_tuned,
         )

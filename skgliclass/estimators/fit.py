@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from .label_fit import (
     learn,
     moved_by_texts,
     that_teach,
+    vectors_alone,
 )
 from .learnt_rows import LearntRows
 from .parameters import fill
@@ -36,11 +37,15 @@ if TYPE_CHECKING:
 
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
+    from ..engine.votes import KeptTexts, VoteStore
     from ..training.checkpoint import FitCheckpoint
     from ..training.data import TrainingSet, Windows
     from ..training.loop import TrainingResult, Validation
     from ..training.options import TrainingOptions
     from ..training.tuned_weights import TunedWeights
+
+
+Store: TypeAlias = "ExampleStore | VoteStore"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +81,10 @@ class FitJob:
         Whether to show a progress bar while texts are encoded.
     checkpoint_folder : str or path or None
         Where a checkpoint is kept, and gone on from.
+    n_votes : int
+        How many of the nearest labelled texts vote on a text, where none are shown in its prompt.
+    kept : KeptTexts or None
+        The labelled texts that vote.
     """
 
     engine: Engine
@@ -91,6 +100,14 @@ class FitJob:
     label_penalty: float | None = None
     verbose: int | None = None
     checkpoint_folder: str | PathLike[str] | None = None
+    n_votes: int = 0
+    kept: KeptTexts | None = None
+
+    def judging(self, store: ExampleStore | VoteStore | None) -> ScoringPlan:
+        """Give how held-out texts are scored: as others, without a vote on themselves."""
+        if not self.n_votes:
+            return self.plan
+        return replace(self.plan, n_retrieved=self.n_votes).voted_by(store, leaves_out_own=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +160,11 @@ def run(job: FitJob) -> FitOutcome:
     FitOutcome
         For the classifier to store.
     """
-    store = _make_store(job)
+    store: Store | None = _make_store(job)
+    job = _with_kept(job)
     if job.options.max_epochs == 0:
         job = _with_change(job, job.start.change)
+        store = store or _voters(job, job.engine)
         # Weights that come out of training count as trained, but heads may still be random here.
         state = _tuned_after(job, job.engine, replace(job.start, store=store))
         return FitOutcome(_bound(job, state), job.options.trainable)
@@ -254,17 +273,17 @@ def training_options(
 # Label vectors and biases alone.
 
 
-def _learnt_labels(job: FitJob, store: ExampleStore | None) -> FitOutcome:
+def _learnt_labels(job: FitJob, store: Store | None) -> FitOutcome:
     """Learn what is added to logits, and tune what comes after them."""
     found = _best_with_labels(job, store)
-    learnt, chosen = found.learnt, found.job
+    learnt, chosen, store = found.learnt, found.job, found.store
     state = replace(chosen.start, store=store, rows=learnt.rows)
     is_learnt = chosen.start.change is learnt.change
     if job.problem.validation is not None:
         state = _tuned_after(chosen, job.engine, state, found.logits, is_cautious=True)
     elif job.tunes.any and len(learnt.rows.x) and job.plan.hierarchy is None:
         weights, options = job.problem.label_weights, _label_options(job)
-        logits = held_out_logits(learnt, weights, options)
+        logits = _voted(chosen, learnt.rows, store, held_out_logits(learnt, weights, options))
         evidence = Evidence(logits, learnt.rows.targets, is_cautious=True)
         state = _tuned_on(chosen, job.engine, state, evidence)
     return FitOutcome(
@@ -277,7 +296,7 @@ def _learnt_labels(job: FitJob, store: ExampleStore | None) -> FitOutcome:
     )
 
 
-def _started(job: FitJob, store: ExampleStore | None) -> FitJob:
+def _started(job: FitJob, store: Store | None) -> FitJob:
     """Give a job of training the weights that starts from what the labels alone can learn.
 
     What is added to logits stays as it is then, while the weights are trained beside it. Where
@@ -296,45 +315,66 @@ def _started(job: FitJob, store: ExampleStore | None) -> FitJob:
 class _Found:
     """What was learnt, and the better of the jobs with it and without it.
 
-    `scores` are those on the held-out texts, before and after, and `logits` those of the better.
+    `scores` are those on the held-out texts, before and after, and `logits` those of the better;
+    `store` has the labelled texts to retrieve from.
     """
 
     learnt: LearntLabels
     job: FitJob
+    store: Store | None
     scores: list[float] | None = None
     logits: NDArray[np.float32] | None = None
 
 
-def _best_with_labels(job: FitJob, store: ExampleStore | None) -> _Found:
+def _best_with_labels(job: FitJob, store: Store | None) -> _Found:
     """Learn what is added to logits, unless the held-out texts say that it is none the better."""
     rows, texts = _rows_to_learn(job, store), job.plan.label_set.texts
+    store = store or _voters(job, job.engine, rows)
     learnt = learn(rows, texts, job.problem.label_weights, _label_options(job), job.start.change)
     validation, multi_label = job.problem.validation, job.plan.multi_label
     before, after = _first_change(job), learnt.change
     if validation is None:
-        return _Found(learnt, _with_change(job, after))
+        return _Found(learnt, _with_change(job, after), store)
     of_both = _logits_with(job, validation, store, (before, after))
     (was, loss_was), (now, loss_now) = (validation.judge(z, multi_label) for z in of_both)
     is_worse = (now, -loss_now) < (was, -loss_was)
     chosen = _with_change(job, before if is_worse else after)
-    return _Found(learnt, chosen, [was, now], of_both[0 if is_worse else 1])
+    return _Found(learnt, chosen, store, [was, now], of_both[0 if is_worse else 1])
 
 
 def _logits_with(
     job: FitJob,
     held_out: Examples,
-    store: ExampleStore | None,
+    store: Store | None,
     changes: Sequence[LogitChange | None],
 ) -> list[Any]:
     """Score held-out texts with each of several changes; read once where that is enough."""
-    engine, plan = job.engine.without_warnings(), job.plan.changed_by(None)
+    engine, plan = job.engine.without_warnings(), job.judging(store).changed_by(None)
     shown = held_out.prompt_examples(engine, plan, store)
     if not isinstance(held_out, SharedExamples) or plan.options.shortlist is not None:
         return [held_out.logits(engine, plan.changed_by(change), shown) for change in changes]
     x = np.empty((len(held_out), engine.width), dtype=np.float32)
-    keep = x.__setitem__
-    logits = engine.logits(held_out.texts, **plan.arguments(shown), on_vectors=keep)
-    return [plan.class_logits(plan.changed_by(change).added(logits, x)) for change in changes]
+    arguments = {**plan.arguments(shown), "on_vectors": x.__setitem__}
+    logits = engine.logits(held_out.texts, **arguments)
+    count = plan.counted(held_out.texts)
+    if count is not None:
+        count.take(slice(0, len(x)), x)
+    changed = [plan.changed_by(change).added(logits, x) for change in changes]
+    return [plan.class_logits(of_change, count) for of_change in changed]
+
+
+def _voted(
+    job: FitJob, rows: LearntRows, store: Store | None, logits: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Combine the logits of labelled rows with the votes of the others, where others vote."""
+    votes = job.judging(store).votes
+    is_known = np.isfinite(logits).all(axis=1)
+    if votes is None or not is_known.any():
+        return logits
+    voted = logits.copy()
+    count = votes.count_own(rows.x[is_known], job.plan.label_set.texts)
+    voted[is_known] = count.added(logits[is_known])
+    return voted
 
 
 def _label_options(job: FitJob) -> LabelOptions:
@@ -352,7 +392,7 @@ def _first_change(job: FitJob) -> LogitChange | None:
     return job.start.change if job.start.is_tuned else None
 
 
-def _rows_to_learn(job: FitJob, store: ExampleStore | None) -> LearntRows:
+def _rows_to_learn(job: FitJob, store: Store | None) -> LearntRows:
     """Encode what is to be learnt, after the rows of earlier calls."""
     training, engine, plan = job.problem.training, job.engine, job.plan
     unlabelled = that_teach(engine, job.problem.unlabelled, len(training))
@@ -366,7 +406,7 @@ def _rows_to_learn(job: FitJob, store: ExampleStore | None) -> LearntRows:
     return rows.beside(_first_change(job), plan.label_set.texts) if job.start.is_tuned else rows
 
 
-# The labelled texts that prompts show.
+# The labelled texts that prompts show, or that vote.
 
 
 def _make_store(job: FitJob) -> ExampleStore | None:
@@ -378,7 +418,8 @@ def _make_store(job: FitJob) -> ExampleStore | None:
 
     # It refuses a model that has no place for examples before any work is done.
     ExampleEncoder(job.engine.composer, job.plan.options.example_format)
-    earlier = [] if job.start.store is None else job.start.store.examples
+    last = job.start.store
+    earlier = last.examples if isinstance(last, ExampleStore) else []
     windows = job.problem.training.windows()
     new = (example for window in windows for example in window.worth_showing(job.plan))
     examples = [*earlier, *new]
@@ -404,10 +445,64 @@ def _check_enough(store: ExampleStore, job: FitJob) -> None:
         ) from error
 
 
-def _encoded_by(engine: Engine, store: ExampleStore | None) -> ExampleStore | None:
-    """Give the labelled texts with vectors of another model."""
-    if store is None:
+def _with_kept(job: FitJob) -> FitJob:
+    """Gather the labelled texts that vote, after those of earlier calls."""
+    if not job.n_votes:
+        return job
+    from ..engine.votes import KeptTexts
+
+    texts = job.plan.label_set.texts
+    first = KeptTexts.of([], texts, np.zeros((0, len(texts)), np.float32))
+    earlier = _earlier_voters(job)
+    kept = first if earlier is None else earlier.kept.among(texts)
+    for window in job.problem.training.windows():
+        kept = kept.followed_by(window.worth_keeping(job.plan))
+    return replace(job, kept=kept)
+
+
+def _earlier_voters(job: FitJob) -> VoteStore | None:
+    from ..engine.votes import VoteStore
+
+    return job.start.store if isinstance(job.start.store, VoteStore) else None
+
+
+def _voters(job: FitJob, engine: Engine, rows: LearntRows | None = None) -> VoteStore | None:
+    """Give the labelled texts that vote with their vectors: of an engine, or as rows have them."""
+    if job.kept is None:
         return None
+    from ..engine.votes import VoteStore
+
+    if rows is None:
+        vectors = vectors_alone(engine, job.plan, job.kept.texts)
+    else:
+        vectors = _vectors_of_rows(job, job.kept, rows)
+    return VoteStore(job.kept, vectors, job.retrieval_backend)
+
+
+def _vectors_of_rows(job: FitJob, kept: KeptTexts, rows: LearntRows) -> NDArray[np.float32]:
+    """Find the vectors of kept texts among those of earlier calls and of the rows of this one."""
+    earlier = _earlier_voters(job)
+    n_earlier = 0 if earlier is None else len(earlier)
+    vectors = np.empty((len(kept), rows.x.shape[1]), dtype=np.float32)
+    if earlier is not None:
+        vectors[:n_earlier] = earlier.vectors
+    row = len(rows.x) - len(job.problem.training)
+    for window in job.problem.training.windows():
+        assert isinstance(window, SharedExamples)
+        for text in window.texts:
+            place = kept.position.get(text, -1)
+            if place >= n_earlier:
+                vectors[place] = rows.x[row]
+            row += 1
+    return vectors
+
+
+def _encoded_by(job: FitJob, engine: Engine, store: Store | None) -> Store | None:
+    """Give the labelled texts with vectors of another model."""
+    from ..engine.retrieval import ExampleStore
+
+    if not isinstance(store, ExampleStore):
+        return _voters(job, engine)
     # Texts are searched by vectors of the model that will predict: training moved them.
     return type(store).embed(engine, store.examples, backend=store.backend)
 
@@ -415,7 +510,7 @@ def _encoded_by(engine: Engine, store: ExampleStore | None) -> ExampleStore | No
 # Training.
 
 
-def _training_data(job: FitJob, store: ExampleStore | None) -> Windows:
+def _training_data(job: FitJob, store: Store | None) -> Windows:
     """Tokenise what is learnt from: at once, or each of several windows when its turn comes."""
     windows = _TrainingWindows(job, store)
     return windows if len(windows.sizes) > 1 else next(windows.read())
@@ -424,7 +519,7 @@ def _training_data(job: FitJob, store: ExampleStore | None) -> Windows:
 class _TrainingWindows:
     """The training sets of a job, window by window."""
 
-    def __init__(self, job: FitJob, store: ExampleStore | None) -> None:
+    def __init__(self, job: FitJob, store: Store | None) -> None:
         self._job, self._store = job, store
         # What is to be said of one window holds of the others, too, and of later epochs.
         self._has_warned = self._has_warned_of_cuts = False
@@ -462,7 +557,7 @@ class _TrainingWindows:
         )
 
 
-def _validator(job: FitJob, store: ExampleStore | None) -> Callable[[Engine], Validation] | None:
+def _validator(job: FitJob, store: Store | None) -> Callable[[Engine], Validation] | None:
     """Give what judges the weights after each epoch, where there are held-out texts."""
     validation = job.problem.validation
     if validation is None:
@@ -475,7 +570,9 @@ def _validator(job: FitJob, store: ExampleStore | None) -> Callable[[Engine], Va
     def validate(engine: Engine) -> Validation:
         # That texts were cut is not to be said anew after every epoch.
         try:
-            logits = validation.logits(engine.without_warnings(), job.plan, examples)
+            # Those that vote are found by the vectors of the model that is judged.
+            plan = job.judging(_voters(job, engine))
+            logits = validation.logits(engine.without_warnings(), plan, examples)
         except NonFiniteScoresError:
             # Training has diverged, of which its loop knows more to say.
             return Validation(np.nan, np.nan)
@@ -504,6 +601,7 @@ def _checkpoint(job: FitJob, data: Windows) -> FitCheckpoint | None:
         "the texts or labels": fingerprint(of_windows if several else plain),
         "label_penalty": repr(job.label_penalty),
         "where training starts": repr(job.starts_from_labels),
+        "n_retrieved": repr(job.n_votes),
         "the validation data": fingerprint(None if validation is None else vars(validation)),
         "how texts are scored": fingerprint(job.plan.options),
         **{f.name: repr(getattr(job.options, f.name)) for f in fields(job.options)},
@@ -521,7 +619,7 @@ def _what_changed(result: TrainingResult, job: FitJob) -> TunedWeights | None:
 # What a fit leaves.
 
 
-def _finished(job: FitJob, result: TrainingResult, store: ExampleStore | None) -> FitState:
+def _finished(job: FitJob, result: TrainingResult, store: Store | None) -> FitState:
     """Give the state after a training, with all that is tuned on its weights."""
     engine, state = _state_with(job, _what_changed(result, job), store)
     return _bound(job, _tuned_after(job, engine, state))
@@ -539,17 +637,17 @@ def _bound(job: FitJob, state: FitState) -> FitState:
 
 
 def _state_with(
-    job: FitJob, changed: TunedWeights | None, store: ExampleStore | None
+    job: FitJob, changed: TunedWeights | None, store: Store | None
 ) -> tuple[Engine, FitState]:
     """Give the state with weights that training changed, and an engine of that model."""
     if changed is None:
-        return job.engine, replace(job.start, store=store)
+        return job.engine, replace(job.start, store=store or _voters(job, job.engine))
     before = job.start.weights
     if before is None:
         changed = replace(changed, base=job.engine.loaded.digest)
     engine = job.engine.around(changed.apply(job.engine.loaded))
     weights = changed if before is None else before.then(changed)
-    return engine, replace(job.start, weights=weights, store=_encoded_by(engine, store))
+    return engine, replace(job.start, weights=weights, store=_encoded_by(job, engine, store))
 
 
 def _tuned_after(
@@ -570,8 +668,9 @@ def _tuned_after(
         return state
     if logits is None:
         # Not those of the training prompts: the tuned model may find other neighbours.
-        examples = validation.prompt_examples(engine, job.plan, state.store)
-        logits = np.asarray(validation.logits(engine, job.plan, examples))
+        plan = job.judging(state.store)
+        examples = validation.prompt_examples(engine, plan, state.store)
+        logits = np.asarray(validation.logits(engine, plan, examples))
     evidence = Evidence(logits, validation.matrix, is_cautious=is_cautious)
     return _tuned_on(job, engine, state, evidence)
 
@@ -586,6 +685,7 @@ def _tuned_on(job: FitJob, engine: Engine, state: FitState, evidence: Evidence) 
     tunes, others = _tunes(job), job.problem.others
     if tunes.min_probability:
         of_none = SharedExamples(others, np.zeros((len(others), len(state.label_set)), np.float32))
-        shown = of_none.prompt_examples(engine, job.plan, state.store)
-        evidence = replace(evidence, others=of_none.logits(engine, job.plan, shown))
+        plan = job.judging(state.store)
+        shown = of_none.prompt_examples(engine, plan, state.store)
+        evidence = replace(evidence, others=of_none.logits(engine, plan, shown))
     return tuned(state, tunes, evidence, job.plan.multi_label)

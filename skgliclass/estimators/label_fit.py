@@ -23,6 +23,7 @@ from .scoring import ScoringPlan
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
+    from ..engine.votes import VoteStore
     from ..modeling.losses import LossOptions
     from ..prompts.examples import PromptExample
     from ..training.anchored import LabelChange
@@ -101,8 +102,7 @@ def encoded(
 
     logits = engine.logits(
         texts,
-        **plan.of_all_classes().arguments(examples),
-        on_vectors=keep,
+        **plan.of_all_classes().arguments(examples) | {"on_vectors": keep},
         on_progress=on_progress,
     )
     return x, logits
@@ -112,7 +112,7 @@ def encoded_rows(
     engine: Engine,
     plan: ScoringPlan,
     training: ExampleWindows,
-    store: ExampleStore | None,
+    store: ExampleStore | VoteStore | None,
     on_progress: Callable[[float], object] | None = None,
 ) -> LearntRows:
     """Encode labelled texts, window by window; what is kept are vectors, logits and targets."""
@@ -134,7 +134,7 @@ def encoded_texts(
     engine: Engine,
     plan: ScoringPlan,
     texts: Texts,
-    store: ExampleStore | None,
+    store: ExampleStore | VoteStore | None,
     on_progress: Callable[[float], object] | None = None,
 ) -> NDArray[np.float32]:
     """Encode texts without labels, window by window; what is kept are their vectors."""
@@ -145,6 +145,23 @@ def encoded_texts(
         part = slice(start, start + len(window))
         x[part], _ = encoded(engine, plan, window, shown, on_progress)
         start = part.stop
+    return x
+
+
+def vectors_alone(engine: Engine, plan: ScoringPlan, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Give the vectors of labelled texts as those that are scored have them, without a warning.
+
+    Returns
+    -------
+    ndarray of shape (n_texts, width)
+    """
+    x = np.empty((len(texts), engine.width), dtype=np.float32)
+    if len(texts):
+        shown = plan.examples_for(engine, texts, None, exclude_self=True)
+        arguments = plan.of_all_classes().arguments(shown)
+        # Its vector is that of the text alone, but no pass is made without any label.
+        own = {"label_texts": plan.class_texts[:1], "change": None, "on_vectors": x.__setitem__}
+        engine.without_warnings().logits(texts, **{**arguments, **own})
     return x
 
 

@@ -134,10 +134,15 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "n_retrieved": Parameter(
         "int",
-        "How many labelled texts each prompt shows, of those that ``fit`` was given: the nearest "
-        "by the model's own text vectors, before `examples`. ``fit`` keeps the texts; in training "
-        "none is shown with a text that is the same, so that one more is needed. Where "
-        "``partial_fit`` has seen fewer, all of them are shown.",
+        "How many labelled texts, of those that ``fit`` was given, help with each text: the "
+        "nearest by the model's own text vectors. Where its logits are cosines of these, as those "
+        "of the embedded model are, their labels vote: the probability of a label is a mean of "
+        "the model's and of the votes, which count at most half, and less with few texts a label. "
+        "Votes go by label text, and a label that none of the kept texts has keeps its "
+        "probability; where fewer than wanted have a vote, all of them vote. Other models show "
+        "the texts in the prompt, before `examples`; in training none is shown with a text that "
+        "is the same, so that one more is needed, and where ``partial_fit`` has seen fewer, all "
+        "of them are shown. ``fit`` keeps the texts.",
         [_at_least(Integral, 0)],
         option="scoring",
     ),

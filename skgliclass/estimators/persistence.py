@@ -24,6 +24,7 @@ from .values import as_json, listed
 if TYPE_CHECKING:
     from ..engine.change import LogitChange
     from ..engine.retrieval import ExampleStore
+    from ..engine.votes import VoteStore
     from ..loading.loaded import LoadedModel
     from ..loading.sources import Source
     from .learnt_rows import LearntRows
@@ -35,6 +36,11 @@ _VECTORS = ArrayFile(
     "retrieved_examples.safetensors",
     {"vectors": "texts width"},
     "pass n_retrieved=0 to do without it",
+)
+_VOTES = replace(
+    _VECTORS,
+    axes={**_VECTORS.axes, "targets": "texts classes", "weights": "texts classes"},
+    has_gaps=False,
 )
 _CHANGE = ArrayFile("learnt_labels.safetensors", {"vectors": "classes width", "biases": "classes"})
 _ROWS = ArrayFile(
@@ -79,7 +85,7 @@ class SavedClassifier:
         What is tuned for these classes.
     thresholds : ndarray of shape (n_classes,) or None
         The same.
-    store : ExampleStore or None
+    store : ExampleStore, VoteStore or None
         The labelled texts that it retrieves from.
     min_probability : float or None
         What is tuned for these classes, too.
@@ -99,7 +105,7 @@ class SavedClassifier:
     label_set: LabelSet
     temperature: float = 1.0
     thresholds: NDArray[np.float32] | None = None
-    store: ExampleStore | None = None
+    store: ExampleStore | VoteStore | None = None
     min_probability: float | None = None
     path: Path | None = None
     change: LogitChange | None = None
@@ -142,6 +148,7 @@ def json_of(saved: SavedClassifier, digests: Mapping[str, str] | None = None) ->
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "min_probability": None if least is None else float(least),
         "keeps_examples": saved.store is not None,
+        "keeps_votes": _is_of_votes(saved.store),
         "keeps_change": saved.change is not None,
         "keeps_rows": saved.rows is not None,
         "digests": dict(digests or {}),
@@ -292,7 +299,8 @@ def _write_arrays(folder: Path, saved: SavedClassifier) -> dict[str, str]:
     """Write the files of arrays; give their digests by their names."""
     texts, digests = saved.label_set.texts, {}
     rows = _rows_file(saved.is_tuned)
-    for file, holder in ((_VECTORS, saved.store), (_CHANGE, saved.change), (rows, saved.rows)):
+    stored = _VOTES if _is_of_votes(saved.store) else _VECTORS
+    for file, holder in ((stored, saved.store), (_CHANGE, saved.change), (rows, saved.rows)):
         if holder is not None:
             arrays = {name: getattr(holder, name) for name in file.axes}
             digests[file.name] = file.write(folder, arrays, texts)
@@ -336,10 +344,19 @@ def _arrays(
     return file.read(source, content["digests"].get(file.name), content["label_texts"] or ())
 
 
-def _read_store(content: Mapping[str, Any], source: Source, backend: str) -> ExampleStore:
-    from ..engine.retrieval import BACKENDS, ExampleStore
+def _is_of_votes(store: ExampleStore | VoteStore | None) -> bool:
+    from ..engine.votes import VoteStore
 
-    vectors = _arrays(_VECTORS, content, source)["vectors"]
+    return isinstance(store, VoteStore)
+
+
+def _read_store(
+    content: Mapping[str, Any], source: Source, backend: str
+) -> ExampleStore | VoteStore:
+    from ..engine.retrieval import BACKENDS, ExampleStore
+    from ..engine.votes import VoteStore
+
+    arrays = _arrays(_VOTES if content["keeps_votes"] else _VECTORS, content, source)
     with damage_named(source.folder / _EXAMPLES_FILE, _VECTORS.hint):
         rows = source.read_json(_EXAMPLES_FILE, list)
         if rows is None:
@@ -347,7 +364,10 @@ def _read_store(content: Mapping[str, Any], source: Source, backend: str) -> Exa
         texts, labels = [row["text"] for row in rows], [row["labels"] for row in rows]
         # An unknown one is refused later, as any parameter is.
         backend = backend if backend in BACKENDS else BACKENDS[0]
-        return ExampleStore(texts, vectors, labels, backend=backend)
+        if not content["keeps_votes"]:
+            return ExampleStore(texts, arrays["vectors"], labels, backend=backend)
+        label_texts = content["label_texts"] or ()
+        return VoteStore.of_arrays(texts, label_texts, **arrays, backend=backend)
 
 
 def check_width(saved: SavedClassifier, width: int) -> None:

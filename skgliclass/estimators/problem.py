@@ -23,6 +23,7 @@ from .targets import NameOfSome, Targets, first_of_types, is_number, missing_row
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
+    from ..engine.votes import KeptTexts, VoteStore
     from ..training.data import TrainingSet
 
 LEARNS_FROM_TEXTS = ("auto", "labels")
@@ -193,7 +194,7 @@ class Examples(ExampleWindows):
         self,
         engine: Engine,
         plan: ScoringPlan,
-        store: ExampleStore | None,
+        store: ExampleStore | VoteStore | None,
         *,
         exclude_self: bool = False,
     ) -> Sequence[Sequence[PromptExample]] | None:
@@ -229,6 +230,10 @@ class Examples(ExampleWindows):
         A text without a weight or without a word is not shown.
         """
 
+    @abstractmethod
+    def worth_keeping(self, plan: ScoringPlan) -> KeptTexts:
+        """Give the texts that may vote on others, with all that is known of their labels."""
+
 
 @dataclass(frozen=True, eq=False)
 class SharedExamples(Examples):
@@ -259,7 +264,7 @@ class SharedExamples(Examples):
         self,
         engine: Engine,
         plan: ScoringPlan,
-        store: ExampleStore | None,
+        store: ExampleStore | VoteStore | None,
         *,
         exclude_self: bool = False,
     ) -> list[list[PromptExample]] | None:
@@ -271,7 +276,9 @@ class SharedExamples(Examples):
         plan: ScoringPlan,
         examples: Sequence[Sequence[PromptExample]] | None,
     ) -> NDArray[np.float32]:
-        return plan.class_logits(engine.logits(self.texts, **plan.arguments(examples)))
+        count = plan.counted(self.texts)
+        logits = engine.logits(self.texts, **plan.arguments(examples, count))
+        return plan.class_logits(logits, count)
 
     def judge(self, logits: Any, multi_label: bool) -> tuple[float, float]:  # noqa: D102
         return (
@@ -310,6 +317,11 @@ class SharedExamples(Examples):
             for text, row, weight in zip(self.texts, self.matrix, weights, strict=True)
             if weight > 0 and text.strip() and _tells_a_label(row)
         ]
+
+    def worth_keeping(self, plan: ScoringPlan) -> KeptTexts:  # noqa: D102
+        from ..engine.votes import KeptTexts
+
+        return KeptTexts.of(self.texts, plan.label_set.texts, self.matrix, self.weights)
 
 
 def _tells_a_label(row: NDArray[np.float32]) -> bool:

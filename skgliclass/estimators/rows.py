@@ -22,6 +22,7 @@ from .targets import Targets, is_number
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
+    from ..engine.votes import KeptTexts, VoteCount, VoteStore
     from ..training.data import TrainingSet
 
 
@@ -314,18 +315,25 @@ def _order(row: Row) -> Sequence[int]:
     return sorted(range(len(names)), key=names.__getitem__)
 
 
-def _texts_in_order(row: Row, plan: ScoringPlan) -> tuple[str, ...]:
-    """Give what the model reads for the labels of a row, in its order."""
+def _plain_texts_in_order(row: Row, plan: ScoringPlan) -> tuple[str, ...]:
+    """Give the label texts of a row, in the order in which the model reads them."""
     own_texts = _own_texts(row)
     # Numbers are in another order than their names.
     order = row.order if isinstance(row, LabelledText) else None
     key = "texts", tuple(row.all_labels), own_texts, order
     if key not in plan.known_of_rows:
-        if own_texts is None:
-            texts = [plan.text_of(name) for name in row.all_labels]
-        else:
-            texts = [plan.worded(text) for text in own_texts]
+        texts = own_texts or [plan.plain_text_of(name) for name in row.all_labels]
         plan.known_of_rows[key] = tuple(texts[j] for j in _order(row))
+    found: tuple[str, ...] = plan.known_of_rows[key]
+    return found
+
+
+def _texts_in_order(row: Row, plan: ScoringPlan) -> tuple[str, ...]:
+    """Give what the model reads for the labels of a row, in its order."""
+    plain = _plain_texts_in_order(row, plan)
+    key = "as read", plain
+    if key not in plan.known_of_rows:
+        plan.known_of_rows[key] = tuple(map(plan.worded, plain))
     found: tuple[str, ...] = plan.known_of_rows[key]
     return found
 
@@ -341,9 +349,7 @@ def examples_of_rows(rows: Sequence[Row], plan: ScoringPlan) -> Examples:
     columns = [columns_of(row, plan) for row in rows]
     if any(c is None or _changes_prompt(row, plan) for row, c in zip(rows, columns, strict=True)):
         return RowExamples(rows)
-    matrix = np.zeros((len(rows), len(plan.label_set)), dtype=np.float32)
-    for i, row in enumerate(rows):
-        matrix[i, columns[i]] = row.targets
+    matrix = _matrix_of_classes(rows, columns, len(plan.label_set))
     weights = np.asarray([row.weight for row in rows], dtype=np.float32)
     return SharedExamples([row.text for row in rows], matrix, weights)
 
@@ -415,7 +421,7 @@ class RowExamples(Examples):
         self,
         engine: Engine,
         plan: ScoringPlan,
-        store: ExampleStore | None,
+        store: ExampleStore | VoteStore | None,
         *,
         exclude_self: bool = False,
     ) -> list[list[PromptExample]] | None:
@@ -501,6 +507,27 @@ class RowExamples(Examples):
             if row.weight > 0 and row.text.strip() and columns_of(row, plan)
         ]
 
+    def worth_keeping(self, plan: ScoringPlan) -> KeptTexts:  # noqa: D102
+        from ..engine.votes import KeptTexts
+
+        rows = [row for row in self.rows if columns_of(row, plan)]
+        columns = [columns_of(row, plan) for row in rows]
+        return KeptTexts.of(
+            [row.text for row in rows],
+            plan.label_set.texts,
+            _matrix_of_classes(rows, columns, len(plan.label_set)),
+            np.asarray([row.weight for row in rows], dtype=np.float32),
+        )
+
+    def _counted(self, plan: ScoringPlan) -> VoteCount | None:
+        """Begin to count the votes on rows with labels of their own, where there are any."""
+        if plan.votes is None:
+            return None
+        sets: dict[tuple[str, ...], int] = {}
+        plain = [_plain_texts_in_order(row, plan) for row in self.rows]
+        set_of_row = np.asarray([sets.setdefault(texts, len(sets)) for texts in plain])
+        return plan.votes.count([row.text for row in self.rows], list(sets), set_of_row)
+
     def _examples_of_rows(self, engine: Engine, plan: ScoringPlan) -> list[list[PromptExample]]:
         """Give what rows bring along, in the words that the model reads for their labels."""
         n_rows = sum(bool(row.examples) for row in self.rows)
@@ -543,11 +570,14 @@ class RowExamples(Examples):
         texts = [row.text for row in self.rows]
         columns = [columns_of(row, plan) for row in self.rows]
         if columns[0] is not None:
-            logits = engine.logits(texts, **plan.arguments(examples), on_progress=on_progress)
-            logits = plan.class_logits(logits)
+            count = plan.counted(texts)
+            arguments = plan.arguments(examples, count)
+            logits = engine.logits(texts, **arguments, on_progress=on_progress)
+            logits = plan.class_logits(logits, count)
             return [values[order] for values, order in zip(logits, columns, strict=True)]
         label_texts = [_texts_in_order(row, plan) for row in self.rows]
         has_one_label_set = plan.options.shortlist is not None
+        count = self._counted(plan)
         logits = engine.logits(
             texts,
             label_texts[0] if has_one_label_set else label_texts,
@@ -555,13 +585,26 @@ class RowExamples(Examples):
             examples=examples,
             embedder=plan.embedder,
             change=plan.change,
+            on_vectors=None if count is None else count.take,
             on_progress=on_progress,
         )
+        if count is not None:
+            logits = count.added(logits)
         return [
             # Also drops the columns by which the engine fills up a smaller label set.
             values[np.argsort(_order(row))]
             for row, values in zip(self.rows, logits, strict=True)
         ]
+
+
+def _matrix_of_classes(
+    rows: Sequence[Row], columns: Sequence[list[int] | None], n_classes: int
+) -> NDArray[np.float32]:
+    """Give the targets of rows whose labels are the classes."""
+    matrix = np.zeros((len(rows), n_classes), dtype=np.float32)
+    for i, row in enumerate(rows):
+        matrix[i, columns[i]] = row.targets
+    return matrix
 
 
 def _likely_labels(row: Row) -> list[str]:

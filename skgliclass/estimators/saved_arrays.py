@@ -32,11 +32,14 @@ class ArrayFile:
         The names of each array's axes; those of one name have one length.
     hint : str
         What to do where it is damaged and cannot be restored.
+    has_gaps : bool
+        Whether targets that nobody knows are NaN.
     """
 
     name: str
     axes: Mapping[str, str]
     hint: str = "save the classifier again"
+    has_gaps: bool = True
 
     def write(
         self, folder: Path, arrays: Mapping[str, NDArray[np.float32]], label_texts: Sequence[str]
@@ -102,14 +105,14 @@ class ArrayFile:
             for axis, size in zip(wanted, array.shape, strict=True):
                 if sizes.setdefault(axis, size) != size:
                     raise ValueError(f"{name} has {size} {axis}, not {sizes[axis]}")
-            if not bool(_is_possible(name, array).all()):
+            if not bool(_is_possible(name, array, self.has_gaps).all()):
                 raise ValueError(f"{name} holds numbers that it cannot")
 
 
-def _is_possible(name: str, array: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _is_possible(name: str, array: NDArray[np.float32], has_gaps: bool) -> NDArray[np.bool_]:
     if name == "targets":
-        # NaN where nobody knows.
-        return np.isnan(array) | ((array >= 0) & (array <= 1))
+        is_gap = np.isnan(array) & has_gaps
+        return np.asarray(is_gap | ((array >= 0) & (array <= 1)))
     return np.isfinite(array) & ((array >= 0) if name == "weights" else True)
 
 

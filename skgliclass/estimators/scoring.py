@@ -23,6 +23,7 @@ from .state import Snapshot
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
+    from ..engine.votes import VoteCount, Votes, VoteStore
     from ..prompts.examples import PromptExample
 
 
@@ -43,13 +44,15 @@ class ScoringPlan:
     examples : tuple of PromptExample
         What every prompt shows.
     n_retrieved : int
-        How many of the nearest labelled texts a prompt shows before these.
+        How many of the nearest labelled texts a prompt shows before these, or how many vote.
     hierarchy : Hierarchy or None
         Along which the scores of classes and of branches combine.
     embedder : Engine or None
         What embeds texts and labels for the shortlist; None if the model itself does.
     change : LogitChange or None
         What was learnt without touching the model, by what it reads for the labels.
+    votes : Votes or None
+        Whose votes scores of labels are combined with, in place of neighbours in the prompt.
     """
 
     label_set: LabelSet
@@ -61,6 +64,7 @@ class ScoringPlan:
     hierarchy: Hierarchy | None = None
     embedder: Engine | None = None
     change: LogitChange | None = None
+    votes: Votes | None = None
 
     @classmethod
     def of(
@@ -101,6 +105,25 @@ class ScoringPlan:
     def changed_by(self, change: LogitChange | None) -> ScoringPlan:
         """Give the same with what was learnt for label texts."""
         return replace(self, change=None if change is None else change.worded(self.worded))
+
+    def voted_by(
+        self, store: ExampleStore | VoteStore | None, *, leaves_out_own: bool = False
+    ) -> ScoringPlan:
+        """Give the same with the votes of labelled texts, where it is these that count.
+
+        Parameters
+        ----------
+        store : ExampleStore, VoteStore or None
+            The labelled texts; others than those that vote are shown in the prompt.
+        leaves_out_own : bool, default=False
+            Whether a labelled text has no vote on itself.
+        """
+        from ..engine.votes import Votes, VoteStore
+
+        if not self.n_retrieved or not isinstance(store, VoteStore):
+            return self
+        votes = Votes(store, self.n_retrieved, self.multi_label, leaves_out_own)
+        return replace(self, votes=votes)
 
     def added(self, logits: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Add what was learnt to logits of :attr:`label_texts`, of texts with the vectors `x`."""
@@ -146,7 +169,9 @@ class ScoringPlan:
         return tuple(map(self.worded, self.hierarchy.texts))
 
     def arguments(
-        self, examples: Sequence[Sequence[PromptExample]] | None = None
+        self,
+        examples: Sequence[Sequence[PromptExample]] | None = None,
+        count: VoteCount | None = None,
     ) -> dict[str, Any]:
         """Give the arguments of ``Engine.logits`` but for the texts.
 
@@ -155,6 +180,8 @@ class ScoringPlan:
         examples : sequence of sequence of PromptExample, optional
             What the prompt of each text shows, as :meth:`examples_for` gives it; by default the
             examples that all share.
+        count : VoteCount, optional
+            What takes the texts' vectors, to find who votes on them.
         """
         return {
             "label_texts": self.label_texts,
@@ -162,19 +189,33 @@ class ScoringPlan:
             "examples": self.examples if examples is None else examples,
             "embedder": self.embedder,
             "change": self.change,
+            "on_vectors": None if count is None else count.take,
         }
 
-    def class_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Make logits of the classes of what the engine gave for :attr:`label_texts`."""
-        if self.hierarchy is None:
-            return logits
-        return self.hierarchy.class_logits(logits, self.multi_label)
+    def class_logits(
+        self, logits: NDArray[np.float32], count: VoteCount | None = None
+    ) -> NDArray[np.float32]:
+        """Make logits of the classes of what the engine gave for :attr:`label_texts`.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (n_texts, n_label_texts)
+        count : VoteCount, optional
+            The votes on the same texts, which become a part of the logits.
+        """
+        if self.hierarchy is not None:
+            logits = self.hierarchy.class_logits(logits, self.multi_label)
+        return logits if count is None else count.added(logits)
+
+    def counted(self, texts: Sequence[str]) -> VoteCount | None:
+        """Begin to count the votes on texts, where there are any."""
+        return None if self.votes is None else self.votes.count(texts, [self.label_set.texts])
 
     def examples_for(
         self,
         engine: Engine,
         texts: Sequence[str],
-        store: ExampleStore | None,
+        store: ExampleStore | VoteStore | None,
         *,
         exclude_self: bool = False,
     ) -> list[list[PromptExample]] | None:
@@ -186,8 +227,8 @@ class ScoringPlan:
             Of the model that the vectors in the store are of.
         texts : sequence of str of length n_texts
             What is classified or learnt from.
-        store : ExampleStore or None
-            The labelled texts to retrieve from.
+        store : ExampleStore, VoteStore or None
+            The labelled texts to retrieve from; those that vote are not shown.
         exclude_self : bool, default=False
             Whether to leave out every example with the same text, whose labels are the answer.
 
@@ -202,13 +243,15 @@ class ScoringPlan:
         NotFittedError
             If examples are to be retrieved and there is no store.
         """
-        if self.n_retrieved == 0:
+        from ..engine.votes import VoteStore
+
+        if self.n_retrieved == 0 or isinstance(store, VoteStore):
             if not (exclude_self and self.examples):
                 return None
             return [self._others(text) for text in texts]
         if store is None:
             raise NotFittedError(
-                f"n_retrieved={self.n_retrieved} shows the model labelled texts from fit, and none "
+                f"n_retrieved={self.n_retrieved} retrieves labelled texts from fit, and none "
                 "are kept. Call fit(X, y) with this n_retrieved first (max_epochs=0 trains "
                 "nothing), or set n_retrieved=0."
             )

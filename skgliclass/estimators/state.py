@@ -13,6 +13,7 @@ from .labels import LabelSet
 if TYPE_CHECKING:
     from ..engine.change import LogitChange
     from ..engine.retrieval import ExampleStore
+    from ..engine.votes import VoteStore
     from ..training.tuned_weights import TunedWeights
     from .learnt_rows import LearntRows
 
@@ -36,7 +37,7 @@ class FitState:
         What logits of these classes are divided by before they become probabilities.
     thresholds : ndarray of shape (n_classes,) or None
         Those of these classes that were tuned on validation data.
-    store : ExampleStore or None
+    store : ExampleStore, VoteStore or None
         The labelled texts to retrieve from, where they are wanted.
     min_probability : float or None
         Below which none of these classes is predicted, where it was tuned on validation data.
@@ -53,7 +54,7 @@ class FitState:
     weights: TunedWeights | None = None
     temperature: float = 1.0
     thresholds: NDArray[np.float32] | None = None
-    store: ExampleStore | None = None
+    store: ExampleStore | VoteStore | None = None
     min_probability: float | None = None
     change: LogitChange | None = None
     rows: LearntRows | None = None
@@ -98,7 +99,7 @@ class Snapshot:
         That of the classes in use: 1 unless it was tuned on them.
     thresholds : ndarray of shape (n_classes,) or None
         Those of the classes in use, where they were tuned on them.
-    store : ExampleStore or None
+    store : ExampleStore, VoteStore or None
         The labelled texts that fit kept.
     store_is_stale : bool
         Whether the labels of those texts are others than those in use.
@@ -119,7 +120,7 @@ class Snapshot:
     weights: TunedWeights | None = None
     temperature: float = 1.0
     thresholds: NDArray[np.float32] | None = None
-    store: ExampleStore | None = None
+    store: ExampleStore | VoteStore | None = None
     store_is_stale: bool = False
     min_probability: float | None = None
     change: LogitChange | None = None
@@ -161,17 +162,20 @@ class Snapshot:
             is_tuned=state.is_tuned,
         )
 
-    def store_for(self, n_retrieved: int) -> ExampleStore | None:
+    def store_for(self, n_retrieved: int) -> ExampleStore | VoteStore | None:
         """Give the labelled texts to retrieve from, where any are to be retrieved.
 
         Raises
         ------
         ValueError
-            If their labels are others than those in use.
+            If their labels are others than those in use, and prompts show them. Votes on other
+            labels do not count.
         """
         if not n_retrieved or self.store is None:
             return None
-        if self.store_is_stale:
+        from ..engine.votes import VoteStore
+
+        if self.store_is_stale and not isinstance(self.store, VoteStore):
             raise ValueError(
                 f"n_retrieved={n_retrieved} shows the model labelled texts from fit, but "
                 "labels was changed since, so that theirs are others. Call fit(X, y) again, or set "

@@ -81,7 +81,8 @@ def export_onnx(
     Warns
     -----
     UserWarning
-        If a saved classifier puts labelled texts in the prompt, which the graphs do not.
+        If a saved classifier puts labelled texts in the prompt, or has them vote, which the graphs
+        do not.
     """
     _check_installed()
     checked_folder(folder)
@@ -95,7 +96,7 @@ def export_onnx(
     with replaced_folder(folder, _FILES) as written:
         _write_export(written, model, saved, change)
     if saved is not None:
-        _warn_of_examples(saved["parameters"])
+        _warn_of_examples(saved)
     return Path(folder)
 
 
@@ -155,8 +156,15 @@ def _tree_of(saved: Mapping[str, Any], path: Path) -> Hierarchy | None:
     return Hierarchy.of(labels_of(saved, path), texts) if is_path and texts else None
 
 
-def _warn_of_examples(parameters: Mapping[str, Any]) -> None:
-    names = [name for name in ("examples", "n_retrieved") if parameters.get(name)]
+def _warn_of_examples(saved: Mapping[str, Any]) -> None:
+    names = [name for name in ("examples", "n_retrieved") if saved["parameters"].get(name)]
+    if saved["keeps_votes"] and "n_retrieved" in names:
+        names.remove("n_retrieved")
+        warn(
+            "The classifier was saved with n_retrieved, but the graphs give the scores of labels "
+            "alone, without the votes of the labelled texts, with which the temperature and the "
+            "thresholds were tuned. Export one that was fitted with n_retrieved=0."
+        )
     if names:
         warn(
             f"The classifier was saved with {' and '.join(names)}, but what runs the graphs has to "

@@ -1,16 +1,10 @@
-"""The search and the votes, against all comparisons by hand."""
+"""The search, against all comparisons by hand."""
 
 import numpy as np
 import pytest
 
 from skgliclass.engine import neighbours
-from skgliclass.engine.neighbours import (
-    nearest,
-    of_length_one,
-    unit_vectors,
-    vote_share,
-    with_votes,
-)
+from skgliclass.engine.neighbours import nearest, of_length_one, unit_vectors
 from skgliclass.engine.shortlist import choose_labels, spread
 
 RNG = np.random.default_rng(0)
@@ -48,39 +42,6 @@ def test_vectors_are_scaled_in_their_own_precision_and_zeros_stay():
     assert transposed.dtype == np.float32
     assert transposed.flags.c_contiguous
     np.testing.assert_allclose(transposed, scaled, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("counts", "share"),
-    [
-        ((1, 30, 30), 0.5 * 1 / 2 * 1 / 2 * 1 / 2),
-        ((10, 2000, 4), 0.5 * 10 / 11 * 2000 / 2030 * 500 / 501),
-        ((3, 60, 0), 0.5 * 3 / 4 * 60 / 90 * 60 / 61),
-        ((0, 60, 2), 0),
-    ],
-)
-def test_how_much_votes_count(counts, share):
-    assert vote_share(*counts) == pytest.approx(share)
-
-
-def test_votes_are_means_by_nearness():
-    probabilities = RNG.random((3, 2)).astype(np.float32)
-    cosines = RNG.random((3, 4)).astype(np.float32)
-    targets = RNG.random((3, 4, 2)).astype(np.float32)
-    targets[0, 1, 0] = targets[1, :, 1] = np.nan
-    # Of the nearest one, too: those that are left share the vote.
-    targets[2, cosines[2].argmax(), 1] = np.nan
-    expected = probabilities.astype(np.float64)
-    for i in range(3):
-        for j in range(2):
-            known = ~np.isnan(targets[i, :, j])
-            if known.any():
-                weights = np.exp(20 * cosines[i, known].astype(np.float64))
-                votes = np.average(targets[i, known, j], weights=weights)
-                expected[i, j] = 0.7 * expected[i, j] + 0.3 * votes
-    found = with_votes(probabilities, cosines, targets, 0.3)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 # Shortlists.

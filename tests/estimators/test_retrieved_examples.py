@@ -1,5 +1,6 @@
 """Classifiers that show the model the nearest labelled texts."""
 
+import json
 import pickle
 import sys
 
@@ -31,11 +32,6 @@ def uni(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uni")
     reference_checkpoint(folder, prompt_first=True, scorer_type="mlp", pooling_strategy="avg")
     return str(folder)
-
-
-@pytest.fixture(scope="module")
-def bi(tmp_path_factory):
-    return str(sentence_transformer(tmp_path_factory.mktemp("bi")))
 
 
 def data(cls):
@@ -233,13 +229,19 @@ def test_other_labels_after_fitting_are_refused(uni):
         clf.predict(NEW)
 
 
-def test_a_bi_encoder_shows_tags_and_says_so(bi):
-    clf = GLiClassClassifier(bi, LABELS, n_retrieved=1, max_epochs=0)
+def test_a_bi_encoder_that_compares_no_vectors_shows_tags_and_says_so(tmp_path):
+    encoder = sentence_transformer(tmp_path / "encoder", n_layers=1)
+    bi = tmp_path / "bi"
+    GLiClassClassifier(str(encoder), LABELS).save_pretrained(bi)
+    (bi / "skgliclass.json").unlink()
+    config = json.loads((bi / "config.json").read_text())
+    (bi / "config.json").write_text(json.dumps({**config, "normalize_features": False}))
+    clf = GLiClassClassifier(str(bi), LABELS, n_retrieved=1, max_epochs=0)
     with pytest.raises(ValueError, match=r'n_retrieved=.*no place for them.*example_format="tags"'):
         clf.fit(TEXTS, Y)
-    clf.set_params(example_format="tags", max_length=256).fit(TEXTS, Y)
-    plain = GLiClassClassifier(bi, LABELS, max_length=256).predict_proba(NEW)
-    assert np.abs(clf.predict_proba(NEW) - plain).max() > 1e-4
+    clf.set_params(example_format="tags").fit(TEXTS, Y)
+    expected = clf.predict_proba(NEW)
+    assert np.abs(clf.set_params(n_retrieved=0).predict_proba(NEW) - expected).max() > 1e-6
 
 
 def test_callbacks_predict_as_the_classifier_would(uni):

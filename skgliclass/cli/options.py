@@ -383,6 +383,6 @@ def _check_effects(
 def _check_retrieval(args: argparse.Namespace, chosen: Mapping[str, Any]) -> None:
     if chosen.get("n_retrieved"):
         raise CommandError(
-            f"--n-retrieved retrieves texts that a classifier was trained on, and {args.model} keeps "
+            f"--n-retrieved retrieves texts of its training, and {args.model} keeps "
             "none; train it with --n-retrieved"
         )

@@ -159,8 +159,10 @@ def vectors_alone(engine: Engine, plan: ScoringPlan, texts: Sequence[str]) -> ND
     if len(texts):
         shown = plan.examples_for(engine, texts, None, exclude_self=True)
         arguments = plan.of_all_classes().arguments(shown)
-        # Its vector is that of the text alone, but no pass is made without any label.
-        own = {"label_texts": plan.class_texts[:1], "change": None, "on_vectors": x.__setitem__}
+        # The vector is that of the text alone, but no pass is made without any label; examples in
+        # the prompt name theirs.
+        label_texts = plan.class_texts if plan.examples else plan.class_texts[:1]
+        own = {"label_texts": label_texts, "change": None, "on_vectors": x.__setitem__}
         engine.without_warnings().logits(texts, **{**arguments, **own})
     return x
 

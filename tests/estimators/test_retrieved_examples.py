@@ -239,7 +239,7 @@ def test_a_bi_encoder_that_compares_no_vectors_shows_tags_and_says_so(tmp_path):
     clf = GLiClassClassifier(str(bi), LABELS, n_retrieved=1, max_epochs=0)
     with pytest.raises(ValueError, match=r'n_retrieved=.*no place for them.*example_format="tags"'):
         clf.fit(TEXTS, Y)
-    clf.set_params(example_format="tags").fit(TEXTS, Y)
+    clf.set_params(example_format="tags", max_length=256).fit(TEXTS, Y)
     expected = clf.predict_proba(NEW)
     assert np.abs(clf.set_params(n_retrieved=0).predict_proba(NEW) - expected).max() > 1e-6
 

@@ -195,6 +195,12 @@ def test_a_text_votes_once_with_all_that_was_said_of_it():
     np.testing.assert_allclose(again.predict_proba(NEW), kept().predict_proba(NEW), atol=1e-6)
 
 
+def test_examples_that_all_prompts_show_go_with_votes():
+    shown = {"examples": [("I adore this.", "poor")], "task_description": "What is it like?"}
+    clf = kept(**shown)
+    assert np.abs(clf.predict_proba(NEW) - alone(clf, NEW)).max() > 0.01
+
+
 @pytest.mark.parametrize("cls", BOTH)
 def test_all_vote_where_there_are_fewer(cls):
     many, all_of_them = kept(cls, k=100), kept(cls, k=len(KEPT))

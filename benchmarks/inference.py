@@ -54,6 +54,10 @@ LABELS = {
 Method = Callable[[list[str], list[str]], Any]
 
 DEBERTA_V3 = {
+    # The configuration's own defaults are those of DeBERTa-v2-xlarge.
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
     "relative_attention": True,
     "pos_att_type": ["c2p", "p2c"],
     "position_buckets": 256,
@@ -73,8 +77,8 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "modernbert-base": ("modernbert", {}),
-    "deberta-v3-small": ("deberta-v2", {**DEBERTA_V3, "hidden_size": 768, "num_hidden_layers": 6}),
-    "deberta-v3-base": ("deberta-v2", {**DEBERTA_V3, "hidden_size": 768}),
+    "deberta-v3-small": ("deberta-v2", {**DEBERTA_V3, "num_hidden_layers": 6}),
+    "deberta-v3-base": ("deberta-v2", {**DEBERTA_V3, "num_hidden_layers": 12}),
 }
 """The shapes of published encoders, by the type and the fields of their configurations."""
 

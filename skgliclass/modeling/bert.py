@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -109,12 +110,17 @@ def has_plain_layers(encoder: Any) -> bool:
         not encoder.training
         and encoder.config.hidden_act == "gelu"
         and not encoder.config.is_decoder
+        and all(has_own_parts(layer, _linears(layer)) for layer in encoder.encoder.layer)
+    )
+
+
+def has_own_parts(layer: Any, linears: Iterable[nn.Module]) -> bool:
+    """Tell whether modules whose work is done without calling them are those of a BERT."""
+    return (
         # A module put in the place of another (an adapter) may do anything.
-        and all(
-            type(linear) is nn.Linear
-            for layer in encoder.encoder.layer
-            for linear in _linears(layer)
-        )
+        all(type(linear) is nn.Linear for linear in linears)
+        and type(layer.attention.self.dropout) is nn.Dropout
+        and type(layer.intermediate.intermediate_act_fn).__name__ == "GELUActivation"
     )
 
 

@@ -48,7 +48,7 @@ FAST_PASSES: dict[str, FastPass] = {
         has_modern_layers, modernbert_forward, keeps_gradients=True
     ),
     "transformers.models.deberta_v2.modeling_deberta_v2.DebertaV2Model": FastPass(
-        has_relative_layers, deberta_forward
+        has_relative_layers, deberta_forward, keeps_gradients=True
     ),
 }
 """By the full name of the class, so that nobody waits for transformers who does not use it."""
@@ -97,4 +97,31 @@ def _fast_pass(encoder: Any, input_ids: Tensor) -> FastPass | None:
     fast = FAST_PASSES.get(f"{type(encoder).__module__}.{type(encoder).__name__}")
     if fast is None or not (fast.keeps_gradients or torch.is_inference_mode_enabled()):
         return None
-    return fast if fast.suits(encoder) else None
+    return fast if _is_as_made(encoder) and fast.suits(encoder) else None
+
+
+def _is_as_made(encoder: Any) -> bool:
+    """Tell whether all modules are those of its class, and nobody listens to them.
+
+    A pass calls few of them, so that an adapter around one, or a hook, would be left out.
+    """
+    known = type(encoder).__module__, "transformers.activations"
+    return not torch.nn.modules.module._has_any_global_hook() and all(
+        (
+            type(module).__module__ in known
+            or type(module).__module__.startswith("torch.nn.modules.")
+        )
+        and not _is_changed(module)
+        for module in encoder.modules()
+    )
+
+
+def _is_changed(module: Any) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        # What some libraries do in place of a hook.
+        or "forward" in vars(module)
+    )

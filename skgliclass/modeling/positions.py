@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,59 @@ class ReadPositions:
 
     def _places(self, vectors: Tensor) -> Tensor:
         return self.positions[:, :, None].expand(-1, -1, vectors.shape[2])
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A batch of sequences one after the other, without what pads them on the right.
+
+    Attributes
+    ----------
+    mask : Tensor of shape (batch, length)
+        Nonzero at the positions that count.
+    lengths : list of int
+        The positions of each sequence up to the last that counts.
+    places : Tensor of shape (n_positions,) or None
+        Where they are in the padded batch; None where that has no others.
+    """
+
+    mask: Tensor
+    lengths: list[int]
+    places: Tensor | None
+
+    @classmethod
+    def of(cls, attention_mask: Tensor) -> Sequences:
+        """Take apart what is padded."""
+        steps = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
+        # One of padding alone keeps a position, as empty tensors are no sequences.
+        lengths = (attention_mask.ne(0) * steps).amax(dim=1).clamp(min=1)
+        kept = steps <= lengths[:, None]
+        places = None if bool(kept.all()) else kept.flatten().nonzero()[:, 0]
+        return cls(attention_mask, lengths.tolist(), places)
+
+    def join(self, padded: Tensor) -> Tensor:
+        """Give vectors of shape (n_positions, width) of a padded batch of them."""
+        flat = padded.flatten(0, 1)
+        return flat if self.places is None else flat[self.places]
+
+    def pad(self, flat: Tensor) -> Tensor:
+        """Give vectors of shape (batch, length, width), with zeros as padding."""
+        if self.places is not None:
+            padded = flat.new_zeros(self.mask.numel(), flat.shape[1])
+            flat = padded.index_copy(0, self.places, flat)
+        return flat.view(*self.mask.shape, -1)
+
+    def parts(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor | None]]:
+        """Give which positions each sequence has, and what is added to their attention scores."""
+        counts = self.mask.count_nonzero(dim=1).tolist()
+        start = 0
+        for row, (length, count) in enumerate(zip(self.lengths, counts, strict=True)):
+            # None of those that count is missing.
+            bias = (
+                None if length == count else padding_bias(self.mask[row : row + 1, :length], dtype)
+            )
+            yield slice(start, start + length), None if bias is None else bias[0, 0, 0]
+            start += length
 
 
 def in_place() -> bool:

@@ -12,7 +12,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from skgliclass.modeling import passes
+from skgliclass.modeling import deberta, passes
 from skgliclass.modeling.bert import Bert
 from skgliclass.modeling.passes import FAST_PASSES, run_encoder
 
@@ -38,6 +38,14 @@ def make_encoder(config_class=BertConfig, **fields):
             elif "rel_embeddings" in name:
                 parameter.normal_()
     return encoder
+
+
+def with_holes(mask):
+    """Make holes in a mask, and pad its last row on the left."""
+    mask = mask.clone()
+    mask[0, 1::3] = 0
+    mask[-1] = mask[-1].flip(0)
+    return mask
 
 
 def sequences(*lengths):
@@ -151,6 +159,11 @@ DISTANT = {
     "DeBERTa, the other way": lambda: relative(pos_att_type=["p2c"]),
     "DeBERTa, content alone": lambda: relative(pos_att_type=[]),
     "DeBERTa, no buckets": lambda: relative(position_buckets=-1, norm_rel_ebd="none"),
+    "DeBERTa, few distances": lambda: relative(position_buckets=-1, max_relative_positions=8),
+    "DeBERTa, distances beyond all buckets": lambda: relative(
+        position_buckets=4, max_relative_positions=8, share_att_key=False
+    ),
+    "DeBERTa, more buckets than positions": lambda: relative(position_buckets=64),
     "DeBERTa-v2 with a convolution": lambda: relative(
         conv_kernel_size=3, conv_act="gelu", position_biased_input=True, type_vocab_size=2
     ),
@@ -181,8 +194,40 @@ def test_distances_count_as_in_transformers(distant, lengths, reads, fast_passes
     torch.testing.assert_close(got[chosen], expected[chosen], rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("make", [modern, lambda: modern(window=128, norm_bias=True)])
-def test_gradients_of_modernbert_are_those_of_transformers(make, fast_passes):
+@pytest.mark.parametrize("reads", ["all", "some"])
+@pytest.mark.parametrize("fields", [{}, {"share_att_key": False, "conv_kernel_size": 3}])
+def test_deberta_reads_long_texts_in_blocks_and_over_holes(fields, reads, fast_passes, monkeypatch):
+    monkeypatch.setattr(deberta, "_BLOCK", 4)
+    monkeypatch.setattr(deberta, "_MOST_SCORES", 4 * 34 * 3)
+    encoder = relative(**fields)
+    ids, mask = sequences(30, 17, 4)
+    mask = with_holes(mask)
+    read = torch.zeros_like(mask)
+    read[:, [0, 2, -1]] = 1
+    with torch.no_grad():
+        expected = encoder(input_ids=ids, attention_mask=mask)[0]
+    with torch.inference_mode():
+        got = run_encoder(encoder, ids, mask, None if reads == "all" else read)
+    assert len(fast_passes) == 1
+    chosen = (mask if reads == "all" else read * mask).bool()
+    atol = 1e-5 * expected[chosen].abs().max()
+    torch.testing.assert_close(got[chosen], expected[chosen], rtol=0, atol=atol)
+
+
+WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+TRAINED = {
+    "ModernBERT": modern,
+    "ModernBERT, wide window": lambda: modern(window=128, norm_bias=True),
+    "DeBERTa-v3": lambda: relative(**WITHOUT_DROPOUT),
+    "DeBERTa, own projections": lambda: relative(share_att_key=False, **WITHOUT_DROPOUT),
+    "DeBERTa-v2 with a convolution": lambda: relative(
+        pos_att_type=["p2c"], conv_kernel_size=3, conv_act="gelu", **WITHOUT_DROPOUT
+    ),
+}
+
+
+@pytest.mark.parametrize("make", TRAINED.values(), ids=TRAINED)
+def test_gradients_are_those_of_transformers(make, fast_passes):
     encoder, other = make().train(), make().train()
     ids, mask = sequences(30, 4)
     read = torch.zeros_like(mask)
@@ -193,9 +238,45 @@ def test_gradients_of_modernbert_are_those_of_transformers(make, fast_passes):
     assert len(fast_passes) == 1
     found, wanted = gradients(encoder, got[chosen]), gradients(other, expected[chosen])
     assert found.keys() == wanted.keys()
+    # Some are none but for rounding: what is added to all scores of a position changes nothing.
+    rounding = 1e-6 * max(float(gradient.abs().max()) for gradient in wanted.values())
     for name, gradient in wanted.items():
-        close = {"rtol": 1e-3, "atol": 1e-4 * float(gradient.abs().max())}
+        close = {"rtol": 1e-3, "atol": max(rounding, 1e-4 * float(gradient.abs().max()))}
         torch.testing.assert_close(found[name], gradient, **close, msg=name)
+
+
+@pytest.mark.parametrize("fields", [{}, {"conv_kernel_size": 3, "share_att_key": False}])
+def test_dropout_of_deberta_is_where_transformers_has_it(fields, fast_passes, monkeypatch):
+    def drop_columns(dropout, x):
+        kept = torch.arange(x.shape[-1]) % 3 > 0
+        return x * kept / (1 - dropout.p) if dropout.training and dropout.p else x
+
+    # The same whatever the order of the vectors.
+    monkeypatch.setattr(torch.nn.Dropout, "forward", drop_columns)
+    encoder = relative(hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.0, **fields).train()
+    ids, mask = sequences(9, 4)
+    expected = encoder(input_ids=ids, attention_mask=mask)[0]
+    got = run_encoder(encoder, ids, mask)
+    assert len(fast_passes) == 1
+    torch.testing.assert_close(got[mask.bool()], expected[mask.bool()], rtol=0, atol=1e-4)
+    assert not torch.allclose(got, run_encoder(encoder.eval(), ids, mask), atol=0.1)
+
+
+@pytest.mark.parametrize("reads", ["all", "some"])
+def test_attention_of_deberta_drops_as_often_as_in_transformers(reads, fast_passes):
+    encoder = relative(
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.3, num_hidden_layers=1
+    ).train()
+    ids, mask = (tensor.repeat(1000, 1) for tensor in sequences(7))
+    read = None if reads == "all" else torch.arange(7).expand_as(mask) < 3
+    torch.manual_seed(1)
+    with torch.no_grad():
+        draws = [run_encoder(encoder, ids, mask, read), encoder(ids, attention_mask=mask)[0]]
+        plain = run_encoder(encoder.eval(), ids[:1], mask[:1])[0, :3]
+    got, expected = (torch.stack((d.mean(0), d.std(0)))[:, :3] for d in draws)
+    assert len(fast_passes) == 2
+    torch.testing.assert_close(got, expected, rtol=0, atol=0.1)
+    assert (got[0] - plain).abs().max() > 0.3
 
 
 @pytest.mark.parametrize("fields", [{"mlp_dropout": 0.5}, {"attention_dropout": 0.5}])
@@ -225,37 +306,129 @@ def test_tables_of_distances_follow_the_weights():
     assert (got - before)[real].abs().max() > 0.01
 
 
-def with_other_activation():
-    return make_encoder(hidden_act="relu")
-
-
-def with_other_attention():
+def without_distances():
     return make_encoder(DebertaV2Config, relative_attention=False)
 
 
-def with_an_adapter():
-    encoder = make_encoder()
-
-    class Doubled(torch.nn.Linear):
-        def forward(self, x):
-            return 2 * super().forward(x)
-
-    own = encoder.encoder.layer[1].attention.self
-    doubled = Doubled(16, 16)
-    doubled.load_state_dict(own.value.state_dict())
-    own.value = doubled
-    return encoder
-
-
-@pytest.mark.parametrize("make", [with_other_activation, with_other_attention, with_an_adapter])
+@pytest.mark.parametrize("make", [lambda: make_encoder(hidden_act="relu"), without_distances])
 def test_other_encoders_run_as_they_are(make, fast_passes):
-    encoder = make()
+    check_that_transformers_runs(make(), fast_passes)
+
+
+def check_that_transformers_runs(encoder, fast_passes):
     ids, mask = sequences(9, 4)
     with torch.inference_mode():
         got = run_encoder(encoder, ids, mask)
         expected = encoder(input_ids=ids, attention_mask=mask)[0]
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
     assert not fast_passes
+
+
+def first_linear(encoder):
+    names = [n for n, module in encoder.named_modules() if type(module) is torch.nn.Linear]
+    parent, _, name = names[0].rpartition(".")
+    return encoder.get_submodule(parent), name
+
+
+class Doubled(torch.nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return 2 * self.module(*args, **kwargs)
+
+
+def put_an_adapter_around_a_linear(encoder):
+    parent, name = first_linear(encoder)
+    setattr(parent, name, Doubled(getattr(parent, name)))
+
+
+def put_more_behind_a_linear(encoder):
+    parent, name = first_linear(encoder)
+    linear = getattr(parent, name)
+    more = torch.nn.Linear(linear.out_features, linear.out_features)
+    setattr(parent, name, torch.nn.Sequential(linear, more))
+
+
+def replace_the_forward_of_a_layer(encoder):
+    layer = layers_of(encoder)[1]
+    before = layer.forward
+    layer.forward = lambda hidden, *args, **kwargs: before(2 * hidden, *args, **kwargs)
+
+
+def layers_of(encoder):
+    return encoder.layers if hasattr(encoder, "layers") else encoder.encoder.layer
+
+
+CHANGES = {
+    "an adapter": put_an_adapter_around_a_linear,
+    "more modules": put_more_behind_a_linear,
+    "another forward": replace_the_forward_of_a_layer,
+    "a hook": lambda encoder: layers_of(encoder)[1].register_forward_pre_hook(
+        lambda module, args: (2 * args[0], *args[1:])
+    ),
+    "a hook of the backbone": lambda encoder: encoder.register_forward_hook(
+        lambda module, args, output: (2 * output[0],)
+    ),
+}
+
+
+@pytest.mark.parametrize("make", [make_encoder, modern, relative])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_backbone_runs_as_it_is(change, make, fast_passes):
+    encoder = make()
+    change(encoder)
+    check_that_transformers_runs(encoder, fast_passes)
+
+
+@pytest.mark.parametrize("make", [make_encoder, relative])
+@pytest.mark.parametrize("place", ["intermediate.intermediate_act_fn", "attention.self.dropout"])
+def test_parts_that_no_pass_calls_are_looked_at(place, make, fast_passes):
+    encoder = make()
+    encoder.encoder.layer[1].set_submodule(place, torch.nn.ReLU())
+    check_that_transformers_runs(encoder, fast_passes)
+
+
+@pytest.mark.parametrize("make", [modern, relative])
+def test_recomputed_activations_are_left_to_transformers(make, fast_passes):
+    encoder = make(**(WITHOUT_DROPOUT if make is relative else {})).train()
+    # Newer versions of transformers have renamed it.
+    new = getattr(encoder, "activation_checkpointing_enable", None)
+    (new or encoder.gradient_checkpointing_enable)()
+    ids, mask = sequences(9, 4)
+    run_encoder(encoder, ids, mask).sum().backward()
+    assert not fast_passes
+    assert layers_of(encoder)[0].gradient_checkpointing
+
+
+# Published sizes but for the depth and the widths: the vocabularies of mDeBERTa and mmBERT.
+PUBLISHED = {
+    "BERT": lambda: make_encoder(BertConfig, vocab_size=30522),
+    "XLM-RoBERTa": lambda: make_encoder(XLMRobertaConfig, vocab_size=250002),
+    "ModernBERT": lambda: modern(window=128, every=3, vocab_size=50368),
+    "mmBERT": lambda: modern(
+        window=128,
+        every=3,
+        vocab_size=256000,
+        pad_token_id=0,
+        rope_parameters={
+            kind: {"rope_type": "default", "rope_theta": 160000.0}
+            for kind in ("full_attention", "sliding_attention")
+        },
+    ),
+    "DeBERTa-v3": lambda: relative(vocab_size=128100, position_buckets=256),
+    "mDeBERTa": lambda: relative(vocab_size=251000, position_buckets=256),
+}
+
+
+@pytest.mark.parametrize("make", PUBLISHED.values(), ids=PUBLISHED)
+def test_published_backbones_take_a_fast_pass(make, fast_passes):
+    ids, mask = sequences(9, 4)
+    with torch.inference_mode():
+        run_encoder(make(), ids, mask)
+    # Where a new release of transformers has other classes or fields, this says so.
+    assert len(fast_passes) == 1
 
 
 def test_gradients_and_dropout_of_transformers_are_left_to_it(fast_passes):

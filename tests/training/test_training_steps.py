@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tiny import encoder_checkpoint, reference_checkpoint
 from skgliclass.engine.batching import group_by_length
 from skgliclass.engine.engine import Engine
 from skgliclass.loading.loader import load_model
+from skgliclass.modeling import passes
 from skgliclass.modeling.uni_encoder import UniEncoder
 from skgliclass.prompts.examples import PromptExample
 from skgliclass.training.data import LabelledRows, make_training_set
@@ -84,6 +86,30 @@ def test_every_architecture_learns(any_engine, trainable, rate):
         options(trainable=trainable, multi_label=True, max_epochs=20, batch_size=6, **changes),
     )
     assert min(result.loss_curve[-5:]) < 0.95 * result.loss_curve[0]
+
+
+def deberta_without_dropout(folder):
+    encoder_checkpoint(folder, "deberta-v2")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return Engine(load_model(str(folder)))
+
+
+def test_a_backbone_trains_through_its_fast_pass_as_without(tmp_path, monkeypatch):
+    engine = deberta_without_dropout(tmp_path)
+    taken = []
+    name = "transformers.models.deberta_v2.modeling_deberta_v2.DebertaV2Model"
+    fast = passes.FAST_PASSES[name]
+    run = replace(fast, run=lambda *args: taken.append(args) or fast.run(*args))
+    curves = []
+    for known in ({name: run}, {}):
+        monkeypatch.setattr(passes, "FAST_PASSES", known)
+        result = train(engine, data_for(engine, 12), options(max_epochs=3, batch_size=6))
+        curves.append(result.loss_curve)
+    assert len(taken) >= 6
+    assert curves[0][-1] < 0.95 * curves[0][0]
+    np.testing.assert_allclose(*curves, rtol=1e-4)
 
 
 def gradients_of(engine, data, max_batch_tokens):

@@ -217,9 +217,9 @@ def _run_layer(layer: Any, hidden: Tensor, sequences: Sequences, table: _Table) 
     attention = layer.attention.self
     shape = len(hidden), attention.num_attention_heads, -1
     projections = attention.query_proj, attention.key_proj, attention.value_proj
-    qkv = [project(hidden).view(shape).transpose(0, 1) for project in projections]
+    q, k, v = (project(hidden).view(shape).transpose(0, 1) for project in projections)
     read = [
-        _attend(attention, *(vectors[:, own] for vectors in qkv), table, bias)
+        _attend(attention, q[:, own], k[:, own], v[:, own], table, bias)
         for own, bias in sequences.parts(hidden.dtype)
     ]
     context = layer.attention.output.dense(torch.cat(read))
@@ -254,10 +254,11 @@ def _attend(
         bias = _position_bias(q[heads], k[heads], table, heads)
         if padding is not None:
             bias = padding if bias is None else bias + padding
-        some = (vectors[None, heads] for vectors in (q, k, v))
         read.append(
             F.scaled_dot_product_attention(
-                *some,
+                q[None, heads],
+                k[None, heads],
+                v[None, heads],
                 attn_mask=None if bias is None else bias.contiguous()[None],
                 dropout_p=dropout,
                 scale=_scale(attention),

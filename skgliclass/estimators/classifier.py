@@ -510,11 +510,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if len(unlabelled):
             check_learns_from_texts(self.trainable, labels_parameter, len(unlabelled))
         label_set = labels_parameter or NO_LABELS
-        snapshot = Snapshot(label_set, labels_parameter, self.labels)
-        plan = self._plan(snapshot)
-        if label_set:
-            # What could not predict with these classes is not to be trained for them.
-            self._cutoff(snapshot)
+        plan = self._plan(Snapshot(label_set, labels_parameter, self.labels))
         training = (
             StreamedExamples(rows, plan)
             if isinstance(rows, RowWindows)
@@ -806,6 +802,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         may_split: bool = False,
     ) -> FitJob:
         """Gather what a fit needs, and what it starts from: the last fit, if it goes on from it."""
+        plan = self._plan_of_fit(problem.label_set, labels_parameter)
         if last is None or not (one_epoch or self.warm_start):
             last = FitState(NO_LABELS)
         engine = self._engine(last.weights, trains=True)
@@ -825,7 +822,6 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             one_epoch=one_epoch,
         )
         options = replace(options, trainable=trainable)
-        plan = self._plan(Snapshot(problem.label_set, labels_parameter, self.labels))
         n_votes = plan.n_retrieved if engine.compares_vectors else 0
         steps_per_epoch = sum(-(-size // options.batch_size) for size in problem.training.sizes)
         return FitJob(
@@ -850,6 +846,14 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             checkpoint_folder=None if one_epoch else self._checked_checkpoint_folder(),
             n_votes=n_votes,
         )
+
+    def _plan_of_fit(self, label_set: LabelSet, labels_parameter: LabelSet | None) -> ScoringPlan:
+        """Give how texts will be scored, once it is known that the classes can be predicted."""
+        snapshot = Snapshot(label_set, labels_parameter, self.labels)
+        if label_set:
+            # Otherwise what was learnt could neither predict nor be loaded.
+            self._cutoff(snapshot)
+        return self._plan(snapshot)
 
     def _chosen_trainable(
         self, problem: Problem, engine: Engine, *, one_epoch: bool, is_tuned: bool

@@ -177,6 +177,8 @@ def test_what_cannot_stand_for_none_is_named(model, parameters, error, message):
         clf.predict(X)
     with pytest.raises(error, match=message):
         clf.fit(X, Y)
+    with pytest.raises(error, match=message):
+        clf.fit(X)
 
 
 @pytest.mark.parametrize("labels", [LABELS, None])

@@ -156,6 +156,14 @@ def test_a_mistake_among_label_sets_is_named_by_its_row():
         GLiClassMultiLabelClassifier(labels=NAMES).fit(TEXTS[:2], rows)
 
 
+def test_thresholds_of_other_classes_are_refused_before_anything_is_learnt():
+    for threshold in ([0.4, 0.5], {"rugby": 0.4}):
+        clf = GLiClassMultiLabelClassifier(labels=NAMES, threshold=threshold)
+        for arguments in ((TEXTS,), (TEXTS, [[name] for name in CLASSES])):
+            with pytest.raises(ValueError, match="threshold"):
+                clf.fit(*arguments)
+
+
 def test_positions_of_classes_may_have_missing_ones_among_them():
     y = np.asarray([1, 2, np.nan, -1, 0, 0])
     clf = labels_alone(labels=NAMES).fit(TEXTS, y)

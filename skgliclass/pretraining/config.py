@@ -210,8 +210,9 @@ class MixtureConfig:
         Sets of ``Premise: .. Hypothesis: ..`` rows that give a further set, of premises whose
         labels are hypotheses.
     generated : list of str
-        Sets of rows written by rules to add: ``"opinions"``, ``"ratings"``, ``"market"``. They are
-        named ``generated.opinions`` and so on in `weights`.
+        Sets of rows written by rules to add: ``"opinions"``, ``"ratings"``, ``"market"`` and the
+        files of the folder ``grammars``. They are named ``generated.opinions`` and so on in
+        `kinds` and `weights`.
     generated_rows : int
         How many rows each of them has.
     held_out_rows : int

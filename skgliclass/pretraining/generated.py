@@ -1,4 +1,4 @@
-"""Rows that are written by rules: opinions of known strength, and news of companies.
+"""Rows that are written by rules: opinions of known strength, news of companies, and grammars.
 
 Free data about sentiment is scarce. These rows teach no style, but the words of praise and blame,
 what negation and "but" do to them, and that a long review has an opinion though most of it is plot.
@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..datasets.examples import Example
+from .grammar import grammar_names, write_rows
 
 _WORDS = Path(__file__).with_name("opinions.json")
 _Rng: TypeAlias = np.random.Generator
@@ -33,7 +34,8 @@ def generated_sets(names: Sequence[str], n_rows: int, seed: int) -> dict[str, li
     Parameters
     ----------
     names : sequence of str
-        Which of ``"opinions"`` (two labels), ``"ratings"`` (five) and ``"market"`` (three).
+        Which of ``"opinions"`` (two labels), ``"ratings"`` (five), ``"market"`` (three) and the
+        grammars: ``"news"``, ``"emails"`` and so on.
     n_rows : int
         How many rows a set has.
     seed : int
@@ -51,18 +53,27 @@ def generated_sets(names: Sequence[str], n_rows: int, seed: int) -> dict[str, li
     """
     sets = {}
     for k, name in enumerate(names):
-        if name not in _WRITERS:
-            raise ValueError(
-                f"mixture.generated names {name!r}; choose from {', '.join(_WRITERS)}."
-            )
         rng = np.random.default_rng([seed, k, len(name)])
-        labels, write = _WRITERS[name]
-        rows = []
-        for _ in range(n_rows):
-            i = int(rng.integers(len(labels)))
-            rows.append(Example(write(i, rng), list(labels), [labels[i]]))
+        if name in _WRITERS:
+            rows = _written(name, n_rows, rng)
+        elif name in grammar_names():
+            rows = write_rows(name, n_rows, rng)
+        else:
+            raise ValueError(
+                f"mixture.generated names {name!r}; choose from "
+                f"{', '.join([*_WRITERS, *grammar_names()])}."
+            )
         sets[f"generated.{name}"] = rows
     return sets
+
+
+def _written(name: str, n_rows: int, rng: _Rng) -> list[Example]:
+    labels, write = _WRITERS[name]
+    rows = []
+    for _ in range(n_rows):
+        i = int(rng.integers(len(labels)))
+        rows.append(Example(write(i, rng), list(labels), [labels[i]]))
+    return rows
 
 
 # Opinions.

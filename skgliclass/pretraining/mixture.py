@@ -141,8 +141,8 @@ def make_mixture(
         If the configuration names a set that does not exist, or nothing can be drawn.
     """
     all_sets = {name: list(rows) for name, rows in sets.items()}
-    all_sets |= _derived(sets, config, wordings)
-    all_sets |= generated_sets(config.generated, config.generated_rows, seed)
+    generated = generated_sets(config.generated, config.generated_rows, seed)
+    all_sets |= _derived({**sets, **generated}, config, wordings) | generated
     unknown = next((name for name in config.weights if name not in all_sets), None)
     if unknown is not None:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -83,14 +83,16 @@ class KeptTexts:
         """Where each text stands."""
         return {text: i for i, text in enumerate(self.texts)}
 
-    def followed_by(self, later: KeptTexts) -> KeptTexts:
-        """Give these texts and later ones, whose labels include those of these."""
-        earlier = self.among(later.label_texts)
-        return KeptTexts(
-            (*earlier.texts, *later.texts),
-            later.label_texts,
-            np.concatenate([earlier.targets, later.targets]),
-            np.concatenate([earlier.weights, later.weights]),
+    @classmethod
+    def joined(cls, parts: Iterable[KeptTexts], label_texts: Sequence[str]) -> KeptTexts:
+        """Give the texts of all parts, one after the other, with what is known of some labels."""
+        none = np.zeros((0, len(label_texts)), np.float32)
+        given = [part.among(label_texts) for part in parts]
+        return cls(
+            tuple(text for part in given for text in part.texts),
+            tuple(label_texts),
+            np.concatenate([none, *(part.targets for part in given)]),
+            np.concatenate([none, *(part.weights for part in given)]),
         )._each_once()
 
     def among(self, label_texts: Sequence[str]) -> KeptTexts:

@@ -451,13 +451,10 @@ def _with_kept(job: FitJob) -> FitJob:
         return job
     from ..engine.votes import KeptTexts
 
-    texts = job.plan.label_set.texts
-    first = KeptTexts.of([], texts, np.zeros((0, len(texts)), np.float32))
-    earlier = _earlier_voters(job)
-    kept = first if earlier is None else earlier.kept.among(texts)
-    for window in job.problem.training.windows():
-        kept = kept.followed_by(window.worth_keeping(job.plan))
-    return replace(job, kept=kept)
+    earlier, windows = _earlier_voters(job), job.problem.training.windows()
+    parts = [] if earlier is None else [earlier.kept]
+    parts.extend(window.worth_keeping(job.plan) for window in windows)
+    return replace(job, kept=KeptTexts.joined(parts, job.plan.label_set.texts))
 
 
 def _earlier_voters(job: FitJob) -> VoteStore | None:

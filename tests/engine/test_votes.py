@@ -154,7 +154,7 @@ def test_what_is_said_of_a_text_is_put_together():
     np.testing.assert_allclose(kept.targets, [[0.75, 1], [0.5, 0]])
     np.testing.assert_allclose(kept.weights, [[4, 1], [1, 1]])
     later = KeptTexts.of(["y", "w"], ("b", "c", "a"), np.eye(3, dtype=np.float32)[:2])
-    both = kept.followed_by(later)
+    both = KeptTexts.joined([kept, later], later.label_texts)
     assert both.texts == ("x", "y", "w")
     np.testing.assert_allclose(both.targets, [[1, 0, 0.75], [0.5, 0, 0.25], [0, 1, 0]])
     np.testing.assert_allclose(both.weights, [[1, 0, 4], [2, 1, 2], [1, 1, 1]])

@@ -391,13 +391,14 @@ def test_suggestions_know_the_votes():
     assert len(rows) == 2
 
 
-def test_an_export_says_that_votes_are_left_out(tmp_path):
+def test_an_export_says_that_votes_are_left_out(bi, tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     from skgliclass.export import onnx
 
-    saved = {"parameters": {"n_retrieved": 3, "examples": None}, "keeps_votes": True}
+    kept(model=bi).save_pretrained(tmp_path / "saved")
+    monkeypatch.setattr(onnx, "_write_export", lambda *given: None)
     with pytest.warns(UserWarning, match="without the votes of the labelled texts"):
-        onnx._warn_of_examples(saved)
+        onnx.export_onnx(str(tmp_path / "saved"), tmp_path / "graphs")
 
 
 @pytest.mark.parametrize("damage", ["texts", "weights"])

@@ -9,11 +9,12 @@ import skgliclass
 CODE = """
 import contextlib, io, json, sys
 
-def heavy():
-    return [m for m in ("torch", "transformers", "pydantic") if m in sys.modules]
+def heavy(*names):
+    names += ("torch", "transformers", "tokenizers", "pydantic")
+    return [name for name in names if name in sys.modules]
 
 import skgliclass
-loaded = {"import": heavy()}
+loaded = {"import": heavy("sklearn.cluster", "sklearn.metrics", "sklearn.model_selection")}
 
 from sklearn.base import clone
 from skgliclass import GLiClassClassifier

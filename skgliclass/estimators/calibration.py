@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit, log_softmax, softmax
-from sklearn.metrics import f1_score, precision_recall_curve
 
 from ..exceptions import warn
 
@@ -28,6 +27,9 @@ def score_of(logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_lab
     """Give accuracy, or micro-F1 at a probability of one half, over what is annotated."""
     if not multi_label:
         return float((logits.argmax(axis=1) == matrix.argmax(axis=1)).mean())
+    # Imported where training scores, since all of scikit-learn's metrics take long to import.
+    from sklearn.metrics import f1_score
+
     known = ~np.isnan(matrix)
     # A sigmoid is above one half where its logit is above 0, whatever the temperature. In one
     # column, where micro-F1 is that of the true pairs, since NaN leaves rows of several lengths.
@@ -128,6 +130,8 @@ def best_thresholds(
 def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     if not truth.any():
         return 0.5
+    from sklearn.metrics import precision_recall_curve
+
     n_true, in_order = int(truth.sum()), np.sort(scores)
     _, recall, values = precision_recall_curve(truth, scores)
     candidates = np.concatenate([[values[0] / 2], (values[1:] + values[:-1]) / 2, [0.5]])

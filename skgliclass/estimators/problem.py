@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..prompts.checks import in_short, listed
@@ -542,6 +541,9 @@ def split_off_validation(
         # than there are classes.
         if counts[counts > 0].min() < 2 or min(n_validation, n - n_validation) < n_classes:
             classes = None
+    # Imported here: who classifies needs no splitting, whose import takes long.
+    from sklearn.model_selection import train_test_split
+
     _, validation = train_test_split(
         candidates, test_size=n_validation, random_state=random_state, stratify=classes
     )

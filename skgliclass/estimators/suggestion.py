@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_random_state
 
 from .calibration import as_probabilities
@@ -51,6 +49,10 @@ def choose_rows(
     ndarray of shape (n_rows,)
         Positions in ascending order.
     """
+    # Imported here: most who import the package never choose texts, and it takes long.
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import pairwise_distances_argmin
+
     random = check_random_state(random_state)
     free = np.arange(len(x)) if labelled is None else np.flatnonzero(~labelled)
     n_seen = max(_MOST_TEXTS, 4 * n_rows)

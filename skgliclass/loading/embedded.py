@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..modeling.architecture import Architecture
 from ..modeling.architectures import make_network
@@ -101,7 +101,7 @@ def untrained(config: Mapping[str, Any], source: Source, tokenizer: Tokenizer) -
     with torch.device("meta"):
         backbone = Bert(settings.encoder_config)
         network = make_network(settings, backbone)
-    network.to_empty(device="cpu").requires_grad_(False).eval()
+    _allocate(network).requires_grad_(False).eval()
     set_identity_heads(network)
     draw_scorer(network)
     if hasattr(network, "logit_scale"):
@@ -112,6 +112,16 @@ def untrained(config: Mapping[str, Any], source: Source, tokenizer: Tokenizer) -
         weights[_WORDS] = _with_markers(weights[_WORDS], tokenizer)
     for name, parameter in backbone.named_parameters():
         parameter.copy_(weights[name])
+    return network
+
+
+def _allocate(network: Architecture) -> Architecture:
+    """Give memory to parameters that have none, whatever it holds."""
+    # Not by `Module.to_empty`: to make a tensor like one without memory, torch imports sympy.
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            memory = torch.empty(parameter.shape, dtype=parameter.dtype)
+            module.register_parameter(name, nn.Parameter(memory))
     return network
 
 

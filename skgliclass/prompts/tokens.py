@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Tokenizer
 
 LABEL_MARKER = "<<LABEL>>"
 TEXT_MARKER = "<<SEP>>"
@@ -27,6 +26,8 @@ NO_TOKENS: TokenIds = np.empty(0, dtype=np.int32)
 
 def add_marker_tokens(tokenizer: Tokenizer) -> None:
     """Give a tokenizer the markers that it lacks, as special tokens."""
+    from tokenizers import AddedToken
+
     tokenizer.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in MARKERS])
 
 

@@ -15,17 +15,21 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
+from sklearn.utils._param_validation import validate_parameter_constraints
 from typing_extensions import Self
 
 from ..exceptions import UntrainedModelError, warn
 from ..files import readable_folder
+from ..loading.cache import RecentlyUsed
 from .callbacks import scoring_bar
 from .labels import LabelSet
 from .parameters import (
     check_device,
     check_model,
     default_values,
+    is_unchanging,
     plain_number,
+    unchanging_key,
     without_views,
 )
 from .persistence import FILE as SAVED_FILE
@@ -40,6 +44,11 @@ if TYPE_CHECKING:
     from ..loading.carried import CarriedModel
     from ..loading.loaded import LoadedModel
     from ..training.tuned_weights import TunedWeights
+
+
+_VALID: RecentlyUsed[bool] = RecentlyUsed(256)
+"""What fulfilled the constraints of parameters: not in an estimator, which predicting must not
+change, and by the values, however they were set."""
 
 
 class BaseGLiClass(BaseEstimator):
@@ -73,7 +82,18 @@ class BaseGLiClass(BaseEstimator):
     def _validate_params(self) -> None:
         check_model(self.model, type(self).__name__)
         check_device(self.device)
-        super()._validate_params()
+        constraints = self._parameter_constraints
+        values = {name: v for name, v in vars(self).items() if name in constraints}
+        key = type(self), unchanging_key(values)
+        if len(values) < len(constraints) or _VALID.find(key) is None:
+            super()._validate_params()
+            _VALID.keep(key, True)
+            return
+        # The others, each time: asking for all, and reading the signature for them, takes longer
+        # than all else that comes before a service's model reads a text.
+        others = {name: v for name, v in values.items() if not is_unchanging(v)}
+        asked = {name: constraints[name] for name in others}
+        validate_parameter_constraints(asked, others, caller_name=type(self).__name__)
 
     # Parameters stay what was passed until somebody copies them, which views of dicts cannot be.
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 import os
 import textwrap
-from collections.abc import ItemsView, KeysView, Mapping, ValuesView
+from collections.abc import Hashable, ItemsView, KeysView, Mapping, ValuesView
 from dataclasses import dataclass, fields
 from enum import EnumMeta
 from numbers import Integral, Real
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -66,6 +67,8 @@ def _at_least(kind: type, lowest: float) -> _Numbers:
     return _Numbers(kind, lowest, None, closed="left")
 
 
+# Values of these types stay as they are.
+_UNCHANGING = (str, int, float, type(None), PurePath, np.number, np.bool_)
 _POSITIVE = _Numbers(Real, 0, None, closed="neither")
 
 PARAMETERS: dict[str, Parameter] = {
@@ -454,6 +457,30 @@ def with_parameters(cls: _Class) -> _Class:
         described = "\n".join(_described(parameter, indent) for parameter in accepted)
         cls.__doc__ = before.removesuffix(indent) + described + after
     return cls
+
+
+def unchanging_key(values: Mapping[str, Any]) -> Hashable:
+    """Give a key for the values of parameters that stay as they are until others are set.
+
+    Parameters
+    ----------
+    values : mapping of str to Any
+        By name; those that could change in place have no influence.
+
+    Returns
+    -------
+    hashable
+        The same for the same values.
+    """
+    # With their types: True is equal to 1, and either may be wrong.
+    return tuple(
+        (name, type(value), value) for name, value in values.items() if is_unchanging(value)
+    )
+
+
+def is_unchanging(value: Any) -> bool:
+    """Tell whether a parameter's value cannot change in place."""
+    return isinstance(value, _UNCHANGING)
 
 
 def check_model(model: Any, kind: str) -> None:

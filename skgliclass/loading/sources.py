@@ -198,8 +198,11 @@ class Source:
         """Tell whether files changed since they were last read.
 
         It is asked for in every prediction, so it looks no further than models have their files:
-        in the folder and in the folders that this holds.
+        in the folder and in the folders that this holds. Of an installed package the weights
+        tell, which are checked.
         """
+        if self.is_installed:
+            return ((str(self.folder), *_stamp(self.folder / _WEIGHTS), 0),)
         return tuple(sorted(_stamps(str(self.folder), 1)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV
 from tiny import reference_checkpoint, sentence_transformer
 from toy import polars, toy
@@ -152,6 +152,27 @@ CONTAINERS = {
     "enumeration": Topic,
     "frame": pd.DataFrame({"name": NAMES}),
 }
+
+
+def test_parameters_that_were_valid_are_checked_again_where_they_changed(uni):
+    clf = GLiClassMultiLabelClassifier(uni, NAMES, threshold=[0.5, 0.4, 0.3])
+    for _ in range(2):
+        clf.predict(TEXTS[:1])
+    before = dict(vars(clf))
+    for name, wrong in [("n_jobs", True), ("n_permutations", 0), ("class_weight", [1])]:
+        clf.set_params(**{name: wrong})
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of GLiClassMulti"):
+            clf.predict(TEXTS[:1])
+        vars(clf).update(before)
+    clf.predict(TEXTS[:1])
+    assert vars(clf) == before
+
+
+def test_parameters_that_were_valid_cost_a_prediction_next_to_nothing(uni, monkeypatch):
+    clf = GLiClassClassifier(uni, NAMES, class_weight={"sport": 2.0})
+    clf.predict(TEXTS[:1])
+    monkeypatch.setattr(BaseEstimator, "get_params", None)
+    clf.predict(TEXTS[:1])
 
 
 @pytest.mark.parametrize("labels", CONTAINERS.values(), ids=CONTAINERS)

@@ -118,10 +118,9 @@ def print_latencies(model: str, n_calls: int) -> None:
         seconds = latencies(model, TEXT * (n_words // 7), n_calls)
         bare = np.percentile(seconds["forward pass"], [50, 99])
         for name, own in seconds.items():
-            found = np.percentile(own, [50, 99])
-            p50, p99, *ratios = [*(found * 1e3), *(found / bare)]
-            print(f"| {n_words} words | {name} | {p50:.2f} | {p99:.2f} ", end="")
-            print("| {:.2f} | {:.2f} |".format(*ratios), flush=True)
+            p50, p99 = np.percentile(own, [50, 99])
+            print(f"| {n_words} words | {name} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} ", end="")
+            print(f"| {p50 / bare[0]:.2f} | {p99 / bare[1]:.2f} |", flush=True)
 
 
 def main() -> None:

@@ -9,6 +9,9 @@ loss, learning rate, batch size and number of epochs, on the same threads. They 
 (A B A B ...); each turn runs in a process of its own and reports the seconds of training alone and
 the loss over all rows afterwards, without dropout. The two losses differ only by the order of rows
 and labels.
+
+``--backbone`` puts another encoder in the place of MiniLM, of random weights and the shape of a
+published one, with MiniLM's tokenizer.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inference import BACKBONES, make_backbone
 
 SETS = ["banking77", "netflix_genres", "sst5", "situation", "imdb"]
 LEARNING_RATE = 5e-5
@@ -50,15 +54,18 @@ def read_rows(data: Path, sets: list[str], n: int, seed: int) -> list[dict[str, 
     return rows
 
 
-def make_checkpoint(folder: Path) -> None:
-    """Write a new GLiClass around MiniLM, with heads that repeat exactly."""
+def make_checkpoint(folder: Path, backbone: str) -> None:
+    """Write a new GLiClass around an encoder, with heads that repeat exactly."""
     import torch
 
     from skgliclass.loading.checkpoints import save_checkpoint
     from skgliclass.loading.loader import load_model
     from skgliclass.loading.sources import find_source
 
-    loaded = load_model(str(find_source("mini").folder), architecture="uni-encoder")
+    encoder = find_source("mini").folder
+    if backbone != "minilm":
+        encoder = make_backbone(folder / "backbone", backbone)
+    loaded = load_model(str(encoder), architecture="uni-encoder")
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in loaded.network.named_parameters():
@@ -196,6 +203,7 @@ def turn(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--backbone", choices=["minilm", *BACKBONES], default="minilm")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--rows", type=int, default=320)
     parser.add_argument("--epochs", type=int, default=1)
@@ -211,7 +219,7 @@ def main() -> None:
         return
     results: dict[str, list[dict[str, Any]]] = {"ours": [], "reference": []}
     with tempfile.TemporaryDirectory() as name:
-        make_checkpoint(Path(name))
+        make_checkpoint(Path(name), args.backbone)
         for i in range(args.turns):
             for method in results:
                 results[method].append(run_turn(method, name))

@@ -33,10 +33,11 @@ test-slow: $(VENV)/.installed-dev
 test-lowest: $(VENV)/.installed-dev
 	VENV="$(VENV)" TORCH="$(TORCH)" .ci/lowest-versions
 
-# On a machine with a GPU, which tests and benchmark take by themselves.
+# On a machine with a GPU: all tests on the processor, those that compare the two, and the benchmark.
 gpu: $(VENV)/.installed-dev
 	$(PIP) -e ".[benchmarks]"
 	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n 0 --device cuda tests/test_gpu.py
 	$(BIN)/python benchmarks/gpu.py
 
 # Whether the tests notice that a line is changed: `make mutants MUTANTS='skgliclass.prompts.*'`.

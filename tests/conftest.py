@@ -48,6 +48,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--device", help="the device that tests/test_gpu.py compares with the CPU")
+
+
+def pytest_configure(config):
+    """Hide GPUs: what most tests hold is promised of float32 on a CPU."""
+    if not config.getoption("--device"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_finish():
     """Collect garbage again, but not among what was imported."""
     gc.collect()

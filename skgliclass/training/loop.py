@@ -338,9 +338,10 @@ class Run:
         for part in self.workers.share(micro_batches):
             with self.autocast():
                 loss = self.steps.loss(part, normalizer)
-            self._check_finite(loss)
             loss.backward()
             total += loss.detach()
+        # Once, as a GPU that is asked has to finish first what it was given.
+        self._check_finite(total)
         # Before gradients are added up over processes: what one sends back through a shared encoder
         # is its part, and going back is linear.
         self.steps.finish()

@@ -37,15 +37,25 @@ def score_of(logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_lab
 
 
 def negative_log_likelihood(
-    logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_label: bool
+    logits: NDArray[np.float32],
+    matrix: NDArray[np.float32],
+    multi_label: bool,
+    weights: NDArray[np.float32] | None = None,
 ) -> float:
-    """Give the mean cross-entropy, over texts or over text-label pairs."""
+    """Give the mean cross-entropy, over texts or over text-label pairs, as texts weigh."""
     values = logits.astype(np.float64)
     if multi_label:
         # Not the logarithm of a sigmoid, which is infinite where that rounds to 0. NaN says that
         # nobody knows a pair's target.
-        return float(np.nanmean(np.logaddexp(0, values) - matrix * values))
-    return float(-(matrix * log_softmax(values, axis=1)).sum(axis=1).mean())
+        of_pairs = np.logaddexp(0, values) - matrix * values
+        known = ~np.isnan(of_pairs)
+        counts = known if weights is None else known * weights[:, None]
+        return float(np.average(np.nan_to_num(of_pairs), weights=counts))
+    of_texts = -(matrix * log_softmax(values, axis=1)).sum(axis=1)
+    return float(np.average(of_texts, weights=weights))
+
+
+_EXACT = {"xatol": 1e-9}
 
 
 def best_temperature(
@@ -53,6 +63,7 @@ def best_temperature(
     matrix: NDArray[np.float32],
     multi_label: bool,
     *,
+    weights: NDArray[np.float32] | None = None,
     warns: bool = True,
 ) -> float:
     """Find what to divide logits by for the lowest cross-entropy (Guo et al. 2017).
@@ -65,6 +76,8 @@ def best_temperature(
         The targets; NaN where nobody knows.
     multi_label : bool
         Whether probabilities are sigmoids or softmax.
+    weights : ndarray of shape (n_samples,), optional
+        How much each text counts.
     warns : bool, default=True
         Whether to say that the data do not tell.
 
@@ -85,9 +98,9 @@ def best_temperature(
     limit = np.log(20)
 
     def loss(log_t: float) -> float:
-        return negative_log_likelihood(logits / np.exp(log_t), matrix, multi_label)
+        return negative_log_likelihood(logits / np.exp(log_t), matrix, multi_label, weights)
 
-    lowest = minimize_scalar(loss, bounds=(-limit, limit), method="bounded")
+    lowest = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options=_EXACT)
     # A search within bounds stops near one of them where the curve only falls.
     if min(loss(-limit), loss(limit)) <= lowest.fun + 1e-6:
         if warns:
@@ -101,7 +114,9 @@ def best_temperature(
 
 
 def best_thresholds(
-    logits: NDArray[np.float32], matrix: NDArray[np.float32]
+    logits: NDArray[np.float32],
+    matrix: NDArray[np.float32],
+    weights: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Find for each class the probability with the highest F1 as a threshold.
 
@@ -111,6 +126,8 @@ def best_thresholds(
         On validation data, divided by the temperature.
     matrix : ndarray of shape (n_samples, n_classes)
         The targets; NaN where nobody knows.
+    weights : ndarray of shape (n_samples,), optional
+        How much each text counts.
 
     Returns
     -------
@@ -120,35 +137,44 @@ def best_thresholds(
     """
     # In double precision: probabilities near one, equal in float32, still have an order.
     probabilities: NDArray[np.float64] = expit(logits.astype(np.float64))
+    counts = np.ones(len(logits)) if weights is None else weights.astype(np.float64)
     thresholds = [
-        _best_threshold(scores[~np.isnan(truth)], truth[~np.isnan(truth)] > 0.5)
-        for scores, truth in zip(probabilities.T, list(matrix.T), strict=True)
+        _best_threshold(scores[known], truth[known] > 0.5, counts[known])
+        for scores, truth, known in zip(
+            probabilities.T, list(matrix.T), list(~np.isnan(matrix.T)), strict=True
+        )
     ]
     return np.asarray(thresholds, dtype=np.float32)
 
 
-def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    if not truth.any():
+def _best_threshold(
+    scores: NDArray[np.float64], truth: NDArray[np.bool_], counts: NDArray[np.float64]
+) -> float:
+    n_true = (truth * counts).sum()
+    if not n_true:
         return 0.5
-    from sklearn.metrics import precision_recall_curve
-
-    n_true, in_order = int(truth.sum()), np.sort(scores)
-    _, recall, values = precision_recall_curve(truth, scores)
+    values, place = np.unique(scores, return_inverse=True)
     candidates = np.concatenate([[values[0] / 2], (values[1:] + values[:-1]) / 2, [0.5]])
-    # How many are chosen and right from each value on, and from one half on: counts again, since
-    # equally good thresholds are told by equal F1, which rounded ratios would not give.
-    hits = np.rint(recall * n_true)
-    # The last point of the curve, where nothing is chosen, has no value of its own; it serves one
-    # half where all values lie below.
-    hits = np.append(hits[:-1], hits[np.searchsorted(values, 0.5)])
-    first = np.append(np.searchsorted(in_order, values), np.searchsorted(in_order, 0.5))
-    f1 = 2 * hits / (len(scores) - first + n_true)
+    # From each value on, and from one half on, how many are chosen and how many of them are right:
+    # sums of weights, since equally good thresholds are told by equal F1.
+    first = np.append(np.arange(len(values)), np.searchsorted(values, 0.5))
+    chosen, hits = (_sums_from(place, of_row)[first] for of_row in (counts, counts * truth))
+    f1 = 2 * hits / (chosen + n_true)
     best = candidates[f1 == f1.max()]
     return float(best[np.abs(best - 0.5).argmin()])
 
 
+def _sums_from(place: NDArray[np.intp], of_row: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over the rows in each place or a later one; zero after the last."""
+    sums: NDArray[np.float64] = np.bincount(place, of_row)[::-1].cumsum()[::-1]
+    return np.append(sums, 0.0)
+
+
 def best_min_probability(
-    logits: NDArray[np.float32], matrix: NDArray[np.float32], others: NDArray[np.float32]
+    logits: NDArray[np.float32],
+    matrix: NDArray[np.float32],
+    others: NDArray[np.float32],
+    weights: NDArray[np.float32] | None = None,
 ) -> float:
     """Find the probability below which no class is to be predicted.
 
@@ -160,6 +186,8 @@ def best_min_probability(
         The targets.
     others : ndarray of shape (n_others, n_classes)
         The logits of texts of none of the classes, divided alike.
+    weights : ndarray of shape (n_samples,), optional
+        How much each text of the classes counts.
 
     Returns
     -------
@@ -173,13 +201,15 @@ def best_min_probability(
     probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
     of_others = np.sort(softmax(others.astype(np.float64), axis=1).max(axis=1))
     is_right = probabilities.argmax(axis=1) == matrix.argmax(axis=1)
-    of_right = np.sort(probabilities.max(axis=1)[is_right])
+    counts = np.ones(len(logits)) if weights is None else weights.astype(np.float64)
+    of_right, place = np.unique(probabilities.max(axis=1)[is_right], return_inverse=True)
+    n_from = _sums_from(place, counts[is_right])
     values = np.unique(np.concatenate([[0.0], of_right, of_others, [1.0]]))
     candidates = np.concatenate([(values[1:] + values[:-1]) / 2, [0.5]])
-    n_kept = len(of_right) - np.searchsorted(of_right, candidates)
+    n_kept = n_from[np.searchsorted(of_right, candidates)]
     n_left = np.searchsorted(of_others, candidates)
     # Of counts, so that equally good ones are equal.
-    quality = n_kept * len(of_others) + n_left * len(logits)
+    quality = n_kept * len(of_others) + n_left * counts.sum()
     best = candidates[quality == quality.max()]
     return float(best[np.abs(best - 0.5).argmin()])
 
@@ -187,7 +217,7 @@ def best_min_probability(
 _DOUBTED_ROWS = 30
 
 
-def smoothed_targets(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+def smoothed_targets(matrix: NDArray[np.float32], n_rows: float) -> NDArray[np.float32]:
     """Doubt targets a little, and the less the more there are (Platt 1999).
 
     Few rows that are all classified right would otherwise call for certainty.
@@ -196,12 +226,14 @@ def smoothed_targets(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     ----------
     matrix : ndarray of shape (n_rows, n_classes)
         The targets of rows with one class each.
+    n_rows : float
+        The sum of what they weigh.
     """
-    doubt = 1 / (len(matrix) + 2)
+    doubt = 1 / (n_rows + 2)
     return np.asarray((1 - doubt) * matrix + doubt / matrix.shape[1], dtype=np.float32)
 
 
-def shrunk_temperature(temperature: float, n_rows: int) -> float:
+def shrunk_temperature(temperature: float, n_rows: float) -> float:
     """Draw a temperature found on few rows towards 1, on a scale of logarithms.
 
     On out-of-fold logits of 2, 8 and 32 rows a class the mean expected calibration error of 14 data
@@ -221,7 +253,7 @@ def shrunk_thresholds(
     thresholds : ndarray of shape (n_classes,)
         What :func:`best_thresholds` gave.
     supports : ndarray of shape (n_classes,)
-        How many rows have each class.
+        The sum of what the rows of each class weigh.
     """
     trust = supports / (supports + _DOUBTED_ROWS)
     return np.asarray(0.5 + trust * (thresholds - 0.5), dtype=np.float32)

@@ -19,7 +19,6 @@ from .label_fit import (
     LearntLabels,
     encoded_rows,
     encoded_texts,
-    held_out_logits,
     learn,
     moved_by_texts,
     that_teach,
@@ -275,17 +274,15 @@ def training_options(
 
 def _learnt_labels(job: FitJob, store: Store | None) -> FitOutcome:
     """Learn what is added to logits, and tune what comes after them."""
-    found = _best_with_labels(job, store)
+    found = _best_with_labels(job, store, holds_out=job.tunes.any)
     learnt, chosen, store = found.learnt, found.job, found.store
     state = replace(chosen.start, store=store, rows=learnt.rows)
     is_learnt = chosen.start.change is learnt.change
     if job.problem.validation is not None:
         state = _tuned_after(chosen, job.engine, state, found.logits, is_cautious=True)
-    elif job.tunes.any and len(learnt.rows.x) and job.plan.hierarchy is None:
-        weights, options = job.problem.label_weights, _label_options(job)
-        logits = _voted(chosen, learnt.rows, store, held_out_logits(learnt, weights, options))
-        evidence = Evidence(logits, learnt.rows.targets, is_cautious=True)
-        state = _tuned_on(chosen, job.engine, state, evidence)
+    elif learnt.evidence is not None:
+        logits = _voted(chosen, learnt.judged, store, learnt.evidence.logits)
+        state = _tuned_on(chosen, job.engine, state, replace(learnt.evidence, logits=logits))
     return FitOutcome(
         _bound(job, state),
         "labels",
@@ -326,12 +323,19 @@ class _Found:
     logits: NDArray[np.float32] | None = None
 
 
-def _best_with_labels(job: FitJob, store: Store | None) -> _Found:
+def _best_with_labels(job: FitJob, store: Store | None, *, holds_out: bool = False) -> _Found:
     """Learn what is added to logits, unless the held-out texts say that it is none the better."""
-    rows, texts = _rows_to_learn(job, store), job.plan.label_set.texts
+    rows = _rows_to_learn(job, store)
     store = store or _voters(job, job.engine, rows)
-    learnt = learn(rows, texts, job.problem.label_weights, _label_options(job), job.start.change)
     validation, multi_label = job.problem.validation, job.plan.multi_label
+    learnt = learn(
+        rows,
+        job.plan.label_set.texts,
+        job.problem.label_weights,
+        _label_options(job),
+        job.start.change,
+        holds_out=holds_out and validation is None and job.plan.hierarchy is None,
+    )
     before, after = _first_change(job), learnt.change
     if validation is None:
         return _Found(learnt, _with_change(job, after), store)

@@ -19,6 +19,7 @@ from ..exceptions import warn
 from .learnt_rows import LearntRows
 from .problem import ExampleWindows, SharedExamples, Texts
 from .scoring import ScoringPlan
+from .tuning import Evidence
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ..prompts.examples import PromptExample
     from ..training.anchored import LabelChange
 
-_MOST_FOLDED, _HELD_OUT = 10_000, 2_000
 _TEXTS_OF_WINDOW = 1 << 16
 
 
@@ -61,19 +61,22 @@ class LearntLabels:
         What is added to logits.
     rows : LearntRows
         What it was learnt from.
+    judged : LearntRows
+        Those of them that tell something, equal ones as one.
     n_iter : int
         The steps of the search.
     loss_curve : tuple of float
         What was minimised after each step, divided by the number of rows.
-    share : float
-        How much of what explains the rows best was taken.
+    evidence : Evidence or None
+        What is learnt without each of the judged rows says of it, where that was wanted.
     """
 
     change: LogitChange
     rows: LearntRows
+    judged: LearntRows
     n_iter: int
     loss_curve: tuple[float, ...]
-    share: float = 1.0
+    evidence: Evidence | None = None
 
 
 def penalty_of(label_penalty: Any) -> float | None:
@@ -173,6 +176,8 @@ def learn(
     label_weights: NDArray[np.float32] | None,
     options: LabelOptions,
     start: LogitChange | None = None,
+    *,
+    holds_out: bool = False,
 ) -> LearntLabels:
     """Find the change that explains labelled rows best, and is small.
 
@@ -188,6 +193,8 @@ def learn(
         How.
     start : LogitChange, optional
         Where the search begins.
+    holds_out : bool, default=False
+        Whether to give what is learnt without each row, too.
     """
     from ..training.anchored import LabelChange
 
@@ -195,15 +202,17 @@ def learn(
     if start is not None:
         begin = start.of_texts(texts)
         first = LabelChange(begin.vectors - rows.moved, begin.biases - rows.first_biases)
-    found, share = LabelChange.nothing(*rows.moved.shape), 1.0
-    if len(rows.x):
-        found, share = _explaining(rows, label_weights, options, first)
+    found, evidence = LabelChange.nothing(*rows.moved.shape), None
+    # The same rows in any order, or as weights, are the same to the last digit.
+    distinct = rows.merged()
+    if len(distinct.x):
+        found, evidence = _explaining(distinct, label_weights, options, first, holds_out)
     change = LogitChange(
         tuple(texts),
         np.asarray(found.vectors + rows.moved, dtype=np.float32),
         np.asarray(found.biases + rows.first_biases, dtype=np.float32),
     )
-    return LearntLabels(change, rows, found.n_iter, found.loss_curve, share)
+    return LearntLabels(change, rows, distinct, found.n_iter, found.loss_curve, evidence)
 
 
 def _explaining(
@@ -211,90 +220,37 @@ def _explaining(
     label_weights: NDArray[np.float32] | None,
     options: LabelOptions,
     start: LabelChange,
-) -> tuple[LabelChange, float]:
-    """Find what explains the rows, beside where they begin, and how much of it to take."""
-    from ..training.anchored import fit_label_change, trusted
+    holds_out: bool,
+) -> tuple[LabelChange, Evidence | None]:
+    """Find as much of what explains the rows as is trusted, and what it is without each of them."""
+    from ..training.anchored import fit_label_change
+    from ..training.folds import held_out_logits, is_judged, trusted_share
 
-    logits, how = rows.first_logits, _how(rows, label_weights, options)
-    multi_label = options.multi_label
-    found = fit_label_change(
-        rows.x, logits, rows.targets, multi_label=multi_label, start=start, **how
-    )
+    x, base, targets, how = rows.x, rows.first_logits, rows.targets, _how(options)
+    weights = rows.weights if label_weights is None else rows.weights[:, None] * label_weights
+    found = fit_label_change(x, base, targets, weights=weights, start=start, **how)
     # A penalty that somebody chose is the whole answer to how large a change may be.
-    if options.multi_label or options.penalty is not None:
-        return found, 1.0
-    taken = trusted(found, rows.x, logits, rows.targets, **how)
-    size = float(np.linalg.norm(found.vectors))
-    return taken, float(np.linalg.norm(taken.vectors)) / size if size else 1.0
+    trusts = options.multi_label or options.penalty is not None
+    judges, held_out, share = not trusts and is_judged(x), None, 1.0
+    if judges or holds_out:
+        held_out = held_out_logits(x, base, targets, weights=weights, start=found, **how)
+    if not trusts:
+        share = trusted_share(base, held_out if judges else None, targets, weights)
+    if held_out is None or not holds_out:
+        return found.times(share), None
+    logits = np.asarray(base + share * (held_out - base), dtype=np.float32)
+    return found.times(share), Evidence(logits, targets, rows.weights, is_cautious=True)
 
 
-def _how(
-    rows: LearntRows, label_weights: NDArray[np.float32] | None, options: LabelOptions
-) -> dict[str, Any]:
+def _how(options: LabelOptions) -> dict[str, Any]:
     """Give the arguments that all fits of the rows share."""
     return {
-        "weights": rows.weights if label_weights is None else rows.weights[:, None] * label_weights,
+        "multi_label": options.multi_label,
         "penalty": options.penalty,
         "gamma": options.loss.focal_gamma,
         "alpha": options.loss.focal_alpha,
         "label_smoothing": options.loss.label_smoothing,
     }
-
-
-def held_out_logits(
-    learnt: LearntLabels, label_weights: NDArray[np.float32] | None, options: LabelOptions
-) -> NDArray[np.float32]:
-    """Give each labelled row the logits that what is learnt without it gives.
-
-    Parameters
-    ----------
-    learnt : LearntLabels
-        What all rows taught, where each search begins.
-    label_weights, options
-        As in :func:`learn`.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_classes), float32
-        NaN for a row without weight, or whose class has no other. Of more than 10,000 rows about
-        2,000 are held out, in one search in place of five.
-    """
-    from ..training.anchored import LabelChange
-
-    rows, change, share = learnt.rows, learnt.change, max(learnt.share, 1e-6)
-    start = LabelChange(
-        (change.vectors - rows.moved) / share, (change.biases - rows.first_biases) / share
-    )
-    logits = np.full(rows.logits.shape, np.nan, dtype=np.float32)
-    # A row without weight is evidence of nothing.
-    counts = rows.weights > 0
-    if counts.any():
-        logits[counts] = _held_out(rows.take(counts), label_weights, options, start, learnt.share)
-    return logits
-
-
-def _held_out(
-    rows: LearntRows,
-    label_weights: NDArray[np.float32] | None,
-    options: LabelOptions,
-    start: LabelChange,
-    share: float,
-) -> NDArray[np.floating[Any]]:
-    from ..training.anchored import fit_label_change, out_of_fold_logits
-
-    x, base, targets = rows.x, rows.first_logits, rows.targets
-    how = {**_how(rows, label_weights, options), "multi_label": options.multi_label, "start": start}
-    # Near enough, from where all rows ended: a temperature does not tell more digits.
-    how["max_iter"] = 50
-    if len(x) <= _MOST_FOLDED:
-        logits = out_of_fold_logits(x, base, targets, **how)
-    else:
-        kept = np.arange(len(x)) % (len(x) // _HELD_OUT) > 0
-        weights = how.pop("weights")[kept]
-        found = fit_label_change(x[kept], base[kept], targets[kept], weights=weights, **how)
-        logits = np.full(base.shape, np.nan)
-        logits[~kept] = found.logits(x[~kept], base[~kept])
-    return np.asarray(base + share * (logits - base))
 
 
 def moved_by_texts(
@@ -326,7 +282,7 @@ def moved_by_texts(
     scale = engine.cosine_scale
     if scale is None or not len(unlabelled):
         return np.zeros_like(rows.moved)
-    labels = unit_vectors(engine.label_vectors(plan.class_texts))
+    rows, labels = rows.merged(), unit_vectors(engine.label_vectors(plan.class_texts))
     unknown = np.full((len(unlabelled), len(labels)), np.nan, dtype=np.float32)
     moved = move_label_vectors(
         labels,
@@ -334,6 +290,7 @@ def moved_by_texts(
         scale=scale,
         multi_label=plan.multi_label,
         known=np.concatenate([unknown, rows.targets]),
+        weights=np.concatenate([np.ones(len(unlabelled), np.float32), rows.weights]),
     )
     return np.asarray(scale * (moved - labels), dtype=np.float32)
 

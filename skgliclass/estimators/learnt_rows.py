@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ..engine.change import LogitChange
 
+_MOST_MERGED = 10_000
+
 
 @dataclass(frozen=True, eq=False)
 class LearntRows:
@@ -72,10 +74,25 @@ class LearntRows:
         begin = change.of_texts(texts)
         return replace(self, moved=self.moved + begin.vectors, biases=begin.biases)
 
-    def take(self, chosen: NDArray[np.bool_]) -> LearntRows:
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> LearntRows:
         """Give some of the rows."""
         names = "x", "logits", "targets", "weights"
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    def merged(self) -> LearntRows:
+        """Give the rows that tell something, in an order of their own, equal ones as one.
+
+        Of more than 10,000 no copies are looked for, which would be there twice in memory.
+        """
+        tells = (self.weights > 0) & ~np.isnan(self.targets).all(axis=1)
+        rows = self if tells.all() else self.take(tells)
+        if not 0 < len(rows.x) <= _MOST_MERGED:
+            return rows
+        numbers = np.hstack([rows.x, rows.logits, rows.targets])
+        as_bytes = np.ascontiguousarray(numbers).view(f"V{numbers.strides[0]}").ravel()
+        _, first, copy_of = np.unique(as_bytes, return_index=True, return_inverse=True)
+        weights = np.bincount(copy_of, rows.weights, len(first))
+        return replace(rows.take(first), weights=weights.astype(np.float32))
 
     def followed_by(self, later: LearntRows) -> LearntRows:
         """Give these rows and later ones."""

@@ -406,7 +406,15 @@ def example_weights(
         )
     if multi_label:
         return of_text, of_class
-    return weights * of_class[targets.matrix.argmax(axis=1)], None
+    products = weights.astype(np.float64) * of_class[targets.matrix.argmax(axis=1)]
+    bad = ~_are_weights(products)
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"sample_weight[{i}] times the class_weight of its class is {products[i]}; "
+            f"{_WHAT_WEIGHTS_ARE}."
+        )
+    return products.astype(np.float32), None
 
 
 def checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]:
@@ -434,17 +442,27 @@ def read_weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
         raise ValueError(
             f"sample_weight has shape {weights.shape}, but there are {n} samples; expected ({n},)."
         )
-    # Turned round, so that NaN, which compares with nothing, is bad.
-    bad = ~(np.isfinite(weights) & (weights >= 0))
+    bad = ~_are_weights(weights)
     if bad.any():
         i = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"sample_weight[{i}] is {weights[i]}; a weight is a finite number of at least 0."
-        )
-    return weights
+        raise ValueError(f"sample_weight[{i}] is {weights[i]}; {_WHAT_WEIGHTS_ARE}.")
+    return weights.astype(np.float32)
 
 
-def _numbers(sample_weight: Any) -> NDArray[np.float32]:
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+_WHAT_WEIGHTS_ARE = (
+    f"a weight is 0 or a finite number from {_SMALLEST:.2g} to {_LARGEST:.2g}, as float32 holds "
+    "them. Multiply all of them by the same number where they are of another size"
+)
+
+
+def _are_weights(numbers: Any) -> NDArray[np.bool_]:
+    """Tell which of some numbers can be weights: NaN, which compares with nothing, cannot."""
+    numbers = np.asarray(numbers)
+    return np.asarray((numbers == 0) | ((numbers >= _SMALLEST) & (numbers <= _LARGEST)))
+
+
+def _numbers(sample_weight: Any) -> NDArray[np.float64]:
     """Read weights from any container, none of which is missing."""
     # Of an array with more dimensions, which is no column of weights, the shape is told.
     is_array = isinstance(sample_weight, np.ndarray) and not np.ma.isMaskedArray(sample_weight)
@@ -456,10 +474,9 @@ def _numbers(sample_weight: Any) -> NDArray[np.float32]:
                     f"sample_weight[{i}] is {in_short(values[i])}; it must be a number, and none "
                     "may be missing."
                 )
-        sample_weight = values
-    # What is too large becomes infinite, and is refused as that.
-    with np.errstate(over="ignore"):
-        return np.asarray(sample_weight, dtype=np.float32)
+        # Whole numbers have no end in Python, and become infinite.
+        sample_weight = [np.inf if v > 1e308 else v for v in values]
+    return np.asarray(sample_weight, dtype=np.float64)
 
 
 def _weights_of_classes(
@@ -489,12 +506,8 @@ def _weights_of_classes(
             f"class_weight names unknown classes: {unknown[:5]}; the classes are {listed(classes)}."
         )
     for value, weight in weights_by_class.items():
-        # As a float32, which the loss is.
-        if not (is_number(weight) and 0 <= weight <= float(np.finfo(np.float32).max)):
-            raise ValueError(
-                f"class_weight[{value!r}] is {in_short(weight)}; a weight is a finite number of at "
-                "least 0."
-            )
+        if not (is_number(weight) and _are_weights(weight)):
+            raise ValueError(f"class_weight[{value!r}] is {in_short(weight)}; {_WHAT_WEIGHTS_ARE}.")
     return np.asarray([weights_by_class.get(value, 1.0) for value in classes], dtype=np.float32)
 
 

@@ -51,6 +51,8 @@ class Evidence:
         Of the classes.
     matrix : ndarray of shape (n_rows, n_classes), float32
         The targets; NaN where nobody knows.
+    weights : ndarray of shape (n_rows,), float32, or None
+        How much each row counts; None where all count the same.
     others : ndarray of shape (n_others, n_classes), float32, or None
         The logits of texts of none of the classes, where there are any.
     is_cautious : bool
@@ -59,6 +61,7 @@ class Evidence:
 
     logits: NDArray[np.float32]
     matrix: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
     others: NDArray[np.float32] | None = None
     is_cautious: bool = False
 
@@ -68,7 +71,15 @@ class Evidence:
         matrix = self.matrix[is_known]
         # Of classes that came later, the one that a row has is none.
         matrix = matrix if multi_label else np.nan_to_num(matrix)
-        return replace(self, logits=self.logits[is_known], matrix=matrix)
+        weights = None if self.weights is None else self.weights[is_known]
+        return replace(self, logits=self.logits[is_known], matrix=matrix, weights=weights)
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """How much each row counts."""
+        if self.weights is None:
+            return np.ones(len(self.logits))
+        return self.weights.astype(np.float64)
 
 
 def tuned(state: FitState, tunes: Tunes, evidence: Evidence, multi_label: bool) -> FitState:
@@ -95,24 +106,26 @@ def tuned(state: FitState, tunes: Tunes, evidence: Evidence, multi_label: bool) 
         thresholds = _thresholds(logits, evidence)
     if tunes.min_probability and evidence.others is not None and len(evidence.others):
         others = evidence.others / np.float32(temperature)
-        min_probability = best_min_probability(logits, evidence.matrix, others)
+        min_probability = best_min_probability(logits, evidence.matrix, others, evidence.weights)
     return replace(
         state, temperature=temperature, thresholds=thresholds, min_probability=min_probability
     )
 
 
 def _temperature(tunes: Tunes, evidence: Evidence, multi_label: bool) -> float:
-    logits, matrix = evidence.logits, evidence.matrix
+    logits, matrix, weights = evidence.logits, evidence.matrix, evidence.weights
     if not evidence.is_cautious:
-        return best_temperature(logits, matrix, multi_label)
-    targets = matrix if multi_label else smoothed_targets(matrix)
-    found = best_temperature(logits, targets, multi_label, warns=tunes.is_asked_for)
-    return shrunk_temperature(found, len(logits))
+        return best_temperature(logits, matrix, multi_label, weights=weights)
+    n_rows, warns = float(evidence.counts.sum()), tunes.is_asked_for
+    targets = matrix if multi_label else smoothed_targets(matrix, n_rows)
+    found = best_temperature(logits, targets, multi_label, weights=weights, warns=warns)
+    return shrunk_temperature(found, n_rows)
 
 
 def _thresholds(logits: NDArray[np.float32], evidence: Evidence) -> NDArray[np.float32]:
-    found = best_thresholds(logits, evidence.matrix)
+    found = best_thresholds(logits, evidence.matrix, evidence.weights)
     if not evidence.is_cautious:
         return found
-    supports = (np.nan_to_num(evidence.matrix) > 0.5).sum(axis=0)
+    holds = (np.nan_to_num(evidence.matrix) > 0.5) * evidence.counts[:, None]
+    supports = holds.sum(axis=0)
     return shrunk_thresholds(np.where(supports > 1, found, np.float32(0.5)), supports)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +151,44 @@ def focal_loss(
     return per_cell.sum() / normalizer
 
 
+def cross_entropy_curvature(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    multi_label: bool,
+    alpha: float | None = None,
+    label_smoothing: float = 0.0,
+    mask: Tensor,
+    weight: Tensor,
+) -> Callable[[Tensor], Tensor]:
+    """Give what a step of the logits changes of the slope of :func:`focal_loss` at ``gamma=0``.
+
+    Parameters
+    ----------
+    logits, targets, multi_label, alpha, label_smoothing, mask
+        As in :func:`focal_loss`.
+    weight : Tensor of shape (batch, n_labels)
+        The weight of each pair.
+
+    Returns
+    -------
+    callable
+        From a step of shape (batch, n_labels) to a change of the same shape.
+    """
+    real = mask.bool()
+    if multi_label:
+        targets = _smoothed_pairs(targets, label_smoothing)
+        p, counts = logits.sigmoid(), weight * real
+        if alpha is not None:
+            counts = counts * (alpha * targets + (1 - alpha) * (1 - targets))
+        of_pairs = counts * p * (1 - p)
+        return lambda step: of_pairs * step
+    p = logits.masked_fill(~real, -torch.inf).softmax(dim=1).nan_to_num()
+    targets = _smoothed_shares(targets, real, label_smoothing)
+    counted = (weight * targets * real).sum(dim=1, keepdim=True) * p
+    return lambda step: counted * (step - (p * step).sum(dim=1, keepdim=True))
+
+
 def mixed_loss(
     logits: Tensor,
     targets: Tensor,
@@ -254,8 +292,7 @@ def loss_weight(mask: Tensor, *, multi_label: bool, weight: Tensor | None = None
 def _sigmoid_focal(
     logits: Tensor, targets: Tensor, gamma: float, alpha: float | None, smoothing: float
 ) -> Tensor:
-    if smoothing:
-        targets = targets * (1 - smoothing) + 0.5 * smoothing
+    targets = _smoothed_pairs(targets, smoothing)
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     if gamma:
         p = logits.sigmoid()
@@ -273,14 +310,25 @@ def _softmax_focal(
     log_p = logits.masked_fill(~real, torch.finfo(logits.dtype).min).log_softmax(dim=1)
     # Masked cells have a log-probability whose product with a target of zero is not a number.
     log_p = log_p.masked_fill(~real, 0.0)
-    if smoothing:
-        n_labels = real.sum(dim=1, keepdim=True).clamp_min(1)
-        targets = targets * (1 - smoothing) + smoothing / n_labels
+    targets = _smoothed_shares(targets, real, smoothing)
     loss = -targets * log_p
     if gamma:
         # 1 - p, but not rounded to zero where p is close to one.
         loss = loss * _power(-torch.expm1(log_p), gamma)
     return loss
+
+
+def _smoothed_pairs(targets: Tensor, smoothing: float) -> Tensor:
+    """Spread a share of each target over both outcomes."""
+    return targets * (1 - smoothing) + 0.5 * smoothing if smoothing else targets
+
+
+def _smoothed_shares(targets: Tensor, real: Tensor, smoothing: float) -> Tensor:
+    """Spread a share of the targets over all labels of a row."""
+    if not smoothing:
+        return targets
+    n_labels = real.sum(dim=1, keepdim=True).clamp_min(1)
+    return targets * (1 - smoothing) + smoothing / n_labels
 
 
 def _power(base: Tensor, gamma: float) -> Tensor:

@@ -289,7 +289,7 @@ ONE_EACH = targets_of(np.eye(3)[[0, 0, 1]])
 @pytest.mark.parametrize(
     ("class_weight", "message"),
     [
-        ({"a": -1}, r"class_weight\['a'\] is -1 .*at least 0"),
+        ({"a": -1}, r"class_weight\['a'\] is -1; a weight is 0 or a finite"),
         ({"b": NAN}, r"class_weight\['b'\] is nan"),
         ({"b": np.inf}, r"class_weight\['b'\] is inf"),
         ({"b": 1e40}, r"class_weight\['b'\] is 1e\+40"),
@@ -334,6 +334,11 @@ def test_weights_whose_product_is_zero(matrix, sample_weight, class_weight, mult
         (np.ones((3, 2)), "sample_weight has shape"),
         (pd.Series([1, None, 2], dtype="Int64"), "sample_weight"),
         ([1, 2], "sample_weight has shape"),
+        ([1, 1e300, 1], r"sample_weight\[1\] is 1e\+300; .* to 3.4e\+38"),
+        ([1, 1, 10**400], r"sample_weight\[2\] is inf"),
+        (np.array([1, 1, 1e300]), r"sample_weight\[2\] is 1e\+300"),
+        ([1, 1e-300, 1], r"sample_weight\[1\] is 1e-300; .* from 1.2e-38"),
+        ([1, -1e-300, 1], r"sample_weight\[1\] is -1e-300"),
     ],
 )
 def test_sample_weights_that_are_none(sample_weight, message):
@@ -378,3 +383,8 @@ def test_class_weights_of_members_are_those_of_their_values():
     targets = Targets(LabelSet.from_labels(LABELS, sort=False), np.eye(3, dtype=np.float32))
     weights, _ = example_weights(targets, [1, 1, 2], {Topic.SPORT: 3, Topic.TRAVEL: 0.5}, False)
     assert weights.tolist() == [1, 3, 1]
+
+
+def test_products_of_weights_are_weights():
+    with pytest.raises(ValueError, match=r"sample_weight\[1\] times the class_weight .* 1e\+60"):
+        example_weights(ONE_EACH, [1, 1e30, 1], {"a": 1e30}, False)

@@ -10,8 +10,6 @@ from skgliclass.training.anchored import (
     default_penalties,
     fit_label_change,
     move_label_vectors,
-    out_of_fold_logits,
-    trusted,
 )
 
 N_LABELS, WIDTH = 4, 6
@@ -261,67 +259,27 @@ def test_independent_labels_hold_as_often_as_before():
     np.testing.assert_allclose(texts.mean(axis=0) @ moved.T, texts.mean(axis=0) @ labels.T)
 
 
-def test_a_row_out_of_fold_has_no_part_in_its_logits(rows):
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_it_is_exact_whatever_the_start_and_the_options(rows, multi_label):
     x, base, targets = rows
-    options = {"multi_label": False, "penalty": 0.1}
-    before = out_of_fold_logits(x, base, targets, **options)
-    weights = np.ones(40)
-    weights[0] = 0
-    after = out_of_fold_logits(x, base, targets, weights=weights, **options)
-    same_fold = (np.abs(after - before) < 1e-9).all(axis=1)
-    assert same_fold[0]
-    np.testing.assert_array_equal(np.bincount(targets[same_fold].argmax(axis=1)), [2] * N_LABELS)
-    assert (np.abs(after - before)[~same_fold] > 1e-6).all()
-    inside = fit(*rows).logits(x, base)
-    right = targets.argmax(axis=1)
-    at = np.arange(40)
-    own = log_softmax(inside, axis=1)[at, right].mean()
-    assert log_softmax(before, axis=1)[at, right].mean() < own
+    targets = np.where(np.random.default_rng(5).random(targets.shape) < 0.1, np.nan, targets)
+    weights = np.random.default_rng(6).random(targets.shape) if multi_label else np.arange(40.0)
+    options = {"alpha": 0.7, "label_smoothing": 0.1, "weights": weights}
+    change = fit(x, base, targets, multi_label=multi_label, **options)
+    start = LabelChange(np.full((N_LABELS, WIDTH), 3.0), np.ones(N_LABELS))
+    again = fit(x, base, targets, multi_label=multi_label, start=start, **options)
+    assert change.n_iter < 20
+    np.testing.assert_allclose(again.vectors, change.vectors, atol=1e-7)
 
 
-def test_what_cannot_be_held_out_has_no_logits(rows):
-    x, base, targets = rows
-    alone = np.r_[0, np.flatnonzero(targets[:, 0] == 0)]
-    logits = out_of_fold_logits(x[alone], base[alone], targets[alone], multi_label=False)
-    assert np.isnan(logits[0]).all()
-    assert np.isfinite(logits[1:]).all()
-
-
-def test_what_rows_that_were_held_out_tell_against_is_taken_back(rows):
-    x, base, targets = rows
-    rng = np.random.default_rng(11)
-    # Labels that the logits before explain as well as anything does, apart from how sharp they are.
-    noisy = np.eye(N_LABELS)[[rng.choice(N_LABELS, p=p) for p in softmax(0.3 * base, axis=1)]]
-    shares = {}
-    for name, before, told in (("learnt", 0 * base, targets), ("noisy", base, noisy)):
-        change = fit(x, before, told)
-        kept = trusted(change, x, before, told, penalty=0.1, bias_penalty=0.05)
-        shares[name] = np.linalg.norm(kept.vectors) / np.linalg.norm(change.vectors)
-        assert kept.n_iter == change.n_iter
-    assert shares["noisy"] < 0.6 < 0.8 < shares["learnt"] < 1
-
-
-def test_trust_goes_by_weights_as_by_copies_in_any_order(rows):
-    x, base, targets = rows
-    change = fit(x, base, targets)
-    weights = 1.0 + (np.arange(len(x)) < 10)
-    weights[-1] = 0
-    copies = np.random.default_rng(12).permutation(np.r_[np.arange(len(x) - 1), np.arange(10)])
-    weighted = trusted(change, x, base, targets, weights=weights)
-    copied = trusted(change, x[copies], base[copies], targets[copies])
-    np.testing.assert_allclose(weighted.vectors, copied.vectors, atol=1e-3)
-
-
-def test_a_single_row_a_label_is_not_trusted_wholly(rows):
-    x, base, targets = (array[:2] for array in rows)
-    change = fit(x, base, targets)
-    kept = trusted(change, x, base, targets)
-    np.testing.assert_allclose(kept.vectors, 0.75 * change.vectors)
-
-
-def test_many_rows_need_no_second_look(rows, monkeypatch):
-    monkeypatch.setattr("skgliclass.training.anchored._MOST_JUDGED", 39)
-    monkeypatch.setattr("skgliclass.training.anchored.out_of_fold_logits", None)
-    change = fit(*rows)
-    kept = trusted(change, *rows)
-    assert np.abs(kept.vectors).sum() > 0.9 * np.abs(change.vectors).sum()
+def test_weights_of_texts_are_as_copies():
+    rng = np.random.default_rng(8)
+    labels = unit(rng.normal(size=(3, 8)))
+    texts = unit(np.repeat(labels, 20, axis=0) + 0.5 * rng.normal(size=(60, 8)))
+    copies = rng.integers(1, 4, size=60)
+    weighted = move_label_vectors(labels, texts, scale=17.0, multi_label=False, weights=copies)
+    expected = move_label_vectors(
+        labels, np.repeat(texts, copies, axis=0), scale=17.0, multi_label=False
+    )
+    np.testing.assert_allclose(weighted, expected, atol=1e-9)
+    assert np.abs(weighted - labels).max() > 1e-3

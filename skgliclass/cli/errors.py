@@ -29,6 +29,11 @@ def can_be_mended(error: BaseException) -> bool:
     return bool(str(error)) and _is_raised_by_package(error.__traceback__)
 
 
+def such(n: int, noun: str = "row") -> str:
+    """Count what is at fault, in brackets."""
+    return f"({n} such {noun}{'' if n == 1 else 's'})"
+
+
 def one_line(message: object) -> str:
     """Give a message as one line that a terminal shows as it is."""
     # What it quotes may hold the line ends and control characters of any file.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import warn
-from .errors import CommandError
+from .errors import CommandError, such
 from .tables import Table, Window
 from .values import as_text, is_missing, parse_json
 
@@ -97,7 +97,7 @@ class LabelColumn:
         # With any number of labels an empty cell is a text that has none.
         if n_empty and not (self._multi_label or self._unlabelled):
             hint = _hint(self._unlabelled)
-            raise CommandError(f"{self._place.cell(empty, 'no label')} ({n_empty} such rows){hint}")
+            raise CommandError(f"{self._place.cell(empty, 'no label')} {such(n_empty)}{hint}")
         return False
 
     def _label_in(self, cell: Any, number: int) -> str:

@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 from ..exceptions import missing_extra, warn
 from ..prompts.checks import check_unicode
 from .delimited import checked_separator, names_of, read_delimited, separator_hint
-from .errors import CommandError
+from .errors import CommandError, such
 from .json_rows import Placed, read_json, read_json_lines
 from .sheets import note_formulas, note_other_sheets, read_sheet
 from .sources import SameFile, Source, lines_of
@@ -448,14 +448,14 @@ def _blank(table: Table, column: int, rows: Sequence[int]) -> CommandError:
     # Leaving them out would put every later row of the output beside another one.
     if table.kind == ".txt":
         return CommandError(
-            f"{table.name}: line {rows[0]} is blank ({len(rows)} such lines); remove them, for "
+            f"{table.name}: line {rows[0]} is blank {such(len(rows), 'line')}; remove them, for "
             "instance with grep '[^[:space:]]'"
         )
     if not table.kind:
         return CommandError(f"text {rows[0]} is blank; there is nothing to classify")
     return CommandError(
         f"{table.name}: row {rows[0]} has no text in column {table.columns[column]!r} "
-        f"({len(rows)} such rows); fill or drop them"
+        f"{such(len(rows))}; fill or drop them"
     )
 
 

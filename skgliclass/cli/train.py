@@ -208,10 +208,12 @@ def _check_labels(classifier: Classifier, args: argparse.Namespace, survey: Surv
 def _check_options(args: argparse.Namespace) -> None:
     """Refuse, before anything is read, what could only fail later."""
     if args.validation is None and args.validation_fraction is None:
+        # Where label vectors alone are learnt, or may be, rows can be held out in turn.
+        trains = args.trainable not in (None, *LEARNS_FROM_TEXTS)
         needs = {
             "n_iter_no_change": args.n_iter_no_change,
-            "calibrate": args.calibrate,
-            "threshold": args.threshold == "auto",
+            "calibrate": args.calibrate and trains,
+            "threshold": args.threshold == "auto" and trains,
         }
         for name, is_asked_for in needs.items():
             if is_asked_for:
@@ -325,11 +327,6 @@ def _rows_for(
         if view.other is not None:
             others = [*others, *(row.text for row in validation if not row.true_labels)]
             validation = [row for row in validation if row.true_labels]
-    if others and validation is None:
-        raise CommandError(
-            f"rows labelled {view.other!r} tune --min-probability on held-out data: give "
-            "--validation or --validation-fraction, or leave them out"
-        )
     return _Rows(training, validation, others, UnlabelledTexts(deal))
 
 

@@ -521,9 +521,28 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if not self._multi_label:
             warn_of_one_choice(*count_one_choice(rows))
         problem = Problem(label_set, training, held_out, others=others, unlabelled=unlabelled)
-        outcome = run(self._job(problem, labels_parameter, self._fit_state))
+        job = self._job(problem, labels_parameter, self._fit_state)
+        self._check_held_out(problem, job.options.trainable)
+        outcome = run(job)
         self._store(outcome)
         return outcome
+
+    def _check_held_out(self, problem: Problem, trainable: str) -> None:
+        """Refuse what is tuned on held-out rows where there are none."""
+        if problem.validation is not None or not self._needs_held_out(problem.others, trainable):
+            return
+        wanted = {
+            "early_stopping=True": self.early_stopping,
+            "calibrate=True": self._asks_to_calibrate(),
+            'threshold="auto"': self._wants_thresholds(),
+            'min_probability="auto"': bool(problem.others),
+        }
+        name = next(name for name, is_wanted in wanted.items() if is_wanted)
+        raise ValueError(
+            f"{name} needs held-out rows with trainable={trainable!r}: give --validation or "
+            '--validation-fraction. Only with trainable="labels", and rows that all have the same '
+            "labels, are rows held out in turn."
+        )
 
     def _check_for_classes(self, held_out: Examples | None) -> None:
         """Refuse what is tuned or kept for classes where rows have labels of their own."""

@@ -306,8 +306,9 @@ def that_teach(engine: Engine, unlabelled: Texts, n_labelled: int) -> Texts:
     if engine.cosine_scale is not None or not len(unlabelled):
         return unlabelled
     why = (
-        "Texts without labels teach nothing to this model: only bi-encoders that compare vectors "
-        "of length one by their cosine, as model='mini' does, learn from them"
+        "Texts without labels teach nothing to this model, which reads labels and text together or "
+        "compares them by more than their direction: what they move are the label vectors of "
+        "bi-encoders with vectors of length one, as model='mini' is"
     )
     if not n_labelled:
         raise ValueError(f"{why}. Give y, or choose such a model.")

@@ -398,7 +398,7 @@ def example_weights(
     of_class = _weights_of_classes(targets, class_weight, multi_label)
     # Of one class a text the true one alone weighs.
     counted = known if multi_label else targets.matrix > 0
-    if not (weights[:, None] * of_class * counted).any():
+    if not ((weights > 0)[:, None] & (of_class > 0) & counted).any():
         raise ValueError(
             "class_weight is zero for all classes that occur"
             + ("" if sample_weight is None else " in samples with a positive sample_weight")

@@ -309,7 +309,22 @@ def _check_scikit_learn_knows(vector: NDArray[Any], name: str) -> None:
             f"{row_name(name, 0)} is {in_short(vector[0])}, which scikit-learn takes for no class. "
             f"Use strings: [str(value) for value in {name}]."
         )
+    _check_no_quantities(vector, name)
     check_classification_targets(vector)
+
+
+def _check_no_quantities(vector: NDArray[Any], name: str) -> None:
+    """Refuse numbers with fractions, which measure something."""
+    if vector.dtype.kind != "f":
+        return
+    has_fraction = np.flatnonzero(np.isfinite(vector) & (vector != np.round(vector)))
+    if len(has_fraction):
+        i = int(has_fraction[0])
+        raise ValueError(
+            f"Unknown label type: continuous. {name}[{i}] is {vector[i]}, a quantity and no class. "
+            f"Divide it into classes, for instance with pandas.cut({name}, 3, labels=['low', "
+            f"'middle', 'high']), or use strings: [str(value) for value in {name}]."
+        )
 
 
 def _check_one_kind(values: Sequence[tuple[str, Any]], name: str) -> None:

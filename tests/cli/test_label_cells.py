@@ -57,7 +57,7 @@ def test_an_empty_cell_is_missing_and_a_text_null_is_not(read, cell, message):
     if message is None:
         assert true(read("data.csv", content)) == [["x"], ["null"]]
         return
-    with pytest.raises(CommandError, match=r"row 2 has no label in column 'label' \(1 such rows\)"):
+    with pytest.raises(CommandError, match=r"row 2 has no label in column 'label' \(1 such row\)"):
         read("data.csv", content)
     # With any number of labels it is a text that has none.
     assert true(read("data.csv", content, "--multi-label")) == [["x"], []]

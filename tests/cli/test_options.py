@@ -355,8 +355,17 @@ def test_a_bar_is_shown_in_a_terminal_alone(bi, files, tmp_path, capsys, monkeyp
         ("train", ["{one}", "--focal-alpha", "0.3"], "--focal-alpha is for many labels a text"),
         ("train", ["{one}", "--lora-rank", "3"], "has no effect without --trainable lora"),
         ("train", ["{one}", "--tol", "0.3"], "has no effect without --n-iter-no-change"),
-        ("train", ["{one}", "--calibrate"], "--calibrate needs --validation"),
-        ("train", ["{many}", "--threshold", "auto"], "--threshold auto needs --validation"),
+        ("train", ["{one}", "--calibrate", "--trainable", "all"], "--calibrate needs --validation"),
+        (
+            "train",
+            ["{many}", "--threshold", "auto", "--trainable", "head"],
+            "--threshold auto needs --validation",
+        ),
+        (
+            "train",
+            ["{own}", "--calibrate", "--trainable", "auto"],
+            "calibrate=True needs held-out rows",
+        ),
         ("train", ["{one}", "--gradient-checkpointing"], "another --trainable than head"),
         (
             "train",
@@ -366,7 +375,11 @@ def test_a_bar_is_shown_in_a_terminal_alone(bi, files, tmp_path, capsys, monkeyp
         ("train", ["{own}", "--n-retrieved", "1"], "needs rows that all have the same labels"),
         ("train", ["{own}", "--calibrate", "--validation", "{own}"], "calibrate needs held-out"),
         ("train", ["{asked}", "--task-description", "x"], "every row of"),
-        ("train", ["{others}", "--other", "none"], "tune --min-probability on held-out data"),
+        (
+            "train",
+            ["{others}", "--other", "none", "--trainable", "head"],
+            'min_probability="auto" needs held-out rows',
+        ),
         ("train", ["{one}", "--resume"], "--resume needs --checkpoint-folder"),
         ("train", ["{one}", "--checkpoint-folder", "{output}"], "this is --output"),
         ("evaluate", ["{one}", "--n-retrieved", "2"], "keeps none; train it with"),

@@ -371,7 +371,7 @@ def test_excel_files_need_an_extra(program):
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
         ("text,n\n", "there are no rows"),
-        ("text\na\n\nb\n", "row 2 has no text in column 'text' (1 such rows)"),
+        ("text\na\n\nb\n", "row 2 has no text in column 'text' (1 such row)"),
         ("text,n\na,1\n,2\n  ,3\n", "row 2 has no text in column 'text' (2 such rows)"),
     ],
 )
@@ -392,7 +392,7 @@ def test_rows_at_fault_are_named(program, content, message):
         ("in.json", "[]", "there are no rows"),
         ("in.json", '{"text": "a"}', "holds a list of rows, found an object with the keys text"),
         ("in.json", '{"text": "a"}\n{"text": "b"}', "one object a line is the .jsonl format"),
-        ("in.txt", "a\n\nb\n", "line 2 is blank (1 such lines)"),
+        ("in.txt", "a\n\nb\n", "line 2 is blank (1 such line)"),
         ("in.parquet", "junk", "cannot be read"),
         ("in.xlsx", "junk", "is damaged, or no .xlsx file"),
         ("in.csv", gzip.compress(b"text\na\n", mtime=0), "it is compressed; add .gz to its name"),
@@ -418,7 +418,7 @@ def test_blank_texts_are_treated_alike(program, blank):
     assert "row 2 has no text" in program.fails(program.file("in.csv", f'text\na\n"{blank}"\nb\n'))
     assert "line 2 is blank" in program.fails(program.file("in.txt", f"a\n{blank}\nb\n"))
     program.stdin(f"a\n{blank}\nb\n".encode())
-    assert "stdin: line 2 is blank (1 such lines)" in program.fails("-")
+    assert "stdin: line 2 is blank (1 such line)" in program.fails("-")
     assert "text 2 is blank" in program.fails("a", blank)
 
 

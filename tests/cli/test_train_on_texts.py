@@ -283,3 +283,12 @@ def test_what_judges_has_labels(train, tmp_path):
     assert "row 2 has no label" in train.said
     train(data, "--unlabelled-rows", "--validation", other, status=2)
     assert "other.csv: choose the labels with --label-column" in train.said
+
+
+def test_a_temperature_needs_no_held_out_file(train, model, tmp_path):
+    data = write(tmp_path / "data.csv", {"text": TEXTS, "label": Y})
+    folder = train(data, "--labels", *LABELS, "--calibrate")
+    expected = classifier(model).set_params(calibrate=True).fit(TEXTS, Y)
+    found = GLiClassClassifier.from_pretrained(folder)
+    assert found.temperature_ == pytest.approx(expected.temperature_, rel=1e-4)
+    assert found.temperature_ != 1

@@ -75,6 +75,7 @@ def test_integers_without_labels_warn():
         (["a", "x"], ["a", "b"], r"y\[1\] has the unknown class 'x'; the labels are 'a', 'b'"),
         ([0, 7], ["a", "b"], r"y\[1\] is 7"),
         (["a", None], None, r"y\[1\] is missing \(None\).*Drop such rows\. fit alone learns"),
+        ([1.0, 0.5], None, r"Unknown label type: continuous\. y\[1\] is 0\.5, .*pandas\.cut"),
         ([0.5, 1.5], None, "continuous"),
     ],
 )

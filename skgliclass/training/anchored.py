@@ -191,14 +191,8 @@ def fit_label_change(
         return LabelChange(first.vectors, first.biases)
     loss = LossOptions(gamma, alpha, label_smoothing)
     rows = _Rows(x, base_logits, targets, weights, loss, multi_label)
-    defaults = default_penalties(rows.weight, multi_label)
-    penalty = defaults[0] if penalty is None else penalty
-    bias_penalty = defaults[1] if bias_penalty is None else bias_penalty
-    objective = _Objective(rows, penalty, bias_penalty)
-    at: Array = np.column_stack([first.vectors, first.biases]).astype(np.float64)
-    if len(x) > 4 * _SAMPLE_ROWS:
-        at = _fitted_on_some(objective, at, max_iter)
-    at, curve = _minimised(objective, at, max_iter)
+    objective = _Objective.of(rows, penalty, bias_penalty)
+    at, curve = _minimised(objective, np.column_stack([first.vectors, first.biases]), max_iter)
     per_row = tuple(value / max(rows.weight, 1e-12) for value in curve)
     return LabelChange(at[:, :-1], at[:, -1], len(curve), per_row)
 
@@ -325,6 +319,16 @@ class _Objective:
     penalty: float
     bias_penalty: float
 
+    @classmethod
+    def of(cls, rows: _Rows, penalty: float | None, bias_penalty: float | None) -> _Objective:
+        """Give that of rows, with the default of each penalty that nobody chose."""
+        defaults = default_penalties(rows.weight, rows.multi_label)
+        return cls(
+            rows,
+            defaults[0] if penalty is None else penalty,
+            defaults[1] if bias_penalty is None else bias_penalty,
+        )
+
     @cached_property
     def costs(self) -> Array:
         """What the square of each column costs, twice."""
@@ -367,7 +371,9 @@ def _fitted_on_some(objective: _Objective, first: Array, max_iter: int) -> Array
 
 def _minimised(objective: _Objective, first: Array, max_iter: int) -> tuple[Array, list[float]]:
     """Find the lowest point, and what was minimised after each step towards it."""
-    rows = objective.rows
+    rows, first = objective.rows, first.astype(np.float64)
+    if len(rows.x) > 4 * _SAMPLE_ROWS:
+        first = _fitted_on_some(objective, first, max_iter)
     small = rows.x.size * rows.targets.shape[1] <= _SMALL_PRODUCT
     with on_one_thread() if small else nullcontext():
         if objective.is_convex and rows.dtype == torch.float64:

@@ -22,6 +22,9 @@ the K.
 published one, with MiniLM's tokenizer. Ours is then timed a second time with the forward pass of
 transformers in the place of its own.
 
+``--reusable`` times nothing: it counts how much of a uni-encoder's work is the same for every text,
+by backbone.
+
 Prints, for each K, texts a second and how many times faster ours is than each alternative at each
 of its batch sizes; then the share of the arithmetic that these cores can do: the multiplications of
 our model over what one large matrix product reaches in the same run.
@@ -243,39 +246,82 @@ def measured_peak() -> float:
     return 2 * 1024**3 / float(np.percentile(seconds, 10))
 
 
-def count_operations(folder: Path, texts: list[str], labels: list[str]) -> float:
-    """Count the floating-point operations that the sequences need without padding.
-
-    Matrix products and attention of every layer for every token; of a uni-encoder's last layer only
-    what the pooled tokens need.
-    """
+def token_counts(folder: Path, texts: list[str], labels: list[str]) -> tuple[int, np.ndarray]:
+    """Give the tokens before the text and those of the whole sequences, without padding."""
     from skgliclass.prompts.tokens import count_tokens
 
     engine = make_engine(folder)
-    config = engine.loaded.network.config.encoder_config
-    composer, apart = engine.composer, engine.loaded.network.encodes_labels_apart
+    composer = engine.composer
     beside = composer.frame_length + int(count_tokens(composer.encode_labels(labels)).sum())
-    of_texts = count_tokens(composer.encode_texts(texts))
-    lengths = np.minimum(of_texts + beside, engine.max_length).astype(float)
-    width, inner = config.hidden_size, config.intermediate_size
-    keys_and_values = 4 * width**2 * lengths
-    # ModernBERT's inner layers have gates, and two of three of its layers look at neighbours alone.
-    n_inner = 3 if config.model_type == "modernbert" else 2
-    reaches = [lengths for _ in range(config.num_hidden_layers)]
-    if config.model_type == "modernbert":
-        reach = 2 * config.sliding_window + 1
-        local = [kind == "sliding_attention" for kind in config.layer_types]
-        reaches = [np.minimum(lengths, reach) if near else lengths for near in local]
-    of_distances = 2 if config.model_type == "deberta-v2" else 0
+    lengths = np.minimum(count_tokens(composer.encode_texts(texts)) + beside, engine.max_length)
+    # The end of a sequence stands behind the text.
+    return beside - 1, lengths.astype(float)
+
+
+def operations_of(folder: Path, texts: list[str], labels: list[str]) -> float:
+    """Count the operations that our model needs for these texts and labels."""
+    network = make_engine(folder).loaded.network
+    n_read = None if network.encodes_labels_apart else 1 + len(labels)
+    _, lengths = token_counts(folder, texts, labels)
+    return count_operations(network.config.encoder_config, lengths, n_read)
+
+
+def count_operations(config: Any, lengths: np.ndarray, n_read: int | None) -> float:
+    """Count the floating-point operations that sequences need.
+
+    Matrix products and attention of every layer for every token; of the last layer only what the
+    tokens that are read need, by default all.
+    """
+    width = config.hidden_size
     total = np.zeros_like(lengths)
-    for number, reached in enumerate(reaches):
+    for number in range(config.num_hidden_layers):
         is_last = number == config.num_hidden_layers - 1
-        queries = np.full_like(lengths, 1 + len(labels)) if is_last and not apart else lengths
-        # A query, what becomes of what it reads, and the reading: content, and distances both ways.
-        of_query = 2 * (2 * width**2 + n_inner * width * inner)
-        of_query = of_query + (4 + 2 * of_distances) * reached * width
-        total += keys_and_values + queries * of_query
+        queries = np.full_like(lengths, n_read) if is_last and n_read else lengths
+        total += 4 * width**2 * lengths + queries * _of_query(config, number, lengths)
     return float(total.sum())
+
+
+def _of_query(config: Any, layer: int, lengths: np.ndarray) -> np.ndarray:
+    """Count what a query takes, what becomes of what it reads, and the reading of each."""
+    width, inner = config.hidden_size, config.intermediate_size
+    # ModernBERT's inner layers have gates.
+    n_inner = 3 if config.model_type == "modernbert" else 2
+    products = 2 * (2 * width**2 + n_inner * width * inner)
+    return products + _of_position(config) * _reached(config, layer, lengths)
+
+
+def _of_position(config: Any) -> int:
+    """Count the reading of a position: its content, and in DeBERTa distances both ways."""
+    return int((4 + (4 if config.model_type == "deberta-v2" else 0)) * config.hidden_size)
+
+
+def _reached(config: Any, layer: int, lengths: np.ndarray) -> np.ndarray:
+    """Tell how many positions one looks at: in two of three layers of ModernBERT its neighbours."""
+    if config.model_type != "modernbert" or config.layer_types[layer] != "sliding_attention":
+        return lengths
+    return np.minimum(lengths, 2 * config.sliding_window + 1)
+
+
+def print_reusable(folder: Path, texts: list[str], labels: list[str], numbers: list[int]) -> None:
+    """Print the share of the operations whose results are the same for every text.
+
+    A label prompt before the text has the same embeddings, and the same queries, keys and values
+    in the first layer; so have its tokens what they read of each other there, a part of the
+    softmax. All that follows depends on the text.
+    """
+    from transformers import AutoConfig
+
+    shapes = {"minilm": make_engine(folder).loaded.network.config.encoder_config}
+    shapes |= {name: AutoConfig.for_model(kind, **own) for name, (kind, own) in BACKBONES.items()}
+    print("| backbone | labels | first projections | with the prompt's own attention |")
+    print("|---|---|---|---|")
+    for (name, config), k in itertools.product(shapes.items(), numbers):
+        before, lengths = token_counts(folder, texts, labels[:k])
+        total = count_operations(config, lengths, 1 + k)
+        prompt = len(texts) * 6 * config.hidden_size**2 * before
+        attention = len(texts) * _of_position(config) * before**2
+        shares = f"{prompt / total:.3f} | {(prompt + attention) / total:.3f}"
+        print(f"| {name} | {k} | {shares} |")
 
 
 def main() -> None:
@@ -283,6 +329,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--compare", choices=list(LABELS), default="uni-encoder")
     parser.add_argument("--backbone", choices=["minilm", *BACKBONES], default="minilm")
+    parser.add_argument("--reusable", action="store_true")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--texts", type=int, default=240)
     parser.add_argument("--labels", nargs="*", type=int)
@@ -301,9 +348,13 @@ def main() -> None:
     numbers = args.labels or LABELS[args.compare]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if args.reusable:
+            make_checkpoint(folder)
+            print_reusable(folder, texts, labels, numbers)
+            return
         methods = make_methods(args, folder)
         results = {k: measure(methods, texts, labels[:k], args) for k in numbers}
-        work = {k: count_operations(folder, texts, labels[:k]) for k in numbers}
+        work = {k: operations_of(folder, texts, labels[:k]) for k in numbers}
     print_table(results, work, methods, len(texts), args)
 
 

@@ -503,11 +503,12 @@ def vote_share(
     """Tell how much votes of neighbours count beside the scores of labels.
 
     At most one half, so that no single neighbour decides alone, and less with few votes, few rows
-    or few rows a label. Ten votes of 2,000 rows raise the mean macro-F1 of ten data sets from .626
-    to .747 and none falls; one neighbour alone (1-NN) loses .03 to .04 on opinions in sentences.
+    or few rows a label. Ten votes of 2,000 rows raise the mean macro-F1 of ten data sets from .604
+    to .736 and none falls. One vote by a fourth, in place of a sixth, loses .015 on degrees of
+    opinion (sst5).
     """
     rows_a_label = n_rows / max(1, n_labels)
-    share = 0.5 * n_votes / (n_votes + 1) * n_rows / (n_rows + 30)
+    share = 0.5 * n_votes / (n_votes + 2) * n_rows / (n_rows + 30)
     return np.asarray(share * rows_a_label / (rows_a_label + 1), dtype=np.float64)
 
 

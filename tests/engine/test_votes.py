@@ -45,7 +45,7 @@ def test_votes_are_means_by_nearness(window, monkeypatch):
     assert found.dtype == np.float32
     # Nobody knows of any text whether it is c.
     np.testing.assert_array_equal(found[:, 2], logits[:, 2])
-    share = 0.5 * 3 / 4 * 6 / 36 * 3 / 4
+    share = 0.5 * 3 / 5 * 6 / 36 * 3 / 4
     for i, j in np.ndindex(5, 2):
         nearest = np.argsort(-(kept.vectors @ x[i]))[:3]
         nearest = nearest[~np.isnan(targets[nearest, j])]
@@ -60,7 +60,7 @@ def test_of_one_label_a_text_votes_divide_what_their_labels_have():
     x, logits = queries(), RNG.normal(size=(5, 3)).astype(np.float32)
     found = counted(kept, x, logits, ("b", "new", "a"), k=2, multi_label=False)
     p, mixed = softmax(logits, axis=1), softmax(found, axis=1)
-    share = 0.5 * 2 / 3 * 6 / 36 * 3 / 4
+    share = 0.5 * 2 / 4 * 6 / 36 * 3 / 4
     for i in range(5):
         nearest = np.argsort(-(kept.vectors @ x[i]))[:2]
         weights = np.exp(20 * (kept.vectors @ x[i])[nearest].astype(np.float64))
@@ -164,9 +164,9 @@ def test_what_is_said_of_a_text_is_put_together():
 @pytest.mark.parametrize(
     ("counts", "share"),
     [
-        ((1, 30, 30), 0.5 * 1 / 2 * 1 / 2 * 1 / 2),
-        ((10, 2000, 4), 0.5 * 10 / 11 * 2000 / 2030 * 500 / 501),
-        ((3, 60, 0), 0.5 * 3 / 4 * 60 / 90 * 60 / 61),
+        ((1, 30, 30), 0.5 * 1 / 3 * 1 / 2 * 1 / 2),
+        ((10, 2000, 4), 0.5 * 10 / 12 * 2000 / 2030 * 500 / 501),
+        ((3, 60, 0), 0.5 * 3 / 5 * 60 / 90 * 60 / 61),
         ((0, 60, 2), 0),
     ],
 )

@@ -62,7 +62,7 @@ def test_scores_are_means_of_the_labels_and_of_the_nearest_votes(cls):
     cosines = x @ vectors.T
     p = alone(clf, NEW)
     expected = np.empty_like(p)
-    share = 0.5 * 3 / 4 * 10 / 40 * 5 / 6
+    share = 0.5 * 3 / 5 * 10 / 40 * 5 / 6
     for i, row in enumerate(cosines):
         nearest = np.argsort(-row)[:3]
         votes = np.average(MANY[nearest], axis=0, weights=np.exp(20 * row[nearest]))
@@ -176,7 +176,7 @@ def test_soft_targets_and_what_nobody_annotated():
     p, without = clf.predict_proba(NEW), alone(clf, NEW)
     np.testing.assert_allclose(p[:, 1], without[:, 1], atol=1e-6)
     whole, half = (kept(BOTH[1], y=y).predict_proba(NEW) for y in (MANY, MANY / 2))
-    share, of_one = (0.5 * 3 / 4 * 10 / 40 * rows / (rows + 1) for rows in (5, 10))
+    share, of_one = (0.5 * 3 / 5 * 10 / 40 * rows / (rows + 1) for rows in (5, 10))
     np.testing.assert_allclose(2 * half - whole, (1 - share) * without, atol=1e-5)
     votes = (whole - (1 - share) * without)[:, 0] / share
     expected = (1 - of_one) * without[:, 0] + of_one * votes
@@ -335,7 +335,7 @@ def test_own_rows_never_vote_while_fitting(cls, monkeypatch):
     _, without = held_out(cls, monkeypatch)
     cosines = clf.embed(KEPT) @ clf.embed(KEPT).T
     np.fill_diagonal(cosines, -1)
-    share = 0.5 * 2 / 3 * 9 / 39 * 4.5 / 5.5
+    share = 0.5 * 2 / 4 * 9 / 39 * 4.5 / 5.5
     probabilities = expit if cls is BOTH[1] else lambda z: softmax(z, axis=1)
     expected = (1 - share) * probabilities(without.logits)
     rows = clf._fit_state.rows

@@ -17,6 +17,7 @@ from ..training.checkpoint import (
     write_tensors,
 )
 from ..training.loop import Run
+from .averaging import WeightAverage
 from .config import PretrainingConfig, config_from_table
 
 _KIND = "pretraining"
@@ -35,7 +36,7 @@ class Checkpoint:
     sets : dict of str to int
         How many rows each training set had.
     tensors : dict of str to Tensor
-        Weights and the optimizer's moments.
+        Weights, their average and the optimizer's moments.
     path : Path
         The file that it was read from.
     """
@@ -46,8 +47,8 @@ class Checkpoint:
     sets: dict[str, int]
     tensors: dict[str, Tensor]
 
-    def restore(self, run: Run) -> None:
-        """Put weights, optimizer and learning rate in the state of the checkpoint.
+    def restore(self, run: Run, average: WeightAverage) -> None:
+        """Put weights, their average, optimizer and learning rate in the checkpoint's state.
 
         Raises
         ------
@@ -56,14 +57,20 @@ class Checkpoint:
         """
         with damage_named(self.path):
             restore_state(run, self.tensors, self.step)
+            average.restore(self.tensors)
 
 
 def write_checkpoint(
-    folder: Path, run: Run, step: int, config: PretrainingConfig, sets: dict[str, int]
+    folder: Path,
+    run: Run,
+    average: WeightAverage,
+    step: int,
+    config: PretrainingConfig,
+    sets: dict[str, int],
 ) -> None:
     """Replace the checkpoint of a folder; whenever it is interrupted, one of both is whole."""
     facts = {"step": step, "config": asdict(config), "sets": sets}
-    write_tensors(folder / NAME, _KIND, facts, state_of(run))
+    write_tensors(folder / NAME, _KIND, facts, state_of(run) | average.tensors())
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

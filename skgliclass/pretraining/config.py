@@ -124,6 +124,12 @@ class TrainingConfig:
         Of AdamW, for the backbone and for the heads.
     warmup_fraction : float
         The share of the steps in which the learning rate rises.
+    decay : bool
+        Whether it then falls to zero at the last step. Without, and with `averaging`, a run may be
+        stopped at any time and its model is as good as one of a run that was planned so long.
+    averaging : float, optional
+        The model is an average of the weights along the run, those after step t in proportion to
+        about ``t ** averaging``; left out, it has the last weights.
     focal_gamma, label_smoothing : float
         Of the loss.
     multi_label_weight : float
@@ -134,6 +140,9 @@ class TrainingConfig:
         this is the weighted sum of both losses (Hinton et al. 2015, arXiv:1503.02531).
     trainable : {"all", "layers", "head", "lora"}
         Which weights change; ``"layers"`` leaves the embeddings of words and positions alone.
+    frozen_layers : int
+        How many of the backbone's first layers never change. With ``trainable="layers"`` no
+        gradient is computed for them: on a processor half of the layers save a third of the time.
     lora_rank : int
         As for the classifiers.
     max_batch_tokens : int
@@ -160,11 +169,14 @@ class TrainingConfig:
     weight_decay: _Amount = 0.01
     max_grad_norm: Annotated[float, Field(ge=1e-6, strict=True)] = 1.0
     warmup_fraction: _Share = 0.05
+    decay: StrictBool = True
+    averaging: _Amount | None = None
     focal_gamma: _Amount = 0.0
     label_smoothing: _Share = 0.0
     multi_label_weight: _Amount = 3.0
     distillation: _Share = 0.0
     trainable: Literal["all", "layers", "head", "lora"] = "all"
+    frozen_layers: _Natural = 0
     lora_rank: _Count = 16
     max_batch_tokens: _Natural = 0
     backbone_dropout: _Share | None = None

@@ -22,6 +22,7 @@ from ..training.checkpoint import NAME
 from ..training.data import LabelledRows, make_training_set
 from ..training.loop import Run
 from ..training.options import TrainingOptions
+from .averaging import WeightAverage
 from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from .chunks import Chunks, needs_teacher
 from .config import PretrainingConfig
@@ -127,8 +128,10 @@ def finish(output: str | Path, device: str = "cpu") -> Path:
     # The checkpoint holds what is trained; all else is built again.
     loaded = initial_model(checkpoint.config.model, checkpoint.config.training.seed, device)
     run = _make_run(loaded, checkpoint.config)
-    checkpoint.restore(run)
-    return _write_model(output, run, loaded)
+    average = WeightAverage(run, checkpoint.config.training.averaging)
+    checkpoint.restore(run, average)
+    with average.in_use():
+        return _write_model(output, run, loaded)
 
 
 class _Pretraining:
@@ -150,6 +153,7 @@ class _Pretraining:
         self.loaded = initial_model(config.model, config.training.seed, device)
         teacher = _teacher(config, device) if needs_teacher(config) else None
         self.run = _make_run(self.loaded, config)
+        self.average = WeightAverage(self.run, config.training.averaging)
         self.chunks = Chunks(self.run.engine, mixture, config, teacher)
         self.chunk = -1
         self.step = 0
@@ -161,7 +165,7 @@ class _Pretraining:
                 "The sets have changed since the checkpoint was written: it knows "
                 f"{checkpoint.sets}, but the folder gives {self.sizes}."
             )
-        checkpoint.restore(self.run)
+        checkpoint.restore(self.run, self.average)
         self.step = checkpoint.step
         _forget_after(self.output / LOG, self.step)
 
@@ -179,6 +183,7 @@ class _Pretraining:
         while self.step < n_steps and not clock.is_over():
             loss = self._make_step()
             self.step += 1
+            self.average.add(self.step)
             meter.note(loss, self.config.training.batch_size)
             if on_step is not None:
                 on_step(self.step, loss)
@@ -194,7 +199,8 @@ class _Pretraining:
         if self.step < n_steps:
             self._write_checkpoint()
         else:
-            _write_model(self.output, self.run, self.loaded)
+            with self.average.in_use():
+                _write_model(self.output, self.run, self.loaded)
         return Outcome(self.step, self.step == n_steps, meter.last_loss)
 
     def _make_step(self) -> float:
@@ -208,18 +214,19 @@ class _Pretraining:
 
     def _score(self) -> None:
         """Log how good the model is on what it does not learn from."""
-        engine = self.run.engine_to_judge()
         entry: dict[str, Any] = {"step": self.step}
-        for name, sets in (("held_out", self.mixture.held_out), ("eval", self.evaluation)):
-            if sets:
-                scores = score_sets(engine, sets)
-                entry[f"{name}_mean"] = float(np.mean(list(scores.values())))
-                entry[name] = scores
+        with self.average.in_use():
+            engine = self.run.engine_to_judge()
+            for name, sets in (("held_out", self.mixture.held_out), ("eval", self.evaluation)):
+                if sets:
+                    scores = score_sets(engine, sets)
+                    entry[f"{name}_mean"] = float(np.mean(list(scores.values())))
+                    entry[name] = scores
         if len(entry) > 1:
             self._log(entry)
 
     def _write_checkpoint(self) -> None:
-        write_checkpoint(self.output, self.run, self.step, self.config, self.sizes)
+        write_checkpoint(self.output, self.run, self.average, self.step, self.config, self.sizes)
 
     def _log(self, entry: Mapping[str, Any]) -> None:
         with (self.output / LOG).open("a", encoding="utf-8") as file:
@@ -287,6 +294,7 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
         head_learning_rate=training.head_learning_rate,
         weight_decay=training.weight_decay,
         warmup_fraction=training.warmup_fraction,
+        decay=training.decay,
         max_grad_norm=training.max_grad_norm,
         loss=LossOptions(
             focal_gamma=training.focal_gamma, label_smoothing=training.label_smoothing
@@ -302,10 +310,23 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
     engine = Engine(loaded, max_length=config.model.max_length)
     nothing = make_training_set(engine, [], [], LabelledRows.ragged([], []))
     run = Run(engine, nothing, options)
-    if training.backbone_dropout is not None:
-        for encoder in run.trainable.encoders():
+    for encoder in run.trainable.encoders():
+        _freeze_layers(encoder, training.frozen_layers)
+        if training.backbone_dropout is not None:
             _set_dropout(encoder, training.backbone_dropout)
     return run
+
+
+def _freeze_layers(encoder: Any, n_layers: int) -> None:
+    if not n_layers:
+        return
+    layers = next((m for m in encoder.modules() if isinstance(m, nn.ModuleList)), nn.ModuleList())
+    if n_layers > len(layers):
+        raise ValueError(
+            f"training.frozen_layers is {n_layers}, but the backbone has {len(layers)} layers."
+        )
+    for layer in list(layers)[:n_layers]:
+        layer.requires_grad_(False)
 
 
 def _set_dropout(encoder: Any, p: float) -> None:

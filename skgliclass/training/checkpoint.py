@@ -64,12 +64,12 @@ def restore_state(run: Run, tensors: Mapping[str, Tensor], step: int) -> None:
     # Frozen weights are not in the file: they are those that the model starts from.
     named = run.trainable.network.named_parameters()
     parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
-    stored = _under(_WEIGHT, tensors)
-    _check_like(stored, parameters)
+    stored = tensors_under(_WEIGHT, tensors)
+    check_like(stored, parameters)
     for name, parameter in parameters.items():
         parameter.copy_(stored[name])
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _under(_MOMENT, tensors).items():
+    for key, value in tensors_under(_MOMENT, tensors).items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     # Rates and decays follow from the settings, which are checked to be the same.
@@ -78,12 +78,19 @@ def restore_state(run: Run, tensors: Mapping[str, Tensor], step: int) -> None:
     run.go_to(step)
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def tensors_under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors whose names begin with a prefix, by the rest of their names."""
     return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
 
-def _check_like(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that cannot take the place of others."""
+def check_like(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that cannot take the place of others.
+
+    Raises
+    ------
+    ValueError
+        If a name is missing or unknown, or a tensor is of another shape or type, or not finite.
+    """
     for name in sorted(stored.keys() ^ expected.keys()):
         raise ValueError(f"it {'lacks' if name in expected else 'knows of a'} weight {name!r}")
     for name, value in stored.items():
@@ -273,10 +280,10 @@ def _restore_fit(
 
 
 def _best_weights(before: TunedWeights, tensors: Mapping[str, Tensor]) -> TunedWeights:
-    replaced, left, right = (_under(prefix, tensors) for prefix in (_BEST, _LEFT, _RIGHT))
-    _check_like(replaced, before.replaced)
-    _check_like(left, {name: factors[0] for name, factors in before.low_rank.items()})
-    _check_like(right, {name: factors[1] for name, factors in before.low_rank.items()})
+    replaced, left, right = (tensors_under(prefix, tensors) for prefix in (_BEST, _LEFT, _RIGHT))
+    check_like(replaced, before.replaced)
+    check_like(left, {name: factors[0] for name, factors in before.low_rank.items()})
+    check_like(right, {name: factors[1] for name, factors in before.low_rank.items()})
     low_rank = {name: (factor, right[name]) for name, factor in left.items()}
     return replace(before, replaced=replaced, low_rank=low_rank)
 

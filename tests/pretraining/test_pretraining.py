@@ -47,6 +47,8 @@ from skgliclass.pretraining.neighbours import Neighbours
 from skgliclass.pretraining.run import _make_run, finish, pretrain
 from skgliclass.pretraining.wordings import SetWordings, normalized, read_wordings
 
+CONFIGURATIONS = Path(__file__).parents[2] / "pretraining"
+
 WORDINGS = {
     "families": {
         "mood": {"templates": ["It is {label}."], "tasks": ["Which mood?"]},
@@ -532,6 +534,7 @@ def stop_after(n):
 def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_path, trainable):
     config = with_fields(config, "training", trainable=trainable)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = with_fields(config, "training", averaging=2.0)
     assert pretrain(config, data, whole).finished
     # Killed before the first checkpoint of a step, then in the middle of a chunk, two steps after
     # a checkpoint, then once more.
@@ -575,6 +578,34 @@ def test_the_loss_falls_and_the_model_predicts(config, data, tmp_path):
     assert outcome.loss == pytest.approx(losses[-1], rel=1e-4)
     classifier = GLiClassClassifier(str(tmp_path / "run" / "model"), labels=list(MOODS))
     assert classifier.score([f"{words} 7" for words in MOODS.values()], list(MOODS)) == 1.0
+
+
+def test_the_model_is_an_average_of_the_weights_along_the_run(config, data, tmp_path):
+    plain = {"warmup_fraction": 0.0, "decay": False, "distillation": 0.0, "chunk_steps": 4}
+
+    def weights_after(n_steps, **options):
+        own = with_fields(config, "training", n_steps=n_steps, **plain, **options)
+        folder = tmp_path / f"{n_steps}-{options}"
+        pretrain(own, data, folder)
+        return weights_of(folder)
+
+    each = [weights_after(n) for n in (1, 2, 3)]
+    for averaging, counts in ((0.0, (1 / 3, 1 / 3, 1 / 3)), (1.0, (1 / 6, 1 / 3, 1 / 2))):
+        for name, found in weights_after(3, averaging=averaging).items():
+            wanted = sum(n * one[name] for n, one in zip(counts, each, strict=True))
+            torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_the_first_layers_may_stay_as_they_are(config, data, tmp_path):
+    config = with_fields(config, "training", n_steps=2, trainable="layers", frozen_layers=1)
+    pretrain(config, data, tmp_path / "run")
+    before = initial_model(config.model, 0).network.state_dict()
+    after = weights_of(tmp_path / "run")
+    for name, value in before.items():
+        assert not ("layer.0." in name and not torch.equal(value, after[f"model.{name}"])), name
+    config = with_fields(config, "training", frozen_layers=2)
+    with pytest.raises(ValueError, match="frozen_layers is 2, but the backbone has 1 layers"):
+        pretrain(config, data, tmp_path / "other")
 
 
 def test_without_dropout_a_loss_does_not_depend_on_the_seed(config):
@@ -732,10 +763,10 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path):
         read_config(path)
 
 
-@pytest.mark.parametrize("name", ["mini", "mini-distilled", "mini-merged"])
-def test_the_configurations_in_the_repository_are_valid(pytestconfig, name):
-    config = read_config(pytestconfig.rootpath / "pretraining" / f"{name}.toml")
-    assert config.model.backbone == EMBEDDED_HUB_ID
+@pytest.mark.parametrize("path", sorted(CONFIGURATIONS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_configurations_in_the_repository_are_valid(path):
+    config = read_config(path)
+    assert config.model.backbone in (EMBEDDED_HUB_ID, "mini")
     assert config.training.batch_size % config.training.rows_together == 0
 
 

@@ -31,6 +31,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,7 @@ from zero_shot import find_sets, print_markdown
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClassTransformer
 from skgliclass.modeling import bi_encoder
+from skgliclass.modeling.passes import run_encoder
 from skgliclass.modeling.pooling import pool
 
 LONGEST = 1500
@@ -101,18 +103,18 @@ class RememberedTexts:
 
     def __init__(self) -> None:
         self._pooled: dict[bytes, torch.Tensor] = {}
-        self._run = bi_encoder.run_encoder
 
     def __call__(
         self, encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, read: Any
     ) -> torch.Tensor:
+        """Give the vectors in the shape of hidden states."""
         assert not torch.is_grad_enabled(), "only weights that stay as they are can be remembered"
         pairs = zip(input_ids, attention_mask.sum(dim=1).tolist(), strict=True)
         keys = [row[:length].numpy().tobytes() for row, length in pairs]
         new = [i for i, key in enumerate(keys) if key not in self._pooled]
         if new:
             mask = attention_mask[new]
-            vectors = pool(self._run(encoder, input_ids[new], mask), mask, "avg")
+            vectors = pool(run_encoder(encoder, input_ids[new], mask), mask, "avg")
             self._pooled.update(zip([keys[i] for i in new], vectors, strict=True))
         pooled = torch.stack([self._pooled[key] for key in keys])
         return pooled[:, None].expand(-1, input_ids.shape[1], -1)
@@ -322,7 +324,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     if args.remember:
-        bi_encoder.run_encoder = RememberedTexts()  # type: ignore[assignment]
+        mock.patch.object(bi_encoder, "run_encoder", RememberedTexts()).start()
 
     tune = find_sets(args.data / "tune", args.sets)
     names = [name for name in find_sets(args.data / "eval", args.sets) if name in tune]

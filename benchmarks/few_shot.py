@@ -1,14 +1,16 @@
-"""Compare fine-tuning on a few examples a class with SetFit and with TF-IDF, on the same splits.
+"""Compare fitting a few examples a class with SetFit, embeddings and TF-IDF, on the same splits.
 
     pip install -c constraints.txt ".[mini,benchmarks]"
     python benchmarks/few_shot.py --data FOLDER
 
 Reads FOLDER/tune/*.jsonl.gz (to draw training examples from) and FOLDER/eval/*.jsonl.gz (to test
 on) in the GLiClass format. For each set, number of examples a class and seed it draws one training
-set and gives it to three methods, with their defaults besides what is named:
+set and gives it to these methods, with their defaults besides what is named:
 
-- ours: ``GLiClassClassifier(labels=..., trainable="all")`` or its multi-label sibling; what the
-  default teaches from so few rows, label vectors alone, ``few_labels.py`` measures;
+- ours: ``GLiClassClassifier(labels=...)`` or its multi-label sibling, which by default learns label
+  vectors alone from so few rows;
+- all weights: the same with ``trainable="all"``;
+- embeddings: logistic regression on the vectors that ``GLiClassTransformer`` gives;
 - SetFit (Tunstall et al. 2022) on the same MiniLM weights: one pass over all pairs, as is its
   default, but no more texts than 3,200 or, if that is more, three passes over the examples, and
   never less than ``--setfit-steps`` steps (32 examples of each of 77 classes make six million
@@ -41,6 +43,7 @@ SETS = [
     "banking77",
     "financial_phrasebank",
     "situation",
+    "sst2",
     "sst5",
     "tweet_emotion",
 ]
@@ -92,14 +95,40 @@ def read_set(path: Path) -> pd.DataFrame:
         return pd.DataFrame([json.loads(line) for line in file])
 
 
-def ours(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace) -> Any:
+def ours(
+    task: Task,
+    train: pd.DataFrame,
+    seed: int,
+    args: argparse.Namespace,
+    trainable: str = "auto",
+) -> Any:
     from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 
     kind = GLiClassMultiLabelClassifier if task.multi_label else GLiClassClassifier
-    classifier = kind(model=args.model, labels=task.labels, trainable="all", random_state=seed)
+    classifier = kind(model=args.model, labels=task.labels, trainable=trainable, random_state=seed)
     if len(train):
         classifier.fit(train["text"].tolist(), task.target(train))
     return classifier.predict
+
+
+def all_weights(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace) -> Any:
+    return ours(task, train, seed, args, trainable="all")
+
+
+def embeddings(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+
+    from skgliclass import GLiClassTransformer
+
+    # Vectors of length one need a weaker penalty than the default's.
+    classifier: Any = LogisticRegression(C=30, max_iter=1000)
+    if task.multi_label:
+        classifier = OneVsRestClassifier(classifier)
+    encoder = GLiClassTransformer(model=args.model, output="embeddings")
+    pipeline = make_pipeline(encoder, classifier)
+    return pipeline.fit(train["text"].tolist(), task.target(train)).predict
 
 
 def tf_idf(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace) -> Any:
@@ -156,7 +185,13 @@ def setfit(task: Task, train: pd.DataFrame, seed: int, args: argparse.Namespace)
     return predict
 
 
-METHODS: dict[str, Callable[..., Any]] = {"ours": ours, "SetFit": setfit, "TF-IDF": tf_idf}
+METHODS: dict[str, Callable[..., Any]] = {
+    "ours": ours,
+    "all weights": all_weights,
+    "SetFit": setfit,
+    "embeddings": embeddings,
+    "TF-IDF": tf_idf,
+}
 
 
 def measure(task: Task, method: str, n: int, seed: int, args: argparse.Namespace) -> dict[str, Any]:

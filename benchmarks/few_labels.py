@@ -38,7 +38,7 @@ import pandas as pd
 import torch
 from few_shot import Task, tf_idf
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import label_ranking_average_precision_score
+from sklearn.metrics import f1_score, label_ranking_average_precision_score
 from sklearn.multiclass import OneVsRestClassifier
 from zero_shot import find_sets, print_markdown
 
@@ -75,6 +75,10 @@ class Pool(Task):
         """Make one for the labels, without any fit."""
         kind = GLiClassMultiLabelClassifier if self.multi_label else GLiClassClassifier
         return kind(labels=self.labels, trainable=trainable, random_state=seed)
+
+    def score(self, predicted: np.ndarray) -> float:
+        """Macro-F1 over the classes that are true or predicted of any test row."""
+        return float(f1_score(self.target(self.test), predicted, average="macro"))
 
     def judge(self, classifier: Any) -> dict[str, float]:
         """Macro-F1 with the calibration error, or label ranking average precision."""

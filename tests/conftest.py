@@ -43,6 +43,9 @@ if find_spec("hypothesis"):
 # Where a shell starts the tests in the background, they and what they start ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Nobody pulls the plug while tests run, and waiting for the disc would take a tenth of their time.
+os.fsync = lambda descriptor: None
+
 # The imports of a collection make millions of objects that stay: looking through them for
 # garbage, again and again while they come, takes a fourth of its time.
 gc.disable()

@@ -57,7 +57,7 @@ def killed_at(n_lines, folder, content):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be stopped anywhere")
 @half_slow(exists=[True, False])
-@pytest.mark.parametrize("step", [30, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [60, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_line_the_old_or_the_new_is_read(tmp_path, exists, step):
     states, n_kills = [], 0
     for n_lines in range(0, 1000, step):

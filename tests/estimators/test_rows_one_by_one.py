@@ -43,7 +43,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        case if case in ("weights", "soft targets") else pytest.param(case, marks=pytest.mark.slow)
+        for case in CASES
+    ],
+)
 def test_rows_one_by_one_are_one_fit(model, tmp_path, case):
     make, texts, y, weights = CASES[case]
     whole = make(model).fit(texts, y, sample_weight=weights)

@@ -160,6 +160,7 @@ def test_a_pickle_predicts_the_same(model, cls):
 
 
 # Processes that are forked have everything imported, and are handed the estimator as others are.
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")
 def test_two_forked_processes(clf, model):
     # No accelerator that this process has begun to use can be used in a fork of it.

@@ -101,7 +101,8 @@ def work(model, folder, seed=0):
     return again.predict_proba(TEXTS), many.predict_proba(TEXTS), one.predict_frame(TEXTS)
 
 
-@pytest.mark.parametrize("n_threads", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_threads", [1, 4])
 def test_the_surroundings_are_as_before(folders, tmp_path, monkeypatch, n_threads):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()

@@ -564,6 +564,7 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_p
     assert without_speed(scores[0]) == without_speed(scores[1])
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_model_predicts(config, data, tmp_path):
     rates = {"learning_rate": 1e-2, "head_learning_rate": 1e-2, "distillation": 0.0}
     config = with_fields(config, "training", n_steps=75, batch_size=12, **rates)
@@ -580,6 +581,7 @@ def test_the_loss_falls_and_the_model_predicts(config, data, tmp_path):
     assert classifier.score([f"{words} 7" for words in MOODS.values()], list(MOODS)) == 1.0
 
 
+@pytest.mark.slow
 def test_the_model_is_an_average_of_the_weights_along_the_run(config, data, tmp_path):
     plain = {"warmup_fraction": 0.0, "decay": False, "distillation": 0.0, "chunk_steps": 4}
 
@@ -669,9 +671,8 @@ def test_a_bi_encoder_trains_too_and_can_be_shown_examples(config, data, tmp_pat
     assert not np.allclose(plain, shown)
 
 
-@pytest.mark.parametrize(
-    "architecture", ["uni-encoder", pytest.param("bi-encoder", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["uni-encoder", "bi-encoder"])
 def test_a_trained_model_is_trained_further(config, data, tmp_path, architecture):
     first = with_fields(config, "model", architecture=architecture, logit_scale=7.0)
     pretrain(first, data, tmp_path / "first")

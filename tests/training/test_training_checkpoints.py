@@ -74,11 +74,11 @@ def weights_of(clf):
     ("trainable", "held_out"),
     [
         pytest.param("all", HELD_OUT, id="all-held out"),
-        pytest.param("lora", {}, id="lora"),
         *(
             pytest.param(which, data, id=f"{which}-{bool(data)}", marks=pytest.mark.slow)
             for which, data in [
                 ("all", {}),
+                ("lora", {}),
                 ("lora", HELD_OUT),
                 ("head", {}),
                 ("head", HELD_OUT),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from factorial import half_slow
 from sklearn.metrics import accuracy_score, f1_score, label_ranking_average_precision_score
 from tiny import reference_checkpoint, sentence_transformer
 from toy import LABELS, toy, toy_indicator
@@ -57,7 +58,7 @@ def write(path, labels, matrix):
 
 
 @pytest.mark.filterwarnings("ignore:.*did not fit")
-@pytest.mark.parametrize("name", SETTINGS)
+@half_slow(name=list(SETTINGS))
 def test_a_saved_classifier_is_judged_by_its_own_predictions(uni, tmp_path, capsys, name):
     clf = GLiClassMultiLabelClassifier(uni, **{"labels": LABELS, **SETTINGS[name]}, max_epochs=0)
     clf.fit(TEXTS, MATRIX)

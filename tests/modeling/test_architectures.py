@@ -302,7 +302,7 @@ def test_rows_depend_on_themselves_alone(build_kind, kind):
         assert largest_difference(together, [alone[i] for i in order]) < TOLERANCE
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@half_slow(kind=list(KINDS))
 def test_checkpoints_go_both_ways(tmp_path, build_kind, kind):
     if KINDS[kind][1].get("squeeze_layers"):
         pytest.skip("the reference cannot run it")
@@ -371,7 +371,7 @@ def test_frozen_features_train_the_heads_after_them(build_kind, kind):
     assert all(ours.model.is_head(name) for name in trained)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@half_slow(kind=list(KINDS))
 def test_mixed_precision(build_kind, kind):
     folder, _, ours = build_kind(kind)
     inputs = batch(ours.config, random_rows(ours.config))

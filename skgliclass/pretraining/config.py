@@ -142,7 +142,7 @@ class TrainingConfig:
         Which weights change; ``"layers"`` leaves the embeddings of words and positions alone.
     frozen_layers : int
         How many of the backbone's first layers never change. With ``trainable="layers"`` no
-        gradient is computed for them: on a processor half of the layers save a third of the time.
+        gradient is computed for them, which is two thirds of their arithmetic.
     lora_rank : int
         As for the classifiers.
     max_batch_tokens : int

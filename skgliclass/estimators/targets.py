@@ -321,9 +321,9 @@ def _check_no_quantities(vector: NDArray[Any], name: str) -> None:
     if len(has_fraction):
         i = int(has_fraction[0])
         raise ValueError(
-            f"Unknown label type: continuous. {name}[{i}] is {vector[i]}, a quantity and no class. "
-            f"Divide it into classes, for instance with pandas.cut({name}, 3, labels=['low', "
-            f"'middle', 'high']), or use strings: [str(value) for value in {name}]."
+            f"Unknown label type: continuous. {row_name(name, i)} is {vector[i]}, a quantity and "
+            f"no class. Divide it into classes, for instance with pandas.cut({name}, 3, "
+            f"labels=['low', 'middle', 'high']), or use strings: [str(value) for value in {name}]."
         )
 
 

@@ -129,6 +129,7 @@ def test_rows_without_labels_are_texts_without_labels(mark):
         ([None, "sport", None, "rugby", "money", "money"], {}, r"^y\[3\] has the unknown class"),
         ([None, "sport", None, "", 3, "money"], {}, r"y\[1\] is 'sport' .str., y\[4\] is 3"),
         ([None, 1, -1, 7, 0, 0], {}, r"^y\[3\] is 7"),
+        ([None, 0.0, None, 1.25, 1.0, 0.0], {}, r"continuous\. y\[3\] is 1\.25"),
         (["sport", None], {}, "6 texts, but 2 labels"),
         ([None, *CLASSES], {}, "6 texts, but 7 labels"),
         (

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_expit, log_softmax, logsumexp
+from scipy.special import log_expit, logsumexp
 
 from ..prompts.examples import PromptExample
 from .neighbours import nearest_with_cosines, unit_vectors
 from .retrieval import make_index
+
+Array: TypeAlias = NDArray[np.float64]
 
 _SHARPNESS = 20.0
 # Texts that the model reads alike, which differ in their capitals alone for instance, are all
@@ -321,14 +323,15 @@ class Electorate:
         step = max(1, _WINDOW_TARGETS // (found.positions.shape[1] * len(asked)))
         for start in range(0, len(logits), step):
             part = slice(start, start + step)
-            voted[part] = self._added(logits[part], found.take(part), asked)
+            voted[part, asked] = self._added(logits[part, asked], found.take(part), asked)
         return voted
 
     def _added(
         self, logits: NDArray[np.float32], found: Neighbours, asked: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.floating[Any]]:
+        """Do what :meth:`add` does, for the labels that texts hold, and their columns alone."""
         kept, columns = self.store.kept, self.columns[asked]
-        holds = np.zeros((len(logits), len(asked)), dtype=np.bool_)
+        holds = np.zeros(logits.shape, dtype=np.bool_)
         is_stored = found.own >= 0
         holds[is_stored] = kept.targets[np.ix_(found.own[is_stored], columns)] > 0
         votes, voting = self._votes(found, columns)
@@ -337,9 +340,7 @@ class Electorate:
         n_rows = len(self.voters) - np.isin(found.own, self.voters)
         share = vote_share(found.n_votes, n_rows, len(asked))[:, None]
         combine = _with_sigmoids if self.multi_label else _with_softmax
-        changed = logits.copy()
-        changed[:, asked] = combine(logits, asked, votes, np.where(is_voted_on, share, 0.0))
-        return changed
+        return combine(logits.astype(np.float64), votes, np.where(is_voted_on, share, 0.0))
 
     def _votes(
         self, found: Neighbours, columns: NDArray[np.intp]
@@ -515,33 +516,19 @@ def vote_share(
 # As logits, whose softmax or sigmoid is the mean of what the model says and of the votes.
 
 
-def _with_softmax(
-    logits: NDArray[np.float32],
-    asked: NDArray[np.intp],
-    votes: NDArray[np.float64],
-    share: NDArray[np.float64],
-) -> NDArray[np.floating[Any]]:
+def _with_softmax(z: Array, votes: Array, share: Array) -> Array:
     """Divide the probability of the labels that are voted on anew; others keep theirs.
 
-    The sum of the exponentials stays what it was, too.
+    The sum of the exponentials stays what it was, so that the other logits need not be known.
     """
+    is_voted_on = share > 0
     with np.errstate(divide="ignore"):
-        log_p = log_softmax(logits.astype(np.float64), axis=1)
-        level = logsumexp(logits.astype(np.float64), axis=1, keepdims=True)
-        is_voted_on = share > 0
-        theirs = np.where(is_voted_on, log_p[:, asked], -np.inf)
-        together = logsumexp(theirs, axis=1, keepdims=True)
-        mixed = np.logaddexp(np.log1p(-share) + log_p[:, asked], np.log(share * votes) + together)
-    return np.asarray(np.where(is_voted_on, mixed + level, logits[:, asked]))
+        together = logsumexp(np.where(is_voted_on, z, -np.inf), axis=1, keepdims=True)
+        mixed = np.logaddexp(np.log1p(-share) + z, np.log(share * votes) + together)
+    return np.asarray(np.where(is_voted_on, mixed, z))
 
 
-def _with_sigmoids(
-    logits: NDArray[np.float32],
-    asked: NDArray[np.intp],
-    votes: NDArray[np.float64],
-    share: NDArray[np.float64],
-) -> NDArray[np.floating[Any]]:
-    z = logits[:, asked].astype(np.float64)
+def _with_sigmoids(z: Array, votes: Array, share: Array) -> Array:
     with np.errstate(divide="ignore"):
         yes = np.logaddexp(np.log1p(-share) + log_expit(z), np.log(share * votes))
         no = np.logaddexp(np.log1p(-share) + log_expit(-z), np.log(share * (1 - votes)))

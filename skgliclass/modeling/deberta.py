@@ -90,6 +90,13 @@ class _Table:
     keys: Tensor | None
     queries: Tensor | None
 
+    def at(self, of_keys: Tensor, of_queries: Tensor) -> _Table:
+        """Give the vectors of some rows."""
+        return _Table(
+            None if self.keys is None else self.keys[:, of_keys],
+            None if self.queries is None else self.queries[:, of_queries],
+        )
+
 
 @dataclass(frozen=True)
 class _Rows:
@@ -127,21 +134,14 @@ def _tables_of(encoder: Any, length: int) -> Iterator[_Table]:
     rows = _Rows.of(inner, length, inner.rel_embeddings.weight.device)
     if in_place() and not encoder.training:
         for whole in _kept_tables(encoder):
-            yield _Table(
-                None if whole.keys is None else whole.keys[:, rows.keys],
-                None if whole.queries is None else whole.queries[:, rows.queries],
-            )
+            yield whole.at(rows.keys, rows.queries)
         return
     used, places = torch.cat((rows.keys, rows.queries)).unique(return_inverse=True)
     of_keys, of_queries = places.chunk(2)
     embeddings = inner.get_rel_embedding()[used]
     for layer in inner.layer:
         attention = layer.attention.self
-        table = _table(attention, attention.pos_dropout(embeddings))
-        yield _Table(
-            None if table.keys is None else table.keys[:, of_keys],
-            None if table.queries is None else table.queries[:, of_queries],
-        )
+        yield _table(attention, attention.pos_dropout(embeddings)).at(of_keys, of_queries)
 
 
 _N_SAMPLED = 64

@@ -36,13 +36,11 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
-from few_shot import Task, tf_idf
-from sklearn.linear_model import LogisticRegression
+from few_shot import Task, embeddings, tf_idf
 from sklearn.metrics import f1_score, label_ranking_average_precision_score
-from sklearn.multiclass import OneVsRestClassifier
 from zero_shot import find_sets, print_markdown
 
-from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, GLiClassTransformer
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 from skgliclass.modeling import bi_encoder
 from skgliclass.modeling.passes import run_encoder
 from skgliclass.modeling.pooling import pool
@@ -126,20 +124,7 @@ class RememberedTexts:
 
 def linear(task: Pool, rows: pd.DataFrame, seed: int) -> Any:
     """Fit logistic regression to the texts' vectors."""
-    encoder = GLiClassTransformer(output="embeddings")
-    model: Any = LogisticRegression(C=30, max_iter=300)
-    model = OneVsRestClassifier(model) if task.multi_label else model
-    model.fit(encoder.fit_transform(rows["text"].tolist()), task.target(rows))
-    return _Linear(encoder, model)
-
-
-class _Linear:
-    def __init__(self, encoder: Any, model: Any) -> None:
-        self._encoder, self._model = encoder, model
-        self.classes_ = model.classes_
-
-    def predict_proba(self, texts: list[str]) -> np.ndarray:
-        return self._model.predict_proba(self._encoder.transform(texts))
+    return embeddings(task, rows, seed, argparse.Namespace(model="mini")).__self__
 
 
 def words(task: Pool, rows: pd.DataFrame, seed: int) -> Any:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
+from vectors import N_LABELS, WIDTH, texts_around_labels, unit
 
 from skgliclass.training.anchored import (
     LabelChange,
@@ -12,22 +13,10 @@ from skgliclass.training.anchored import (
     move_label_vectors,
 )
 
-N_LABELS, WIDTH = 4, 6
-SCALE = 10.0
-
-
-def unit(vectors):
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
 
 @pytest.fixture
 def rows():
-    """Texts around four label vectors, with their logits and 0/1 targets."""
-    rng = np.random.default_rng(0)
-    labels = unit(rng.normal(size=(N_LABELS, WIDTH)))
-    classes = np.arange(40) % N_LABELS
-    x = unit(labels[classes] + 0.6 * rng.normal(size=(40, WIDTH)))
-    return x, SCALE * x @ labels.T, np.eye(N_LABELS)[classes]
+    return texts_around_labels()
 
 
 def fit(x, base, targets, **changes):

@@ -3,28 +3,18 @@
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
+from vectors import N_LABELS, WIDTH, texts_around_labels
 
 from skgliclass.training import folds
 from skgliclass.training.anchored import fit_label_change
 from skgliclass.training.folds import dealt, held_out_logits, trusted_share
 
-N_LABELS, WIDTH = 4, 6
-SCALE = 10.0
 OPTIONS = {"multi_label": False, "penalty": 0.1, "bias_penalty": 0.05}
-
-
-def unit(vectors):
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture
 def rows():
-    """Texts around four label vectors, with their logits and 0/1 targets."""
-    rng = np.random.default_rng(0)
-    labels = unit(rng.normal(size=(N_LABELS, WIDTH)))
-    classes = np.arange(40) % N_LABELS
-    x = unit(labels[classes] + 0.6 * rng.normal(size=(40, WIDTH)))
-    return x, SCALE * x @ labels.T, np.eye(N_LABELS)[classes]
+    return texts_around_labels()
 
 
 def held_out(x, base, targets, weights=None):

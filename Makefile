@@ -18,7 +18,7 @@ TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
 MUTANTS ?= *
 
-.PHONY: demo test test-slow test-lowest gpu mutants lint format clean
+.PHONY: demo test test-slow test-neighbours test-browser test-lowest gpu mutants lint format docs linkcheck package clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -28,6 +28,16 @@ test: lint
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=thorough
+
+# The recipes of docs/works_with.md, with the packages that they are for.
+test-neighbours: $(VENV)/.installed-dev
+	$(PIP) cleanlab imbalanced-learn mlflow-skinny optuna skops
+	$(BIN)/python -m pytest -n 0 -rs tests/test_works_with.py
+
+# The page of examples/browser; node, Chromium and its driver have to be there (.ci/run brings them).
+test-browser: $(VENV)/.installed-dev
+	cd examples/browser && npm ci --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m pytest -n 0 -rs -m slow tests/test_browser.py
 
 # A part of the tests with the oldest versions that pyproject.toml allows, but for torch's.
 test-lowest: $(VENV)/.installed-dev
@@ -55,6 +65,20 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, without a network. Links between pages are checked here, those to elsewhere by `linkcheck`.
+SPHINX := $(BIN)/sphinx-build -q -W --keep-going -c docs -d build/doctrees .
+
+docs: $(VENV)/.installed-docs
+	$(SPHINX) build/site
+
+linkcheck: $(VENV)/.installed-docs
+	$(SPHINX) -b linkcheck build/linkcheck
+
+# What is published: built, checked, installed outside the clone and tried there.
+package: $(VENV)/.installed-dev
+	$(PIP) build twine
+	VENV="$(VENV)" .ci/package
+
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
@@ -76,5 +100,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed-torch pyproject.toml constraints.txt
 	$(PIP) -e ".[dev]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: $(VENV)/.installed-torch pyproject.toml constraints.txt
+	$(PIP) -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/generated *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -17,7 +17,8 @@ appended to ``--results``, and a repeated run goes on from there.
 - ``choice``: rows that ``suggest_rows`` chose against random ones, by labels a class on average.
 - ``auto``: what is trained (``--trainable``), at 8, 32 and 128 rows a class and with all rows of
   ``tune`` (a number that no class reaches), with the seconds. Its sets are ``--auto-sets``.
-- ``many``: seconds and memory of the fit of 1,000,000 made-up text vectors and 100 labels.
+- ``many``: seconds and memory of a fit beyond encoding, of 1,000,000 made-up text vectors
+  (``--many-rows``) and 100 labels.
 """
 
 from __future__ import annotations
@@ -41,7 +42,13 @@ from sklearn.metrics import f1_score, label_ranking_average_precision_score
 from zero_shot import find_sets, print_markdown
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
+from skgliclass.estimators.label_fit import LabelOptions, learn
+from skgliclass.estimators.labels import LabelSet
+from skgliclass.estimators.learnt_rows import LearntRows
+from skgliclass.estimators.state import FitState
+from skgliclass.estimators.tuning import Tunes, tuned
 from skgliclass.modeling import bi_encoder
+from skgliclass.modeling.losses import LossOptions
 from skgliclass.modeling.passes import run_encoder
 from skgliclass.modeling.pooling import pool
 
@@ -75,8 +82,11 @@ class Pool(Task):
         return kind(labels=self.labels, trainable=trainable, random_state=seed)
 
     def score(self, predicted: np.ndarray) -> float:
-        """Macro-F1 over the classes that are true or predicted of any test row."""
-        return float(f1_score(self.target(self.test), predicted, average="macro"))
+        """Macro-F1 over the classes that any test row has."""
+        target = self.target(self.test)
+        # By default a class that no test row has would count 0 once it is predicted.
+        classes = {} if self.multi_label else {"labels": np.unique(target)}
+        return float(f1_score(target, predicted, average="macro", **classes))
 
     def judge(self, classifier: Any) -> dict[str, float]:
         """Macro-F1 with the calibration error, or label ranking average precision."""
@@ -244,24 +254,42 @@ TABLES = {
 }
 
 
-def many_rows(n_rows: int = 1_000_000, n_labels: int = 100, width: int = 384) -> None:
-    """Print what the fit of many rows takes, beyond their vectors."""
-    from skgliclass.training.anchored import fit_label_change
+def many_rows(n_rows: int, n_labels: int = 100, width: int = 384) -> None:
+    """Print what a fit of many rows takes beyond encoding them.
 
+    It is the whole of what ``fit`` does with their vectors, a temperature on rows that are held out
+    included.
+    """
+    rows = made_up_rows(n_rows, n_labels, width)
+    names = [f"label {k}" for k in range(n_labels)]
+    options = LabelOptions(multi_label=False, penalty=None, loss=LossOptions(focal_gamma=0.0))
+    before, start = peak(), time.perf_counter()
+    learnt = learn(rows, rows.merged(), names, None, options, holds_out=True)
+    assert learnt.evidence is not None
+    state = FitState(LabelSet.from_labels(names, sort=False), change=learnt.change)
+    temperature = tuned(state, Tunes(temperature=True), learnt.evidence, False).temperature
+    seconds = time.perf_counter() - start
+    print(f"{n_rows:,} rows, {n_labels} labels: {seconds:.0f} s, {learnt.n_iter} steps, ", end="")
+    print(
+        f"{peak() - before:.0f} MiB beyond the {before:.0f} MiB of vectors, logits and targets ",
+        end="",
+    )
+    print(f"(temperature {temperature:.2f})")
+
+
+def made_up_rows(n_rows: int, n_labels: int, width: int) -> LearntRows:
+    """Give rows around as many directions as there are labels, as a fit keeps them."""
     rng = np.random.default_rng(0)
     labels = rng.normal(size=(n_labels, width)).astype(np.float32)
-    classes = rng.integers(n_labels, size=n_rows)
-    x = labels[classes] + 4 * rng.standard_normal((n_rows, width), dtype=np.float32)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    labels /= np.linalg.norm(labels, axis=1, keepdims=True)
-    targets = np.zeros((n_rows, n_labels), dtype=np.float32)
-    targets[np.arange(n_rows), classes] = 1
-    logits = 17 * x @ labels.T
-    before, start = peak(), time.perf_counter()
-    change = fit_label_change(x, logits, targets, multi_label=False)
-    seconds = time.perf_counter() - start
-    print(f"{n_rows:,} rows, {n_labels} labels: {seconds:.0f} s, {change.n_iter} steps, ", end="")
-    print(f"{peak() - before:.0f} MiB beyond the {before:.0f} MiB of vectors, logits and targets")
+    rows = LearntRows.blank(n_rows, n_labels, width)
+    for i in range(0, n_rows, 1 << 16):
+        part = slice(i, min(n_rows, i + (1 << 16)))
+        classes = rng.integers(n_labels, size=part.stop - i)
+        x = labels[classes] + 4 * rng.standard_normal((len(classes), width), dtype=np.float32)
+        rows.x[part] = x / np.linalg.norm(x, axis=1, keepdims=True)
+        rows.logits[part] = 17 * rows.x[part] @ (labels / np.linalg.norm(labels, axis=1)[:, None]).T
+        rows.targets[part][np.arange(len(classes)), classes] = 1
+    return rows
 
 
 def peak() -> float:
@@ -297,7 +325,7 @@ def of_sets(rows: pd.DataFrame, figure: str) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="needed for all tables but many")
     parser.add_argument("--tables", nargs="*", default=[*TABLES, "many"], choices=[*TABLES, "many"])
     parser.add_argument("--sets", nargs="*", help="only these")
     parser.add_argument("--shots", nargs="*", type=int, default=SHOTS)
@@ -308,6 +336,7 @@ def main() -> None:
     parser.add_argument("--auto-shots", nargs="*", type=int, default=AUTO_SHOTS)
     parser.add_argument("--test-rows", type=int, default=2000, help="of each set, at most")
     parser.add_argument("--unlabelled", type=int, default=1500, help="of each set, at most")
+    parser.add_argument("--many-rows", type=int, default=1_000_000)
     parser.add_argument("--remember", action="store_true", help="encode each text once")
     parser.add_argument("--results", type=Path, default=Path("few_labels.jsonl"))
     args = parser.parse_args()
@@ -315,9 +344,11 @@ def main() -> None:
     if args.remember:
         mock.patch.object(bi_encoder, "run_encoder", RememberedTexts()).start()
 
-    tune = find_sets(args.data / "tune", args.sets)
-    names = [name for name in find_sets(args.data / "eval", args.sets) if name in tune]
     if args.tables != ["many"]:
+        if args.data is None:
+            parser.error("--data is needed for these tables")
+        tune = find_sets(args.data / "tune", args.sets)
+        names = [name for name in find_sets(args.data / "eval", args.sets) if name in tune]
         tasks = [Pool(args.data, name, args.test_rows, args.unlabelled) for name in names]
     done = [json.loads(line) for line in args.results.open()] if args.results.exists() else []
     known = {(r["table"], r["set"], r["rows"], r["method"], r["seed"]) for r in done}
@@ -332,7 +363,7 @@ def main() -> None:
     if done:
         show(pd.DataFrame(done))
     if "many" in args.tables:
-        many_rows()
+        many_rows(args.many_rows)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ def describe(name: str, texts: list[str], labels: list[str]) -> tuple[str, bool]
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; give the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument(
+        "models", nargs="*", default=MODELS, help="folders or hub ids; six from the hub if none"
+    )
     args = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     print("| model | difference | same label | ours, s | gliclass, s |\n|---|---|---|---|---|")

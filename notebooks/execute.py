@@ -39,6 +39,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
         **os.environ,
         # One thread, so that sums are taken in the same order on every machine.
         "OMP_NUM_THREADS": "1",
+        # Pictures are outputs, whatever draws them for whoever runs this.
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         # tqdm warns where its widgets are not installed.
         "PYTHONWARNINGS": "ignore:IProgress not found",
     }

@@ -18,7 +18,29 @@ class TruncationWarning(UserWarning):
 
 
 class NonFiniteScoresError(ValueError):
-    """A model gives NaN or infinity for a text: its weights are damaged, or training diverged."""
+    """A model gives NaN or infinity for a text: its weights are damaged, or training diverged.
+
+    Parameters
+    ----------
+    model : str
+        The model, and its data type.
+    text : str
+        The text.
+    place : str
+        How the user knows it, such as ``"text 3"`` or ``"X[3]"``.
+    """
+
+    def __init__(self, model: str, text: str, place: str) -> None:
+        # All of them, by which it is pickled on its way out of another process.
+        super().__init__(model, text, place)
+        self.model, self.text, self.place = model, text, place
+
+    def __str__(self) -> str:
+        shown = self.text if len(self.text) <= 60 else f"{self.text[:57]}..."
+        return (
+            f"The model {self.model} gives NaN or infinity for {self.place}, {shown!r}. Its "
+            'weights are damaged, its training diverged, or it needs dtype="float32".'
+        )
 
 
 class UntrainedModelError(ValueError):

@@ -10,6 +10,8 @@ import pytest
 # Before anything imports torch or numpy, which read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Pictures are drawn without a screen.
+os.environ["MPLBACKEND"] = "agg"
 # A second thread costs tiny models more than it gives, and the cores have a process each.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ["skgliclass", "tests", "docs", "examples", "notebooks", "benchmarks", "pretraining"]
 FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile"]
-FILES += ["SECURITY.md", "constraints.txt"]
+FILES += ["CITATION.cff", "SECURITY.md", "constraints.txt"]
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
 )
@@ -46,7 +46,9 @@ def files_below(root):
         str(path.relative_to(root))
         for name in FOLDERS
         for path in (root / name).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+        if path.is_file()
+        and not {"__pycache__", "generated"} & set(path.parts)
+        and not path.name.startswith(".")
     }
 
 

@@ -19,6 +19,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"pretraining"},
+    {"inspection"},
     {"export"},
     {"datasets"},
     {"estimators"},
@@ -35,6 +36,7 @@ UNKNOWN = {
     "modeling": ["tokenizers", "sklearn"],
     "engine": ["sklearn"],
     "estimators": ["torch"],
+    "inspection": ["torch"],
 }
 REGISTRIES = {
     "prompts/architectures.py",
@@ -93,6 +95,11 @@ def test_a_layer_does_not_know(imports, layer, module):
 def test_pydantic_is_known_where_a_configuration_is_read_alone(imports):
     importers = imports.find_modules_that_directly_import("pydantic")
     assert importers == {"skgliclass.pretraining.config"}
+
+
+def test_matplotlib_is_known_where_pictures_are_made_alone(imports):
+    importers = imports.find_modules_that_directly_import("matplotlib")
+    assert {name.rpartition(".")[0] for name in importers} == {"skgliclass.inspection"}
 
 
 def test_the_root_holds_what_belongs_to_no_layer():

@@ -10,7 +10,7 @@ CODE = """
 import contextlib, io, json, sys
 
 def heavy(*names):
-    names += ("torch", "transformers", "tokenizers", "pydantic")
+    names += ("torch", "transformers", "tokenizers", "pydantic", "matplotlib")
     return [name for name in names if name in sys.modules]
 
 import skgliclass
@@ -21,6 +21,9 @@ from skgliclass import GLiClassClassifier
 clf = clone(GLiClassClassifier(labels=["a", "b"]))
 repr(clf), dir(clf), clf._repr_html_(), clf.classes_
 loaded["description"] = heavy()
+
+import skgliclass.inspection
+loaded["inspection"] = heavy()
 
 from skgliclass.__main__ import main
 with contextlib.redirect_stdout(io.StringIO()) as help_text, contextlib.suppress(SystemExit):
@@ -43,6 +46,10 @@ def test_import_is_light(light):
 
 def test_describing_an_estimator_is_light(light):
     assert light["loaded"]["description"] == []
+
+
+def test_importing_pictures_is_light(light):
+    assert light["loaded"]["inspection"] == []
 
 
 def test_help_is_light(light):

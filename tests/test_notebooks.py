@@ -10,7 +10,16 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NAMES = ["01_zero_shot", "02_fine_tuning_and_model_selection", "03_few_labels"]
+NAMES = [
+    "01_zero_shot",
+    "02_fine_tuning_and_model_selection",
+    "03_few_labels",
+    "04_explaining_and_label_errors",
+    "05_several_labels",
+    "06_examples_and_retrieval",
+    "07_many_labels",
+    "08_many_texts",
+]
 
 
 def read(name):
@@ -70,6 +79,96 @@ def test_labels_and_texts_without_labels_are_worth_what_the_text_says():
         assert min(float(with_texts), float(alone)) > float(vectors) > float(words)
 
 
+@pytest.mark.slow
+@pytest.mark.needs("nbclient", "ipykernel", "matplotlib")
+@pytest.mark.filterwarnings("default")
+def test_planted_errors_are_found_and_cues_named():
+    texts = "\n".join(printed(execute(NAMES[3])))
+    found = re.findall(r"^(.+?) +(\d+) of 24 planted errors .*?(\d+) among", texts, re.M)
+    first = {name: (int(n), int(m)) for name, n, m in found}
+    assert first["few labels"][0] >= 14
+    assert first["few labels"][1] >= 19
+    assert first["few labels"][0] > first["TF-IDF + logistic regression"][0]
+    strongest = dict(re.findall(r"^(account|billing|delivery|returns) +(\S.*)$", texts, re.M))
+    assert "login" in strongest["account"]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("nbclient", "ipykernel", "matplotlib")
+@pytest.mark.filterwarnings("default")
+def test_thresholds_of_several_labels_do_what_the_text_says():
+    texts = "\n".join(printed(execute(NAMES[4])))
+    row = r"^(labels alone, 0\.5|fitted, 0\.5|fitted, tuned thresholds)" + r" +(\d\.\d+)" * 5
+    results = {name: list(map(float, of)) for name, *of in re.findall(row, texts, re.M)}
+    alone, half, tuned = results.values()
+    assert half[0] > alone[0] + 0.08  # micro-F1
+    assert tuned[0] == pytest.approx(half[0], abs=0.04)
+    assert tuned[4] >= half[4] >= alone[4]  # both teams of a text
+    aims = re.findall(r"^for (?:F1|precision) +(\d\.\d+) +(\d\.\d+)", texts, re.M)
+    (precision, recall), (careful_precision, careful_recall) = aims
+    assert careful_precision > precision
+    assert careful_recall < recall
+
+
+@pytest.mark.slow
+@pytest.mark.needs("nbclient", "ipykernel", "matplotlib")
+@pytest.mark.filterwarnings("default")
+def test_votes_and_examples_do_what_the_text_says():
+    texts = "\n".join(printed(execute(NAMES[5])))
+    alone, voting = map(float, re.findall(r": (0\.\d+) right", texts))
+    assert voting > alone + 0.04
+    shown = re.findall(r"^(none|two of presales|one of each team) +(0\.\d+)$", texts, re.M)
+    without, *with_examples = [float(right) for _, right in shown]
+    assert without == alone > max(with_examples)
+    rows = re.findall(r"^(24|72|150) +(0\.\d+) +(0\.\d+) +(0\.\d+) +(0\.\d+) *$", texts, re.M)
+    assert [name for name, *_ in rows] == ["24", "72", "150"]
+    for _, *row in rows:
+        one_vote, ten_votes, learnt, both = map(float, row)
+        assert one_vote <= ten_votes + 0.02
+        assert learnt > ten_votes
+        assert both == pytest.approx(learnt, abs=0.04)
+    added = dict(re.findall(r"^(before|after)((?: +\d\.\d+){6})$", texts, re.M))
+    before, after = (float(added[when].split()[3]) for when in ("before", "after"))
+    assert after > before
+
+
+@pytest.mark.slow
+@pytest.mark.needs("nbclient", "ipykernel", "matplotlib")
+@pytest.mark.filterwarnings("default")
+def test_many_labels_and_levels_do_what_the_text_says():
+    texts = "\n".join(printed(execute(NAMES[6])))
+    row = r"^(names|names and descriptions|by the path) +(0\.\d+) +(0\.\d+)$"
+    rows = re.findall(row, texts, re.M)
+    first, five = ({name: float(of[i]) for name, *of in rows[2:5]} for i in (0, 1))
+    assert first["names and descriptions"] > first["names"] + 0.08
+    assert five["names and descriptions"] > five["names"] + 0.08
+    assert first["by the path"] < first["names and descriptions"] - 0.08
+    levels = dict(re.findall(r"^(category|department) +(0\.\d+)$", texts, re.M))
+    assert float(levels["department"]) > float(levels["category"]) + 0.05
+    (wardrobe,) = re.findall(r"dresses +wardrobes +(0\.\d+) +(0\.\d+)", texts)
+    assert float(wardrobe[1]) < float(wardrobe[0]) - 0.1
+    (bare, taught), (described, _) = ((float(a), float(b)) for _, a, b in rows[5:])
+    assert described > max(bare, taught) + 0.08
+
+
+@pytest.mark.slow
+@pytest.mark.needs("nbclient", "ipykernel", "matplotlib", "pyarrow")
+@pytest.mark.filterwarnings("default")
+def test_many_texts_take_constant_memory_and_go_on_after_a_stop():
+    texts = "\n".join(printed(execute(NAMES[7])))
+    assert "2,000 rows in 10 windows" in texts
+    (growth,) = re.findall(r"to row 2,000: ([+-]\d+) MiB", texts)
+    assert int(growth) < 50
+    (rate,) = re.findall(r"^(\d+) messages a second", texts, re.M)
+    (hours,) = re.findall(r"^1,000,000,000 rows +(\d+\.\d)", texts, re.M)
+    assert float(hours) * 3600 == pytest.approx(1e9 / float(rate), rel=0.51 / float(rate))
+    assert "1 window of 200 rows done, the same result: True" in texts
+    assert float(re.search(r"(0\.\d+) right", texts).group(1)) > 0.6
+    in_python = re.findall(r"^\d +\d +(\w+) +0\.\d+ .*$", texts, re.M)[:4]
+    on_the_command_line = re.findall(r"^\d +(\w+) +0\.\d+ *$", texts, re.M)
+    assert on_the_command_line == in_python
+
+
 def assert_alike(now, committed):
     """Compare words exactly, and numbers up to what another processor may round differently."""
     number = r"\d+\.\d+"
@@ -103,6 +202,17 @@ def test_tickets_are_distinct_and_labelled():
     assert len(teams) == 6
     assert tickets["team"].value_counts().nunique() == 1
     assert set(several["teams"].str.split("; ").explode()) == teams
+
+
+def test_listings_are_distinct_and_of_known_categories():
+    listings = pd.read_csv(FOLDER / "listings.csv")
+    categories = pd.read_csv(FOLDER / "categories.csv")
+    assert listings["text"].is_unique
+    assert categories["category"].is_unique
+    assert len(categories) > 100
+    levels = ["department", "category"]
+    pairs = set(categories[levels].itertuples(index=False, name=None))
+    assert set(listings[levels].itertuples(index=False, name=None)) == pairs
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from shutil import which
 
 import pytest
 from packaging.markers import default_environment
@@ -20,7 +19,10 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 # What those install who develop the package has no floor: it comes through constraints.txt.
-FOR_DEVELOPMENT = {"benchmarks", "dev", "notebooks"}
+FOR_DEVELOPMENT = {"benchmarks", "dev", "docs", "notebooks"}
+# What targets of the Makefile install beside an extra.
+NEIGHBOURS = ["cleanlab", "imbalanced-learn", "mlflow-skinny", "optuna", "skops"]
+OF_THE_MAKEFILE = ["build", "mutmut", "twine", *NEIGHBOURS]
 EXTRAS = PROJECT["optional-dependencies"]
 OF_USERS = [
     Requirement(line)
@@ -51,15 +53,14 @@ def pins(python):
 
 
 def resolve(*arguments):
-    command = ["uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", *arguments]
+    uv = [sys.executable, "-m", "uv", "pip", "compile"]
+    command = [*uv, "--quiet", "--no-header", "--no-annotate", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    """Skip where there is no uv, or no package index for it to ask."""
-    if which("uv") is None:
-        pytest.skip("needs uv")
+    """Skip where there is no package index to ask."""
     asked = tmp_path_factory.mktemp("index") / "requirements.in"
     asked.write_text("safetensors\n")
     if resolve(str(asked)).returncode != 0:
@@ -93,11 +94,15 @@ def test_each_requirement_is_pinned_once_to_a_version_that_it_allows(python):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("uv")
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_constraints_resolve(python):
+def test_the_constraints_resolve(python, tmp_path):
+    tools = tmp_path / "tools.in"
+    tools.write_text("\n".join(OF_THE_MAKEFILE))
     made = resolve(
         "pyproject.toml",
+        str(tools),
         "--all-extras",
         "--constraint=constraints.txt",
         f"--python-version={python}",
@@ -107,6 +112,7 @@ def test_the_constraints_resolve(python):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("uv")
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_oldest_versions_resolve(python):

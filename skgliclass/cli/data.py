@@ -125,10 +125,15 @@ def open_data(
         if table_kind(name) is None:
             known = [extension for extension in EXTENSIONS if table_kind(extension) != ".txt"]
             raise CommandError(f"{name}: unknown extension; use one of {', '.join(known)}")
-    check_options([*names, *files_of_labels(args)], options)
+    check_options([*names, *_files_of_texts(args), *files_of_labels(args)], options)
     files = [_opened(name, args, options_for(name, options), keeps) for name in names]
     _check_effects(args, files)
     return files
+
+
+def _files_of_texts(args: argparse.Namespace) -> list[str]:
+    """Give the files of further texts, which not every command has."""
+    return getattr(args, "unlabelled", [])
 
 
 def _holds_lines(name: str) -> bool:
@@ -146,7 +151,9 @@ def _opened(
 
 def _check_effects(args: argparse.Namespace, files: Sequence[LabelledFile]) -> None:
     for name in ("text_column", "label_separator"):
-        if getattr(args, name) is not None and not any(file.is_table for file in files):
+        is_read = any(file.is_table for file in files)
+        is_read = is_read or (name == "text_column" and bool(_files_of_texts(args)))
+        if getattr(args, name) is not None and not is_read:
             raise CommandError(
                 f"--{name.replace('_', '-')} has no effect: {files[0].table.name} is in the "
                 "GLiClass training format, which says by itself where texts and labels are"
@@ -155,6 +162,47 @@ def _check_effects(args: argparse.Namespace, files: Sequence[LabelledFile]) -> N
         raise CommandError("--label-separator has no effect with --label-columns")
     if args.label_separator == "":
         raise CommandError("--label-separator is empty")
+
+
+@dataclass(frozen=True, eq=False)
+class TextFile:
+    """The texts of a file, as often as one goes through them; what else it holds is not read.
+
+    Attributes
+    ----------
+    table : Table
+        What it holds.
+    column : int
+        Where its texts are.
+    n_texts : int
+        How many there are.
+    """
+
+    table: Table
+    column: int
+    n_texts: int
+
+    @classmethod
+    def opened(cls, name: str, args: argparse.Namespace) -> TextFile:
+        """Open a table, a ``.txt`` file or stdin, all of whose rows have to have a text.
+
+        Raises
+        ------
+        CommandError
+            If it cannot be read, or a row has no text; the message names it.
+        """
+        table = open_table(name, options_for(name, table_options(args)))
+        # The texts of a file with nothing else need no name.
+        named = None if len(table.columns) == 1 else args.text_column
+        column = text_column(table, named)
+        return cls(table, column, check_texts(table, column))
+
+    def __len__(self) -> int:
+        return self.n_texts
+
+    def __iter__(self) -> Iterator[str]:
+        for window in self.table.windows():
+            yield from window.texts(self.column)
 
 
 def chosen_kind(args: argparse.Namespace) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ Labels = list[str] | dict[str, float] | None
 """What a row has in its cells; None where nobody knows."""
 _NUMBERS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
 _AS_JSON = 'write every cell as a JSON list, such as ["a", "b"]'
+_SEPARATORS = (",", ";", "|", "/")
 # What numpy writes, or a person, which neither JSON nor Python reads as a list.
 _LIKE_LIST = re.compile(r"""(?s)(\[.*[,;|'"].*\]|\{.*[,;|'"].*\})""")
 
@@ -84,21 +86,40 @@ class LabelColumn:
 
     def _look_for_lists(self, cells: Iterable[Any]) -> bool:
         likely, empty, n_empty = None, 0, 0
+        whole: set[str] = set()
         for number, cell in enumerate(cells, 1):
             if not is_missing(cell) and _list_in(cell, self._place, number) is not None:
                 return True
             label = self._label_in(cell, number)
+            whole.add(label)
             if not label:
                 empty, n_empty = empty or number, n_empty + 1
             elif likely is None and _LIKE_LIST.fullmatch(label):
                 likely = self._place.cell(number, repr(label[:60]))
         if likely is not None:
             warn(f"{likely}, which cannot be read as a list and is taken as it is; {_AS_JSON}")
+        if self._multi_label:
+            self._look_for_another_separator(whole - {""})
         # With any number of labels an empty cell is a text that has none.
         if n_empty and not (self._multi_label or self._unlabelled):
             hint = _hint(self._unlabelled)
             raise CommandError(f"{self._place.cell(empty, 'no label')} {such(n_empty)}{hint}")
         return False
+
+    def _look_for_another_separator(self, cells: set[str]) -> None:
+        """Warn where cells hold no separator, and cut at another one they share their labels."""
+        if any(self._separator in cell for cell in cells):
+            return
+        for other in _SEPARATORS:
+            parts = {name for cell in cells for name in _distinct(cell.split(other))}
+            if len(parts) < len(cells):
+                warn(
+                    f"{self._place.table}: no cell of column {self._place.name!r} has "
+                    f"{self._separator!r} in it, so that each is one label; cut at {other!r} there "
+                    f"are {len(parts)} labels rather than {len(cells)}. If that is meant, give "
+                    f"--label-separator {shlex.quote(other)}"
+                )
+                return
 
     def _label_in(self, cell: Any, number: int) -> str:
         return "" if is_missing(cell) else self._place.text(cell, number).strip()

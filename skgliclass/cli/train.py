@@ -14,6 +14,7 @@ from ..estimators.problem import LEARNS_FROM_TEXTS
 from ..estimators.rows import RowError
 from .data import (
     LabelledFile,
+    TextFile,
     add_data_options,
     chosen_kind,
     open_data,
@@ -57,6 +58,7 @@ _EPILOG = """examples:
   skgliclass train big.jsonl.gz --window-rows 20000 --checkpoint-folder run --output tuned
   skgliclass train texts.csv --labels travel dreams sport --output learnt
   skgliclass train half.csv --unlabelled-rows --output learnt
+  skgliclass train fifty.csv --unlabelled mails.csv --output learnt
 """
 
 
@@ -83,6 +85,15 @@ def add_train(commands: Any) -> None:
         help="rows without a label are texts without labels, from which label vectors are learnt, "
         "too; otherwise such a row is an error",
     )
+    parser.add_argument(
+        "--unlabelled",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="further texts, from which label vectors are learnt, too: tables, of which the column "
+        "of texts alone is read, .txt files or stdin (-)",
+    )
     add_label_options(parser)
     add_scoring_options(parser)
     _add_validation_options(parser)
@@ -108,7 +119,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--join-processes",
         action="store_true",
-        help="share the work among the processes that torchrun or accelerate launch started",
+        help="share the work among the processes that a launcher such as torchrun started",
     )
     options.add_argument(
         "--window-rows",
@@ -131,11 +142,12 @@ class _Rows(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """All rows of the file, what a first look found, and how much of it stays in memory."""
+    """All rows of the file, what a first look found, how much stays in memory, further texts."""
 
     examples: Iterable[Example]
     survey: Survey
     limit: Limit
+    further: list[TextFile]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -143,7 +155,7 @@ def run(args: argparse.Namespace) -> None:
     _check_options(args)
     data, files = _opened(args)
     classifier = _make_classifier(args, data.survey)
-    _check_labels(classifier, args, data.survey)
+    _check_labels(classifier, args, data)
     rows = _rows_for(classifier, args, files, data)
     with _processes(args) as processes:
         # One bar for all of them.
@@ -154,6 +166,8 @@ def run(args: argparse.Namespace) -> None:
             raise CommandError(f"{args.data}: {error}") from error
     if processes.is_first:
         classifier.save_pretrained(args.output)
+        if args.join_processes:
+            print(f"processes         {processes.size}")
         _print_summary(outcome, rows, args.output)
     if outcome.interrupted:
         raise KeyboardInterrupt(
@@ -185,17 +199,21 @@ def _opened(args: argparse.Namespace) -> tuple[_Data, list[LabelledFile]]:
         # No label tells which kind it is.
         kind = saved_kind(args.model, saved, None) if asked is None else asked
         survey.is_multi_label = bool(kind)
-    return _Data(examples, survey, limit), files
+    further = [TextFile.opened(name, args) for name in args.unlabelled]
+    return _Data(examples, survey, limit, further), files
 
 
-def _check_labels(classifier: Classifier, args: argparse.Namespace, survey: Survey) -> None:
+def _check_labels(classifier: Classifier, args: argparse.Namespace, data: _Data) -> None:
     """Refuse texts without labels where nothing could be learnt from them."""
     if args.join_processes and classifier.trainable == "labels":
         raise CommandError("--join-processes has no effect with --trainable labels")
+    survey = data.survey
     n_unlabelled = survey.n_rows - survey.n_labelled
-    if not n_unlabelled:
+    if not (n_unlabelled or data.further):
         return
     texts = f"{args.data}: {n_unlabelled} of {survey.n_rows} rows have no label"
+    if not n_unlabelled:
+        texts = f"--unlabelled {' '.join(args.unlabelled)}: no text has a label"
     if not survey.n_labelled and classifier.labels is None:
         raise CommandError(f"{texts}, and nothing says what to choose from; give --labels")
     if classifier.trainable not in LEARNS_FROM_TEXTS:
@@ -222,7 +240,9 @@ def _check_options(args: argparse.Namespace) -> None:
                     f"{option_of(name)}{value} needs --validation or --validation-fraction"
                 )
     _check_checkpoint(args)
-    reads = args.data, args.validation, args.model, args.labels_file
+    reads = args.data, args.validation, args.model, args.labels_file, *args.unlabelled
+    if [args.data, *args.unlabelled].count("-") > 1:
+        raise CommandError("stdin (-) can be read once")
     check_new_folder(args.output, reads=reads, n_bytes=_size_of_weights(args))
 
 
@@ -327,7 +347,7 @@ def _rows_for(
         if view.other is not None:
             others = [*others, *(row.text for row in validation if not row.true_labels)]
             validation = [row for row in validation if row.true_labels]
-    return _Rows(training, validation, others, UnlabelledTexts(deal))
+    return _Rows(training, validation, others, UnlabelledTexts(deal, data.further))
 
 
 def _deal(args: argparse.Namespace, file: LabelledFile, data: _Data, view: _View) -> Deal:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from ..datasets.examples import Example
 from ..datasets.files import is_single_label
 from ..exceptions import warn
 from ..prompts.examples import check_labels_known
-from .data import check_one_label
+from .data import TextFile, check_one_label
 from .errors import CommandError
 from .rows import is_labelled
 from .tables import Limit
@@ -171,6 +173,10 @@ class Deal:
     shared_labels : list of str or None
         The labels that all rows offer which are not held out, sorted; None where they differ, or
         no row offers any.
+    text_lengths : array of int
+        How many characters the text of each row has that is learnt from.
+    label_counts : Counter of str
+        How many of these rows each label holds for, where all offer the same.
     identity : str
         What tells the rows from others.
 
@@ -195,6 +201,7 @@ class Deal:
         self.n_rows = self.n_with_one_label = self.n_unlabelled = 0
         self.has_own_prompts = survey.has_examples or not survey.has_one_prompt
         self.validation: list[Example] = []
+        self.text_lengths, self.label_counts = array("q"), Counter[str]()
         others = _Sample(None if n_windows == 1 else MOST_HELD_OUT, seed)
         has_weight, label_sets, digest = False, set[frozenset[str]](), hashlib.blake2b()
         spread = _Spread(n_windows, survey.n_rows)
@@ -209,8 +216,7 @@ class Deal:
             elif is_held_out:
                 self.validation.append(row)
             else:
-                self.n_rows += 1
-                self.n_with_one_label += len(row.all_labels) == 1
+                self._note(row, shares_labels=len(label_sets) < 2)
                 has_weight = has_weight or row.weight > 0
                 spread.note(i, row)
                 digest.update(_bytes_of(row))
@@ -221,6 +227,19 @@ class Deal:
             what = "the weight of every row is 0" if self.n_rows else "no row is of a class"
             raise CommandError(f"{name}: {what}; there is nothing to learn from")
         spread.warn_if_sorted(name)
+
+    def _note(self, row: Example, *, shares_labels: bool) -> None:
+        """Count a row to learn from."""
+        self.n_rows += 1
+        self.n_with_one_label += len(row.all_labels) == 1
+        self.text_lengths.append(len(row.text))
+        # Label sets of single rows have no end.
+        if not shares_labels:
+            self.label_counts.clear()
+        elif isinstance(row.true_labels, Mapping):
+            self.label_counts.update(row.true_labels)
+        else:
+            self.label_counts.update(dict.fromkeys(row.true_labels, 1))
 
     def training_rows(self) -> Iterator[Example]:
         """Give the rows to learn from, in the order of the file."""
@@ -244,22 +263,24 @@ class Deal:
 
 
 class UnlabelledTexts:
-    """The texts without labels as a fit goes through them, each time from the file.
+    """The texts without labels as a fit goes through them, each time from the files.
 
     Parameters
     ----------
     deal : Deal
-        Which texts these are.
+        Which rows of the file that is learnt from these are.
+    further : sequence of TextFile
+        Files of nothing else.
     """
 
-    def __init__(self, deal: Deal) -> None:
-        self._deal = deal
+    def __init__(self, deal: Deal, further: Sequence[TextFile] = ()) -> None:
+        self._deal, self._further = deal, further
 
     def __len__(self) -> int:
-        return self._deal.n_unlabelled
+        return self._deal.n_unlabelled + sum(map(len, self._further))
 
     def __iter__(self) -> Iterator[str]:
-        return self._deal.unlabelled_texts()
+        return chain(self._deal.unlabelled_texts(), *self._further)
 
 
 class StreamedRows:
@@ -292,6 +313,16 @@ class StreamedRows:
     def shared_labels(self) -> Sequence[str] | None:
         """The labels of every row, where all have the same ones and the same prompt."""
         return None if self._deal.has_own_prompts else self._deal.shared_labels
+
+    @property
+    def text_lengths(self) -> Sequence[int]:
+        """How many characters the text of each row has."""
+        return self._deal.text_lengths
+
+    @property
+    def label_counts(self) -> Mapping[str, float]:
+        """How many rows each label holds for, of those that all rows share."""
+        return self._deal.label_counts
 
     def windows(self, first: int = 0) -> Iterator[list[Example]]:
         """Give the windows from one of them on, each as it is read from the file."""

@@ -160,6 +160,24 @@ class Border:
         scores = self.network(**inputs, **self._labels(work.parts(rows), label_vectors))
         return cast("torch.Tensor", scores.text_vectors(inputs["attention_mask"]))
 
+    def class_vectors(
+        self, work: Work, label_vectors: torch.Tensor | None, items: NDArray[np.intp]
+    ) -> Scored:
+        """Give the vectors with which the texts of a micro-batch are compared.
+
+        The arguments are those of :meth:`logits`.
+
+        Returns
+        -------
+        items : ndarray of shape (n_items,)
+        vectors : ndarray of shape (n_items, n_columns, width), float32
+            A column for each label of an item's part; more columns mean nothing.
+        """
+        with torch.inference_mode():
+            labels = self._labels(work.parts(items), label_vectors)
+            scores = self.network(**self.inputs(work.prompts(items)), **labels)
+            return items, to_numpy(scores.class_embeddings)
+
     def encode_labels(
         self, sequences: Sequence[TokenIds], rows: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], torch.Tensor]:

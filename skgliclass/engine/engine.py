@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -12,7 +13,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
+from ..exceptions import NonFiniteScoresError, warn
 from ..prompts.checks import listed
 from ..prompts.examples import ExampleEncoder, PromptExample
 from ..prompts.label_plan import LabelPlan, alike_labels, plan_labels
@@ -31,6 +32,7 @@ from .change import LogitChange
 from .options import ScoringOptions
 from .request import PerRow, Request
 from .shortlist import choose_labels, narrow, spread
+from .truncation import Truncation
 from .work import Results, Work, list_items
 
 if TYPE_CHECKING:
@@ -89,12 +91,15 @@ class _Window:
         What has to be scored.
     label_sets : sequence of tuple of str
         The label texts of the label sets that the rows of the work have.
+    texts : sequence of str
+        The text of each row of the work.
     """
 
     rows: slice
     inverse: NDArray[np.intp]
     work: Work
     label_sets: Sequence[tuple[str, ...]]
+    texts: Sequence[str]
 
     @property
     def n_lost(self) -> tuple[int, int]:
@@ -123,6 +128,8 @@ class Engine:
         for, the next is prepared.
     warns : bool, default=True
         Whether to warn of texts and examples that were cut.
+    truncation : Truncation, optional
+        Where these are counted, for somebody else to warn of them; by default every call does.
 
     Attributes
     ----------
@@ -140,6 +147,7 @@ class Engine:
         batch_tokens: int | None = None,
         n_jobs: int | None = None,
         warns: bool = True,
+        truncation: Truncation | None = None,
     ) -> None:
         self.loaded = loaded
         self.max_length = _checked_length(max_length, loaded)
@@ -148,10 +156,17 @@ class Engine:
         self.batch_tokens = suited if batch_tokens is None else batch_tokens
         self.n_jobs = n_jobs
         self.warns = warns
+        self.truncation = truncation
         self.border = Border(loaded)
         self.composer = loaded.composer(self.max_length)
 
-    def around(self, loaded: LoadedModel, *, warns: bool | None = None) -> Engine:
+    def around(
+        self,
+        loaded: LoadedModel,
+        *,
+        warns: bool | None = None,
+        truncation: Truncation | None = None,
+    ) -> Engine:
         """Give an engine of another model that works as this one does."""
         return Engine(
             loaded,
@@ -159,6 +174,7 @@ class Engine:
             batch_tokens=self.batch_tokens,
             n_jobs=self.n_jobs,
             warns=self.warns if warns is None else warns,
+            truncation=self.truncation if truncation is None else truncation,
         )
 
     def without_warnings(self) -> Engine:
@@ -168,6 +184,16 @@ class Engine:
         while.
         """
         return self.around(self.loaded, warns=False)
+
+    @contextmanager
+    def warning_once(self) -> Iterator[Engine]:
+        """Give an engine whose calls together warn once of texts that were cut, at the end."""
+        if self.truncation is not None or not self.warns:
+            yield self
+            return
+        truncation = Truncation()
+        yield self.around(self.loaded, truncation=truncation)
+        truncation.tell(self.max_length)
 
     @property
     def n_workers(self) -> int:
@@ -351,6 +377,48 @@ class Engine:
         plan = self._label_plan(request.labels.values, _DEFAULTS)
         return to_numpy(cast("Tensor", self._label_vectors(plan, request)))
 
+    def compared_vectors(
+        self, label_texts: Sequence[str], options: ScoringOptions = _DEFAULTS
+    ) -> NDArray[np.float32]:
+        """Give the vectors with which a text would be compared: those of labels in their prompt.
+
+        Parameters
+        ----------
+        label_texts : sequence of str of length n_labels
+            The label set.
+        options : ScoringOptions, optional
+            How it is asked: the task description, and in how many orders.
+
+        Returns
+        -------
+        ndarray of shape (n_labels, width), float32
+            A bi-encoder's label vectors. Where the model reads labels and text together, those in
+            a prompt whose text is empty, which depend on the other labels in it; where there are
+            several such prompts, of a label the mean over its own.
+        """
+        if self.loaded.network.encodes_labels_apart:
+            return self.label_vectors(label_texts)
+        request = Request([""], PerRow([tuple(label_texts)]), None)
+        (window,) = self._windows(request, options)
+        work = window.work
+        labels = self._label_vectors(work.plan, request)
+        run = partial(self.border.class_vectors, work, labels)
+        of_items = [
+            (work.plan.parts[work.part[item]].columns, vectors)
+            for items, batch in worker_pool(self.n_workers)(run, self.batches(work.lengths))
+            for item, vectors in zip(items.tolist(), batch, strict=True)
+        ]
+        sums = np.zeros((len(label_texts), of_items[0][1].shape[1]), dtype=np.float32)
+        for columns, vectors in of_items:
+            sums[columns] += vectors[: len(columns)]
+        sums /= np.float32(work.plan.n_orders[0])
+        return sums
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Give where the tokens of a text begin and end in it, those that are of it alone."""
+        tokenizer = self.loaded.raw_text_tokenizer
+        return list(tokenizer.encode(text, add_special_tokens=False).offsets)
+
     def label_sequences(self, label_texts: Sequence[str]) -> list[TokenIds]:
         """Give what a label encoder reads for each label: the whole sequence.
 
@@ -409,6 +477,7 @@ class Engine:
         label_sets, set_of_row = request.labels.rows(distinct)
         plan = self._label_plan(label_sets, options)
         texts: Sequence[str] = [request.texts[i] for i in distinct.tolist()]
+        as_given = texts
         encoder = examples = None
         if request.examples is not None:
             encoder = ExampleEncoder(self.composer, options.example_format)
@@ -423,7 +492,7 @@ class Engine:
             chunks=options.chunking.chunks,
         )
         work = list_items(self.composer, plan, set_of_row, packed, options.chunking)
-        return _Window(rows, inverse, work, label_sets)
+        return _Window(rows, inverse, work, label_sets, as_given)
 
     def _shortlisted(
         self, request: Request, options: ScoringOptions, embedder: Engine
@@ -536,31 +605,20 @@ class Engine:
         # Minus infinity is in the columns that a row's label set does not have.
         bad: NDArray[np.bool_] = np.logical_not((by_row < np.inf).all(axis=1))
         if bad.any():
-            row = window.rows.start + int(np.flatnonzero(bad[window.inverse])[0])
-            raise NonFiniteScoresError(
-                f"The model {self.loaded.name!r} gives NaN or infinity for text {row}, in "
-                f"{self.loaded.network.dtype}. Its weights are damaged, its training diverged, or "
-                'it needs dtype="float32".'
-            )
+            i = int(np.flatnonzero(bad[window.inverse])[0])
+            model = f"{self.loaded.name!r} in {self.loaded.network.dtype}"
+            text = window.texts[int(window.inverse[i])]
+            raise NonFiniteScoresError(model, text, f"text {window.rows.start + i}")
         return by_row
 
     def _warn(self, n_cut: int, n_dropped: int, n_texts: int) -> None:
+        """Warn of what was cut, or leave it to whoever counts that of several calls."""
         if not self.warns:
             return
-        if n_cut:
-            warn(
-                f"{n_cut} of {n_texts} texts did not fit beside the labels in "
-                f"max_length={self.max_length} tokens; only the beginning of each was read. Raise "
-                'max_length if the model allows it, or set long_texts="chunk".',
-                TruncationWarning,
-            )
-        if n_dropped:
-            warn(
-                f"{n_dropped} of {n_texts} texts left no room in max_length={self.max_length} "
-                "tokens for all of their examples, of which the last were not shown. Give fewer "
-                "or shorter examples, or raise max_length if the model allows it.",
-                TruncationWarning,
-            )
+        truncation = self.truncation or Truncation()
+        truncation.add(n_texts, n_cut, n_dropped)
+        if self.truncation is None:
+            truncation.tell(self.max_length)
 
 
 def _checked_length(max_length: int | None, loaded: LoadedModel) -> int:

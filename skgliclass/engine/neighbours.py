@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +12,8 @@ Number = TypeVar("Number", bound=np.floating[Any])
 
 # 64 MiB of similarities at a time, however many queries and vectors there are.
 _WINDOW_SIMILARITIES = 1 << 24
+_WINDOW_CELLS = 1 << 22
+_LAST_DIGITS = 1e-5
 
 
 def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -23,6 +26,31 @@ def of_length_one(vectors: NDArray[Number]) -> NDArray[Number]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: NDArray[Number] = vectors / np.maximum(lengths, 1e-12)
     return scaled
+
+
+def windows(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Give some rows of a matrix at a time, so that what is made of them takes little memory."""
+    step = max(1, _WINDOW_CELLS // n_columns)
+    for i in range(0, n_rows, step):
+        yield slice(i, i + step)
+
+
+def same_vectors(x: NDArray[Number]) -> NDArray[np.intp]:
+    """Give vectors numbers, the same where only the last digits differ, as those of copies do.
+
+    Passes of different batches differ in those. The numbers do not depend on the order.
+    """
+    direction = np.cos(np.arange(1, x.shape[1] + 1))
+    none = np.zeros(0)
+    along = [x[rows].astype(np.float64) @ direction for rows in windows(*x.shape)]
+    order = np.argsort(np.concatenate([none, *along]), kind="stable")
+    is_new = np.zeros(len(x), dtype=np.bool_)
+    for rows in windows(*x.shape):
+        steps = np.diff(x[order[rows.start : rows.stop + 1]], axis=0)
+        is_new[rows.start + 1 : rows.stop + 1] = (np.abs(steps) > _LAST_DIGITS).any(axis=1)
+    numbers = np.empty(len(x), dtype=np.intp)
+    numbers[order] = np.cumsum(is_new)
+    return numbers
 
 
 def nearest(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int) -> NDArray[np.intp]:

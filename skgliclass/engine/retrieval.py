@@ -11,16 +11,22 @@ from numpy.typing import NDArray
 
 from ..exceptions import missing_extra
 from ..prompts.examples import PromptExample
-from .neighbours import nearest, unit_vectors
+from .neighbours import nearest_with_cosines, same_vectors, unit_vectors
 
 if TYPE_CHECKING:
     from .engine import Engine
 
 BACKENDS = ("numpy", "faiss")
 
+# Texts that the model reads alike are as near as each other, whatever the last digit says.
+_DIGITS, _SPARE = 6, 4
+
 
 class ExampleStore:
     """Labelled texts with their vectors, searched by cosine.
+
+    They are kept in an order of their own, whatever that in which they came, so that the same is
+    found.
 
     Parameters
     ----------
@@ -61,15 +67,13 @@ class ExampleStore:
             raise ValueError("There are no texts to keep; give at least one labelled text.")
         if len(labels) != len(texts):
             raise ValueError(f"labels has {len(labels)} entries for {len(texts)} texts.")
-        position: dict[PromptExample, int] = {}
-        rows: list[int] = []
+        place: dict[PromptExample, int] = {}
         for i, (text, text_labels) in enumerate(zip(texts, labels, strict=True)):
-            example = _example(i, text, text_labels)
-            if example not in position:
-                position[example] = len(rows)
-                rows.append(i)
-        self.examples = list(position)
-        self._vectors = unit_vectors(vectors[rows])
+            place.setdefault(_example(i, text, text_labels), i)
+        self.examples = sorted(place, key=lambda example: (example.text, example.labels))
+        each = unit_vectors(vectors[[place[example] for example in self.examples]])
+        _, first, number = np.unique(same_vectors(each), return_index=True, return_inverse=True)
+        self._vectors = each[first[number]]
         self._copies = Counter(example.text for example in self.examples)
         self._backend = backend
         self._index: Any = make_index(self._vectors, backend)
@@ -91,7 +95,8 @@ class ExampleStore:
         """
         texts = [example.text for example in examples]
         labels = [example.labels for example in examples]
-        return cls(texts, engine.text_vectors(texts), labels, backend=backend)
+        each, place = np.unique(np.asarray(texts, dtype=object), return_inverse=True)
+        return cls(texts, engine.text_vectors(each.tolist())[place], labels, backend=backend)
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -156,7 +161,7 @@ class ExampleStore:
         # many are searched for together.
         for extra in np.unique(n_left_out):
             rows = np.flatnonzero(n_left_out == extra)
-            neighbours = self._nearest(scaled[rows], min(len(self), k + int(extra)))
+            neighbours = self._nearest(scaled[rows], k + int(extra))
             for row, positions in zip(rows.tolist(), neighbours.tolist(), strict=True):
                 candidates = (self.examples[i] for i in positions)
                 others = [e for e in candidates if not (exclude_self and e.text == texts[row])]
@@ -176,10 +181,14 @@ class ExampleStore:
             )
 
     def _nearest(self, vectors: NDArray[np.float32], n: int) -> NDArray[np.intp]:
+        """Find the n nearest, and of those that are as near the first ones."""
+        n_seen = min(len(self), n + _SPARE)
         if self._index is None:
-            return nearest(vectors, self._vectors, n)
-        positions: NDArray[np.intp] = self._index.search(vectors, n)[1]
-        return positions
+            positions, cosines = nearest_with_cosines(vectors, self._vectors, n_seen)
+        else:
+            cosines, positions = self._index.search(vectors, n_seen)
+        order = np.lexsort((positions, -cosines.round(_DIGITS)), axis=1)
+        return np.take_along_axis(positions, order, axis=1)[:, :n]
 
 
 def make_index(vectors: NDArray[np.float32], backend: str) -> Any:

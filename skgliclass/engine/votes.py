@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import log_expit, logsumexp
 
 from ..prompts.examples import PromptExample
-from .neighbours import nearest_with_cosines, unit_vectors
-from .retrieval import make_index
+from .neighbours import nearest_with_cosines, same_vectors, unit_vectors
+from .retrieval import ExampleStore, make_index
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -113,16 +113,24 @@ class KeptTexts:
         """Put what is said of the same text together."""
         position: dict[str, int] = {}
         row = np.asarray([position.setdefault(text, len(position)) for text in self.texts], int)
-        if len(position) == len(self.texts):
-            return self
-        shape = len(position), len(self.label_texts)
+        return self if len(position) == len(self.texts) else self.together(row)
+
+    def together(self, row: NDArray[np.intp]) -> KeptTexts:
+        """Put what is said of several texts together, under the first of them.
+
+        Parameters
+        ----------
+        row : ndarray of shape (n_texts,)
+            Where each of them goes, from 0 on.
+        """
+        _, first = np.unique(row, return_index=True)
+        shape = len(first), len(self.label_texts)
         weights, totals = np.zeros(shape), np.zeros(shape)
         np.add.at(weights, row, self.weights)
         np.add.at(totals, row, self.weights.astype(np.float64) * self.targets)
         targets = totals / np.where(weights > 0, weights, 1.0)
-        return KeptTexts(
-            tuple(position), self.label_texts, targets.astype(np.float32), weights.astype("f4")
-        )
+        texts = tuple(self.texts[i] for i in first.tolist())
+        return KeptTexts(texts, self.label_texts, targets.astype(np.float32), weights.astype("f4"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +216,14 @@ class VoteStore:
         """Give the same with what is known of other labels."""
         return replace(self, kept=self.kept.among(label_texts))
 
+    def each_vector_once(self) -> VoteStore:
+        """Give the same with texts that the model reads alike as one."""
+        number = same_vectors(self.vectors)
+        _, first = np.unique(number, return_index=True)
+        if len(first) == len(self):
+            return self
+        return replace(self, kept=self.kept.together(number), vectors=self.vectors[first])
+
     def electorate(self, label_texts: Sequence[str], *, multi_label: bool) -> Electorate:
         """Give the texts that have a vote on some labels."""
         found: Electorate
@@ -235,6 +251,10 @@ class VoteStore:
             return nearest_with_cosines(x, self.vectors, k)
         cosines, positions = self._index.search(np.ascontiguousarray(x), k)
         return positions, cosines
+
+
+Store: TypeAlias = ExampleStore | VoteStore
+"""The labelled texts that a fit keeps: for prompts to show, or to vote."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -428,13 +448,17 @@ class Votes:
     def count_own(
         self, x: NDArray[np.float32], label_set: tuple[str, ...], is_own: float = 1e-3
     ) -> VoteCount:
-        """Count the votes on texts that were stored themselves, by their vectors of length one."""
+        """Count the votes on texts that were stored themselves, by their vectors of length one.
+
+        None of those that the model reads as it reads the text has a vote on it.
+        """
+        store = self.store.each_vector_once()
         own = np.full(len(x), -1, dtype=np.intp)
-        if len(self.store) and len(x):
-            nearest = self.store.nearest(x, 1, None)[0][:, 0]
-            distance = np.linalg.norm(x - self.store.vectors[nearest], axis=1)
+        if len(store) and len(x):
+            nearest = store.nearest(x, 1, None)[0][:, 0]
+            distance = np.linalg.norm(x - store.vectors[nearest], axis=1)
             own = np.where(distance < is_own, nearest, -1)
-        count = self._counting(own, [label_set], None)
+        count = replace(self, store=store)._counting(own, [label_set], None)
         count.take(slice(0, len(x)), x)
         return count
 

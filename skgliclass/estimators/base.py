@@ -282,10 +282,12 @@ class BaseGLiClass(BaseEstimator):
         snapshot: Snapshot | None = None,
         texts: list[str] | None = None,
         chooses: bool = False,
+        warns: bool = True,
     ) -> Scores | RowScores:
         """Score texts: the one road, whatever is made of the scores.
 
         With a snapshot, whose classes all texts have, `X` may have been read as texts already.
+        Without warnings it does not say again what was said of other forms of the same texts.
         """
         rows = None if snapshot else self._rows(X, labels)
         if rows is not None:
@@ -296,11 +298,12 @@ class BaseGLiClass(BaseEstimator):
         among = self._among(snapshot, chooses=chooses)
         texts = self._texts(X) if texts is None else texts
         plan = self._plan(snapshot)
-        if self._fit_state is None:
+        if self._fit_state is None and warns:
             # Where there was a fit, that told.
             self._warn_of_one_class(snapshot.label_set)
         store = snapshot.store_for(plan.n_retrieved)
         engine = self._engine(snapshot.weights)
+        engine = engine if warns else engine.without_warnings()
         examples = plan.examples_for(engine, texts, store)
         count = plan.voted_by(store).counted(texts)
         arguments = plan.arguments(examples, count)
@@ -314,6 +317,19 @@ class BaseGLiClass(BaseEstimator):
         return self._engine(None if state is None else state.weights).text_vectors(
             texts, task_description=self.task_description or "", warn_truncated=True
         )
+
+    def _class_vectors(self) -> NDArray[np.float32]:
+        """Give for each class the vector with which texts are compared, of length one."""
+        from ..engine.neighbours import unit_vectors
+
+        snapshot = self._snapshot_with_labels()
+        plan, engine = self._plan(snapshot), self._engine(snapshot.weights)
+        vectors = unit_vectors(engine.compared_vectors(plan.class_texts, plan.options))
+        if plan.change is not None and engine.cosine_scale is not None:
+            # Both are multiplied by the same vector of a text, of length one.
+            learnt = plan.change.of_texts(plan.class_texts).vectors
+            vectors = unit_vectors(np.float32(engine.cosine_scale) * vectors + learnt)
+        return vectors
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 
 from ..exceptions import warn
 
@@ -21,6 +22,26 @@ def as_log_probabilities(logits: NDArray[np.float32], multi_label: bool) -> NDAr
     """Give the logarithms of the probabilities, without a probability that could round to 0."""
     values = log_expit(logits) if multi_label else log_softmax(logits, axis=1)
     return np.asarray(values, dtype=np.float32)
+
+
+def as_log_odds(logits: NDArray[np.floating[Any]], multi_label: bool) -> NDArray[np.float64]:
+    """Give the logits of the probabilities: how far each class leads over all others together.
+
+    They tell apart what is rounded to a probability of 1. One class alone has nothing to lead over,
+    and keeps its logit.
+    """
+    values = logits.astype(np.float64)
+    if multi_label or values.shape[1] == 1:
+        return values
+    log_p = np.asarray(log_softmax(values, axis=1))
+    with np.errstate(divide="ignore"):
+        of_others = np.log1p(-np.exp(log_p))
+    # Of a probability near 1 what is left for the others has to be summed up.
+    best = log_p.argmax(axis=1)[:, None]
+    without_best = log_p.copy()
+    np.put_along_axis(without_best, best, -np.inf, axis=1)
+    np.put_along_axis(of_others, best, logsumexp(without_best, axis=1, keepdims=True), axis=1)
+    return np.asarray(log_p - of_others)
 
 
 def score_of(logits: NDArray[np.float32], matrix: NDArray[np.float32], multi_label: bool) -> float:
@@ -55,6 +76,17 @@ def negative_log_likelihood(
     return float(np.average(of_texts, weights=weights))
 
 
+class HeldOut(Enum):
+    """Where texts to tune on come from: what they are called, and how there are more of them."""
+
+    PASSED = "validation texts", "Give more of them."
+    SET_ASIDE = (
+        "validation texts",
+        "Give more of them: X_val and y_val, or a larger validation_fraction.",
+    )
+    IN_TURN = "labelled texts, held out in turn,", "Give more labelled texts."
+
+
 _EXACT = {"xatol": 1e-9}
 
 
@@ -64,7 +96,7 @@ def best_temperature(
     multi_label: bool,
     *,
     weights: NDArray[np.float32] | None = None,
-    warns: bool = True,
+    told: HeldOut | None = HeldOut.PASSED,
 ) -> float:
     """Find what to divide logits by for the lowest cross-entropy (Guo et al. 2017).
 
@@ -78,8 +110,8 @@ def best_temperature(
         Whether probabilities are sigmoids or softmax.
     weights : ndarray of shape (n_samples,), optional
         How much each text counts.
-    warns : bool, default=True
-        Whether to say that the data do not tell.
+    told : HeldOut or None, default=HeldOut.PASSED
+        What to say of the texts where they do not tell; None says nothing.
 
     Returns
     -------
@@ -103,11 +135,12 @@ def best_temperature(
     lowest = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options=_EXACT)
     # A search within bounds stops near one of them where the curve only falls.
     if min(loss(-limit), loss(limit)) <= lowest.fun + 1e-6:
-        if warns:
+        if told is not None:
+            what, advice = told.value
             warn(
-                f"calibrate=True: the {len(logits)} validation texts do not tell how certain the "
-                "model may be, for instance because all are classified right, so the temperature "
-                "stays 1. Give more of them: X_val and y_val, or a larger validation_fraction."
+                f"calibrate=True: the {len(logits)} {what} do not tell how certain the model may "
+                "be, for instance because all are classified right, so the temperature stays 1. "
+                f"{advice}"
             )
         return 1.0
     return float(np.exp(lowest.x))

@@ -136,8 +136,11 @@ class FitCallbacks:
 def scoring_bar(n_texts: int, verbose: int | None) -> Iterator[Callable[[float], None]]:
     """Show a progress bar over texts, and give what moves it on."""
     # Unasked, a bar over texts that are done in a moment is but noise on a terminal.
-    is_shown = _shows_bar(verbose) and (verbose is not None or n_texts >= BAR_FROM_TEXTS)
-    with tqdm(total=n_texts, unit="text", disable=not is_shown) as bar:
+    if not _shows_bar(verbose) or (verbose is None and n_texts < BAR_FROM_TEXTS):
+        # One that is made and not shown would take a part of the time of a single text.
+        yield lambda steps: None
+        return
+    with tqdm(total=n_texts, unit="text") as bar:
         yield whole_steps(bar.update)
 
 

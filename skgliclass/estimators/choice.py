@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .fit import epochs_of
-from .problem import Problem, SharedExamples
+from .problem import ExampleWindows, Problem
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -60,36 +60,32 @@ def automatic_trainable(
         return "labels"
     if goes_on:
         return "all" if is_tuned else "labels"
-    # Of a file that does not fit into memory the first window stands for all.
-    window = next(iter(training.windows()))
-    assert isinstance(window, SharedExamples)
-    part = len(window) / len(training)
-    if rows_a_class(window) / part <= FEW_ROWS_A_CLASS:
+    if rows_a_class(training) <= FEW_ROWS_A_CLASS:
         return "labels"
     on = engine.loaded.network.device.type
     most = MOST_OPERATIONS.get(on, MOST_OPERATIONS_ELSEWHERE)
     n_epochs = epochs_of(parameters, len(training))
     label_texts, batch_size = problem.label_set.texts, parameters["batch_size"]
-    n_operations = n_epochs * operations_of_epoch(window, label_texts, engine, batch_size) / part
+    n_operations = n_epochs * operations_of_epoch(training, label_texts, engine, batch_size)
     return "all" if n_operations <= most else "labels"
 
 
-def rows_a_class(training: SharedExamples) -> float:
+def rows_a_class(training: ExampleWindows) -> float:
     """Count the labelled rows a class, on average over the classes that have any."""
-    counts = np.nansum(training.matrix, axis=0, dtype=np.float64)
+    counts = training.class_counts
     return float(counts.sum() / max(1, (counts > 0).sum()))
 
 
 def operations_of_epoch(
-    examples: SharedExamples, label_texts: Sequence[str], engine: Engine, batch_size: int
+    training: ExampleWindows, label_texts: Sequence[str], engine: Engine, batch_size: int
 ) -> float:
     """Estimate the floating-point operations of training all weights on each text once."""
     network = engine.loaded.network
-    of_texts = np.asarray([len(text) for text in examples.texts]) / _CHARACTERS_A_TOKEN
+    of_texts = training.text_lengths / _CHARACTERS_A_TOKEN
     of_labels = sum(2 + len(text) / _CHARACTERS_A_TOKEN for text in label_texts)
     if network.has_label_encoder:
         # Once for all rows of a step.
-        of_steps = of_labels * len(examples) / batch_size
+        of_steps = of_labels * len(training) / batch_size
         n_tokens = np.minimum(of_texts, engine.max_length).sum() + of_steps
     else:
         n_tokens = np.minimum(of_texts + of_labels, engine.max_length).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Sized
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -24,10 +24,12 @@ from .fit import FitJob, FitOutcome, run, training_options
 from .hierarchy import Hierarchy, nest
 from .label_fit import encoded, penalty_of
 from .labels import LabelSet, plain_labels
+from .parameters import check_count
 from .persistence import (
     SavedClassifier,
     check_width,
     json_of,
+    push_classifier,
     read_classifier,
     write_classifier,
 )
@@ -72,6 +74,7 @@ from .targets import (
     check_classes,
     first_label_set,
     missing_rows,
+    name_of_left,
     read_classes,
     with_new_classes,
 )
@@ -80,6 +83,7 @@ from .tuning import Tunes
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..loading.hub import Commit
     from ..loading.loaded import LoadedModel
 
 
@@ -406,7 +410,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             If `n_rows` is no positive integer, `X` and `y` differ in length, or there are no labels
             to choose from.
         """
-        _check_count("n_rows", n_rows)
+        check_count("n_rows", n_rows)
         snapshot = self._snapshot_with_labels()
         texts = self._texts(X)
         labelled = np.zeros(len(texts), dtype=np.bool_)
@@ -635,7 +639,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         With ``trainable="labels"``, and with ``"auto"`` unless the model was tuned before, the
         vectors of all rows so far are kept, those of ``fit`` included, and what is learnt is what
         one fit of all of them would learn. They are saved, too: 1.5 kB a row at a width of 384.
-        Otherwise the model is trained for one epoch, from where the last call stopped.
+        Otherwise the model is trained for one epoch, from where the last call stopped. With
+        ``max_epochs=0`` nothing is learnt: the classes and the texts of `n_retrieved` are kept.
 
         Parameters
         ----------
@@ -670,7 +675,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         label_set = Snapshot.of(state, labels_parameter, self.labels).label_set
         label_set = self._known_so_far(label_set, classes, may_add=labels_parameter is None)
         # Only the first of several calls says what the columns of X are like.
-        given = Given(self._texts(X, reset=state is None), y, sample_weight)
+        given = Given.of(self._texts(X, reset=state is None), y, sample_weight)
         problem = self._problem(given, (None, None), label_set, is_first=state is None)
         self._check_all_of_classes(problem)
         outcome = run(self._job(problem, labels_parameter, state, one_epoch=True))
@@ -703,11 +708,11 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         unlabelled: Any,
     ) -> Given:
         """Read the texts of a fit, and tell those without labels from the others."""
-        given = Given(self._texts(X, reset=True), y, sample_weight)
+        given = Given.of(self._texts(X, reset=True), y, sample_weight)
         if label_set is not None and self.trainable in ("auto", "labels"):
             known = {*label_set.classes.tolist(), self._other()}
             given = given.without_missing(known, multi_label=self._multi_label)
-        if unlabelled is not None:
+        if not _is_none_left(unlabelled):
             given = given.beside(self._texts(unlabelled, name="unlabelled"))
         if given.unlabelled:
             check_learns_from_texts(self.trainable, label_set, len(given.unlabelled))
@@ -726,20 +731,25 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         if given.has_no_labels and label_set is not None:
             targets = Targets(label_set, np.zeros((0, len(label_set)), dtype=np.float32))
         else:
-            targets = self._targets(given.y, label_set, given.name)
+            targets = self._targets(given.y, label_set, given.named("y"))
         check_same_length(texts, targets, "X", "y")
         if is_first:
             self._warn_of_one_class(targets.label_set)
+        is_other = self._is_other(targets)
         texts, targets, sample_weight, others = leave_out(
-            self._is_other(targets), texts, targets, sample_weight, "y"
+            is_other, texts, targets, sample_weight, "y"
         )
         weights, label_weights = None, None
         if texts:
             weights, label_weights = example_weights(
-                targets, sample_weight, self.class_weight, self._multi_label
+                targets,
+                sample_weight,
+                self.class_weight,
+                self._multi_label,
+                name_of_left(given.named("sample_weight"), ~is_other),
             )
         training = SharedExamples(texts, targets.matrix, weights)
-        validation, held_out_others = self._held_out(*held_out, targets.label_set)
+        validation, held_out_others, held_out_texts = self._held_out(*held_out, targets.label_set)
         # Nothing is learnt from them, so that all of them serve as held-out texts.
         others = [*others, *held_out_others]
         return Problem(
@@ -749,6 +759,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             label_weights,
             others=others,
             unlabelled=given.unlabelled,
+            passed={**given.passed, "X_val": held_out_texts},
         )
 
     def _check_all_of_classes(self, problem: Problem) -> None:
@@ -777,18 +788,19 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
     def _held_out(
         self, X_val: Any, y_val: Any, label_set: LabelSet
-    ) -> tuple[SharedExamples | None, list[str]]:
+    ) -> tuple[SharedExamples | None, list[str], list[str]]:
+        """Read held-out texts: those of the classes, those of none, and all of them."""
         if (X_val is None) != (y_val is None):
             missing = "y_val" if y_val is None else "X_val"
             raise ValueError(f"{missing} is missing: X_val and y_val have to be given together.")
         if X_val is None:
-            return None, []
-        texts = self._texts(X_val, name="X_val")
+            return None, [], []
+        all_texts = self._texts(X_val, name="X_val")
         targets = self._targets(y_val, label_set, "y_val")
-        check_same_length(texts, targets, "X_val", "y_val")
+        check_same_length(all_texts, targets, "X_val", "y_val")
         is_other = self._is_other(targets)
-        texts, targets, _, others = leave_out(is_other, texts, targets, None, "y_val")
-        return SharedExamples(texts, targets.matrix), others
+        texts, targets, _, others = leave_out(is_other, all_texts, targets, None, "y_val")
+        return SharedExamples(texts, targets.matrix), others, all_texts
 
     def _needs_held_out(self, others: Sequence[str], trainable: str) -> bool:
         tunes = self._tunes(trainable)
@@ -883,7 +895,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             trainable = automatic_trainable(
                 problem, engine, vars(self), goes_on=one_epoch, is_tuned=is_tuned
             )
-            self._tell_choice(problem, trainable)
+            if self.max_epochs != 0:
+                self._tell_choice(problem, trainable)
         if trainable == "labels":
             self._check_learns_labels(problem, engine, one_epoch=one_epoch)
         elif len(problem.unlabelled) and not engine.loaded.zero_shot:
@@ -986,16 +999,96 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         place = checked_folder(folder)
         snapshot = self._snapshot()
         saved = self._to_save(snapshot, keep_rows=keep_rows)
-        # Before the model is loaded: what cannot be saved is named at once.
-        json_of(saved)
-        # As for training: what is loaded to predict alone may lack what a checkpoint needs.
-        engine = self._engine(snapshot.weights, trains=True)
-        self._check_trained(engine.loaded)
+        loaded = self._model_to_save(snapshot)
         base = self._base_model()
-        write_classifier(place, engine.loaded, saved, gliclass_compatible=gliclass_compatible)
+        write_classifier(place, loaded, saved, gliclass_compatible=gliclass_compatible)
         if snapshot.weights is not None and _is_folder(self.model, place):
             # The files that the tuned weights belong to are gone.
             self._carry(base)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        gliclass_compatible: bool = True,
+        keep_rows: bool = False,
+    ) -> str:
+        """Put the model and this classifier into a repository on the hub, in one commit.
+
+        It holds what :meth:`save_pretrained` writes, and ``from_pretrained(repo_id)`` loads it. The
+        files of a checkpoint or classifier that is there are replaced; others stay, and so does a
+        ``README.md`` that was changed. Folders of this machine are not named in it.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``"owner/name"``; of a name alone the token tells the owner. Made if missing.
+        commit_message, commit_description : str, optional
+            The first line about the commit, ``"Upload GLiClassClassifier"`` or such, and the rest.
+        private : bool, optional
+            Whether others may not see a repository that is made; by default as its owner has set.
+        token : str or bool, optional
+            A token that may write; by default that in ``HF_TOKEN`` or of ``hf auth login``.
+        revision : str, optional
+            The branch, made if missing; by default ``"main"``.
+        create_pr : bool, default=False
+            Whether to open a pull request, in place of changing the branch ``"main"``.
+        gliclass_compatible : bool, default=True
+            As in :meth:`save_pretrained`.
+        keep_rows : bool, default=False
+            As there, but not by default: they are made of your texts. Texts that predictions
+            retrieve (`n_retrieved`) are always there.
+
+        Returns
+        -------
+        str
+            The address of the commit, or of the pull request.
+
+        Raises
+        ------
+        OSError
+            If the hub cannot be reached, or the token does not allow it; the message says what to
+            do. What was in the repository is as it was.
+        TypeError, ValueError, UntrainedModelError
+            As :meth:`save_pretrained`, or if `repo_id` or `revision` is none.
+        """
+        from ..loading.hub import Commit
+
+        message = commit_message or f"Upload {type(self).__name__}"
+        commit = Commit(message, commit_description, revision, create_pr)
+        return self._push(repo_id, commit, private, token, gliclass_compatible, keep_rows)
+
+    def _push(
+        self,
+        repo_id: str,
+        commit: Commit,
+        private: bool | None,
+        token: str | bool | None,
+        gliclass_compatible: bool,
+        keep_rows: bool,
+    ) -> str:
+        from ..loading.hub import HubRepository
+
+        self._validate_params()
+        snapshot = self._snapshot()
+        saved = self._to_save(snapshot, keep_rows=keep_rows)
+        loaded = self._model_to_save(snapshot)
+        repository = HubRepository.made(repo_id, private=private, token=token)
+        return push_classifier(
+            repository, commit, loaded, saved, gliclass_compatible=gliclass_compatible
+        )
+
+    def _model_to_save(self, snapshot: Snapshot) -> LoadedModel:
+        # As for training: what is loaded to predict alone may lack what a checkpoint needs.
+        loaded = self._engine(snapshot.weights, trains=True).loaded
+        self._check_trained(loaded)
+        return loaded
 
     def _to_save(self, snapshot: Snapshot, *, keep_rows: bool) -> SavedClassifier:
         """Give all that a folder holds besides the model."""
@@ -1003,7 +1096,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
 
         change, texts = snapshot.change, snapshot.label_set.texts
         store = snapshot.store_for(self.n_retrieved)
-        return SavedClassifier(
+        saved = SavedClassifier(
             type(self).__name__,
             self.get_params(deep=False),
             snapshot.labels,
@@ -1016,15 +1109,24 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             rows=snapshot.rows if keep_rows else None,
             is_tuned=snapshot.is_tuned,
         )
+        # Before the model is loaded: what cannot be saved is named at once.
+        json_of(saved)
+        return saved
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path, *, revision: str | None = None, **parameters: Any
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        **parameters: Any,
     ) -> Self:
         """Load a classifier that :meth:`save_pretrained` wrote, or any other checkpoint.
 
         What is loaded is in memory from then on, and goes along in a pickle: neither needs the
-        folder again. A clone has the name of the folder alone.
+        folder again. A clone has the name of the folder alone. A hub repository is looked up in
+        every call; where the hub cannot be reached, its last copy on this machine is read.
 
         Parameters
         ----------
@@ -1032,6 +1134,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             A folder or a hub id.
         revision : str, optional
             The branch, tag or commit of a hub repository.
+        token : str or bool, optional
+            A token for a repository that is not public. By default, and for True, the one in
+            ``HF_TOKEN`` or of ``hf auth login``, which a clone needs, too: it has no other.
         **parameters
             Parameters of the classifier to set anew.
 
@@ -1054,11 +1159,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             If a later version saved it with parameters that this version does not have. They are
             left out.
         """
-        from ..loading.sources import read_whole
+        from ..loading.sources import look_up, read_whole
 
         if not isinstance(model, str):
             # A path is a folder, also where it is called as the embedded model is.
             model = str(Path(model).absolute())
+        look_up(model, revision, token=token)
         return read_whole(model, revision, lambda name: cls._from_files(name, revision, parameters))
 
     @classmethod
@@ -1142,14 +1248,16 @@ def _start_after(
     return start
 
 
+def _is_none_left(unlabelled: Any) -> bool:
+    """Tell whether there are no texts, as at the end of rounds in which people label them."""
+    if unlabelled is None or isinstance(unlabelled, str):
+        return unlabelled is None
+    return isinstance(unlabelled, Sized) and len(unlabelled) == 0
+
+
 def _is_folder(model: str | os.PathLike[str], place: Path) -> bool:
     folder = Path(model).expanduser()
     return folder.is_dir() and folder.samefile(place)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
-        raise ValueError(f"{name}={value!r}; it must be an integer of at least 1.")
 
 
 def _check_k(k: Any) -> None:

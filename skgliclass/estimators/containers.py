@@ -123,7 +123,7 @@ def open_ordered(values: Any, name: str) -> Opened | None:
     if table is values and _is_other_table(values):
         table = nw.from_arrow(values, backend="pyarrow")
     if isinstance(table, nw.LazyFrame):
-        table = _collected(table, name)
+        raise TypeError(_not_in_memory(name, table.implementation.name.lower()))
     if isinstance(table, nw.DataFrame):
         return Frame(list(table.columns), _known_strings(table.to_numpy()))
     if isinstance(table, nw.Series):
@@ -194,6 +194,12 @@ def values_in(container: Any, name: str, *, of: str, each: str = "...") -> list[
     return opened
 
 
+def cells_in(y: Any, name: str) -> NDArray[Any] | list[Any]:
+    """Give the rows of a container, those of a table as a matrix."""
+    opened = open_container(y, name)
+    return opened.cells if isinstance(opened, Frame) else opened
+
+
 def plain_rows(rows: Sequence[Any]) -> list[Any]:
     """Give rows as a list, of Python's own values where they are pyarrow's.
 
@@ -225,14 +231,14 @@ def check_one_column(frame: Frame, name: str, of: str) -> None:
         )
 
 
-def _collected(table: nw.LazyFrame[Any], name: str) -> nw.DataFrame[Any]:
-    """Compute what is cheap to compute and keeps its order."""
-    if not table.implementation.is_polars():
-        raise TypeError(_not_in_memory(name, table.implementation.name.lower()))
-    return table.collect()
-
-
 def _not_in_memory(name: str, kind: str) -> str:
+    if kind == "polars":
+        return (
+            f"{name} is a LazyFrame of polars, whose rows are not in memory. Write {name}.collect()"
+            f", or, where they do not fit, predict for batches of rows: {name}.with_columns("
+            'pl.col("text").map_batches(lambda texts: pl.Series(clf.predict(texts)), '
+            "return_dtype=pl.String))."
+        )
     return (
         f"{name} is lazy ({kind}): its rows are not in memory, and may come in another order each "
         f"time. Compute it first, for instance by {name}.compute() or {name}.collect(), part by "

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from ..engine.change import LogitChange
-from ..exceptions import NonFiniteScoresError, TruncationWarning, warn
+from ..exceptions import NonFiniteScoresError
+from .calibration import HeldOut
 from .callbacks import FitCallbacks, scoring_bar
 from .label_fit import (
     LabelOptions,
@@ -26,7 +27,7 @@ from .label_fit import (
 )
 from .learnt_rows import LearntRows
 from .parameters import fill
-from .problem import Examples, Problem, SharedExamples
+from .problem import Examples, Problem, SharedExamples, naming_rows
 from .scoring import ScoringPlan
 from .state import FitState
 from .tuning import Evidence, Tunes, tuned
@@ -36,15 +37,12 @@ if TYPE_CHECKING:
 
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
-    from ..engine.votes import KeptTexts, VoteStore
+    from ..engine.votes import KeptTexts, Store, VoteStore
     from ..training.checkpoint import FitCheckpoint
     from ..training.data import TrainingSet, Windows
     from ..training.loop import TrainingResult, Validation
     from ..training.options import TrainingOptions
     from ..training.tuned_weights import TunedWeights
-
-
-Store: TypeAlias = "ExampleStore | VoteStore"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +100,7 @@ class FitJob:
     n_votes: int = 0
     kept: KeptTexts | None = None
 
-    def judging(self, store: ExampleStore | VoteStore | None) -> ScoringPlan:
+    def judging(self, store: Store | None) -> ScoringPlan:
         """Give how held-out texts are scored: as others, without a vote on themselves."""
         if not self.n_votes:
             return self.plan
@@ -159,43 +157,39 @@ def run(job: FitJob) -> FitOutcome:
     FitOutcome
         For the classifier to store.
     """
-    store: Store | None = _make_store(job)
-    job = _with_kept(job)
-    if job.options.max_epochs == 0:
-        job = _with_change(job, job.start.change)
-        store = store or _voters(job, job.engine)
-        # Weights that come out of training count as trained, but heads may still be random here.
-        state = _tuned_after(job, job.engine, replace(job.start, store=store))
-        return FitOutcome(_bound(job, state), job.options.trainable)
-    if job.options.trainable == "labels":
-        return _learnt_labels(job, store)
-    from ..training.loop import train
+    with naming_rows(job.problem.passed), job.engine.warning_once() as engine:
+        store: Store | None = _make_store(job)
+        job = _with_kept(replace(job, engine=engine))
+        if job.options.max_epochs == 0 or job.options.trainable == "labels":
+            return _without_training(job, store)
+        from ..training.loop import train
 
-    job = _started(job, store)
-    data = _training_data(job, store)
-    validate = _validator(job, store)
-    checkpoint = _checkpoint(job, data)
-    # The calls of the loop stand here, one below `fit`: a traceback out of training stays short.
-    with job.callbacks as callbacks:
-        result = train(
-            job.engine,
-            data,
-            job.options,
-            validate=validate,
-            on_epoch=lambda progress: callbacks.on_epoch(
-                progress, lambda: _state_with(job, progress.weights(), store)[1]
-            ),
-            on_step=callbacks.on_step,
-            keeper=checkpoint,
-        )
-    try:
-        state = _finished(job, result, store)
-    except KeyboardInterrupt:
-        if result.interrupted:
-            # Stopped a second time: the user does not want to wait.
-            raise
-        result.interrupted = True
-        state = _finished(job, result, store)
+        job = _started(job, store)
+        data = _training_data(job, store)
+        validate = _validator(job, store)
+        checkpoint = _checkpoint(job, data)
+        # The calls of the loop stand here, one below `fit`: a traceback out of training stays
+        # short.
+        with job.callbacks as callbacks:
+            result = train(
+                job.engine,
+                data,
+                job.options,
+                validate=validate,
+                on_epoch=lambda progress: callbacks.on_epoch(
+                    progress, lambda: _state_with(job, progress.weights(), store)[1]
+                ),
+                on_step=callbacks.on_step,
+                keeper=checkpoint,
+            )
+        try:
+            state = _finished(job, result, store)
+        except KeyboardInterrupt:
+            if result.interrupted:
+                # Stopped a second time: the user does not want to wait.
+                raise
+            result.interrupted = True
+            state = _finished(job, result, store)
     return FitOutcome(
         state,
         job.options.trainable,
@@ -206,6 +200,17 @@ def run(job: FitJob) -> FitOutcome:
         result.interrupted,
         checkpoint,
     )
+
+
+def _without_training(job: FitJob, store: Store | None) -> FitOutcome:
+    """Do what a job says that leaves the model as it is."""
+    if job.options.max_epochs:
+        return _learnt_labels(job, store)
+    job = _with_change(job, job.start.change)
+    store = store or _voters(job, job.engine)
+    # Weights that come out of training count as trained, but heads may still be random here.
+    state = _tuned_after(job, job.engine, replace(job.start, store=store))
+    return FitOutcome(_bound(job, state), job.options.trainable)
 
 
 def epochs_of(parameters: Mapping[str, Any], n_samples: int) -> int:
@@ -247,18 +252,20 @@ def training_options(
     multi_label : bool
         Whether a text may have any number of classes.
     one_epoch : bool
-        Whether to train one epoch without warm-up and decay, whatever the parameters say.
+        Whether to train one epoch without warm-up and decay, rather than as many as the parameters
+        say; none with ``max_epochs=0``.
     """
     from ..modeling.losses import LossOptions
     from ..training.options import TrainingOptions
 
     # torch takes a number. Drawn, so that a RandomState goes on from one fit to the next.
     seed = check_random_state(parameters["random_state"]).randint(2**31 - 1)
+    n_epochs = epochs_of(parameters, n_samples)
     return fill(
         TrainingOptions,
         parameters,
         multi_label=multi_label,
-        max_epochs=1 if one_epoch else epochs_of(parameters, n_samples),
+        max_epochs=min(n_epochs, 1) if one_epoch else n_epochs,
         # Calls of partial_fit follow each other; with each a rise and a fall would begin anew.
         decay=not one_epoch,
         head_learning_rate=parameters["head_learning_rate"] or parameters["learning_rate"],
@@ -325,11 +332,12 @@ class _Found:
 
 def _best_with_labels(job: FitJob, store: Store | None, *, holds_out: bool = False) -> _Found:
     """Learn what is added to logits, unless the held-out texts say that it is none the better."""
-    rows = _rows_to_learn(job, store)
+    rows, distinct = _rows_to_learn(job, store)
     store = store or _voters(job, job.engine, rows)
     validation, multi_label = job.problem.validation, job.plan.multi_label
     learnt = learn(
         rows,
+        distinct,
         job.plan.label_set.texts,
         job.problem.label_weights,
         _label_options(job),
@@ -353,10 +361,14 @@ def _logits_with(
     changes: Sequence[LogitChange | None],
 ) -> list[Any]:
     """Score held-out texts with each of several changes; read once where that is enough."""
-    engine, plan = job.engine.without_warnings(), job.judging(store).changed_by(None)
+    engine, plan = job.engine, job.judging(store).changed_by(None)
     shown = held_out.prompt_examples(engine, plan, store)
     if not isinstance(held_out, SharedExamples) or plan.options.shortlist is not None:
-        return [held_out.logits(engine, plan.changed_by(change), shown) for change in changes]
+        engines = [engine, *[engine.without_warnings()] * (len(changes) - 1)]
+        return [
+            held_out.logits(engine, plan.changed_by(change), shown)
+            for engine, change in zip(engines, changes, strict=True)
+        ]
     x = np.empty((len(held_out), engine.width), dtype=np.float32)
     arguments = {**plan.arguments(shown), "on_vectors": x.__setitem__}
     logits = engine.logits(held_out.texts, **arguments)
@@ -396,8 +408,8 @@ def _first_change(job: FitJob) -> LogitChange | None:
     return job.start.change if job.start.is_tuned else None
 
 
-def _rows_to_learn(job: FitJob, store: Store | None) -> LearntRows:
-    """Encode what is to be learnt, after the rows of earlier calls."""
+def _rows_to_learn(job: FitJob, store: Store | None) -> tuple[LearntRows, LearntRows]:
+    """Encode what is to be learnt, after the rows of earlier calls; and give the rows merged."""
     training, engine, plan = job.problem.training, job.engine, job.plan
     unlabelled = that_teach(engine, job.problem.unlabelled, len(training))
     engine.warn_of_alike_labels([plan.class_texts])
@@ -405,9 +417,15 @@ def _rows_to_learn(job: FitJob, store: Store | None) -> LearntRows:
         rows = encoded_rows(engine, plan, training, store, on_progress)
         of_unlabelled = encoded_texts(engine, plan, unlabelled, store, on_progress)
     if job.start.rows is not None and not job.has_all_texts:
-        return job.start.rows.followed_by(rows)
-    rows = replace(rows, moved=moved_by_texts(engine, plan, of_unlabelled, rows))
-    return rows.beside(_first_change(job), plan.label_set.texts) if job.start.is_tuned else rows
+        rows = job.start.rows.followed_by(rows)
+        return rows, rows.merged()
+    distinct = rows.merged()
+    moved = moved_by_texts(engine, plan, of_unlabelled, distinct)
+    begin = replace(rows, moved=moved), replace(distinct, moved=moved)
+    if not job.start.is_tuned:
+        return begin
+    before, texts = _first_change(job), plan.label_set.texts
+    return begin[0].beside(before, texts), begin[1].beside(before, texts)
 
 
 # The labelled texts that prompts show, or that vote.
@@ -523,7 +541,7 @@ class _TrainingWindows:
     def __init__(self, job: FitJob, store: Store | None) -> None:
         self._job, self._store = job, store
         # What is to be said of one window holds of the others, too, and of later epochs.
-        self._has_warned = self._has_warned_of_cuts = False
+        self._has_warned = self._has_counted_cuts = False
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -532,30 +550,28 @@ class _TrainingWindows:
     def read(self, first: int = 0) -> Iterator[TrainingSet]:
         windows = self._job.problem.training.windows(first)
         # No name for a window, which would keep it in memory while the next one is read.
-        return map(self._training_set, windows)
+        return map(self._training_set, windows, range(first, len(self.sizes)))
 
-    def _training_set(self, examples: Examples) -> TrainingSet:
+    def _training_set(self, examples: Examples, place: int) -> TrainingSet:
         job, store = self._job, self._store
         engine = job.engine.without_warnings() if self._has_warned else job.engine
         self._has_warned = True
         shown = examples.prompt_examples(engine, job.plan, store, exclude_self=True)
         data = examples.training_set(engine, job.plan, shown, job.problem.label_weights)
-        if not self._has_warned_of_cuts:
-            self._warn_of_cuts(data)
+        if not self._has_counted_cuts:
+            self._count_cuts(data, is_last=place == len(self.sizes) - 1)
         return data
 
-    def _warn_of_cuts(self, data: TrainingSet) -> None:
-        n_cut = data.n_cut
-        if not n_cut:
+    def _count_cuts(self, data: TrainingSet, *, is_last: bool) -> None:
+        """Count the texts that are cut in the first epoch, and tell when all were seen."""
+        self._has_counted_cuts = is_last
+        truncation = self._job.engine.truncation
+        if truncation is None:
             return
-        self._has_warned_of_cuts = True
-        first = "" if len(self.sizes) == 1 else "a window of "
-        warn(
-            f"{n_cut} of {first}{len(data)} texts to learn from did not fit beside the labels in "
-            f"max_length={self._job.engine.max_length} tokens; training reads only the beginning "
-            "of each. Raise max_length if the model allows it.",
-            TruncationWarning,
-        )
+        truncation.add(len(data), data.n_cut)
+        if is_last:
+            # Before the hours that training may take.
+            truncation.tell(self._job.engine.max_length, trains=True)
 
 
 def _validator(job: FitJob, store: Store | None) -> Callable[[Engine], Validation] | None:
@@ -672,7 +688,8 @@ def _tuned_after(
         plan = job.judging(state.store)
         examples = validation.prompt_examples(engine, plan, state.store)
         logits = np.asarray(validation.logits(engine, plan, examples))
-    evidence = Evidence(logits, validation.matrix, is_cautious=is_cautious)
+    held_out = HeldOut.SET_ASIDE if job.problem.n_set_aside else HeldOut.PASSED
+    evidence = Evidence(logits, validation.matrix, is_cautious=is_cautious, held_out=held_out)
     return _tuned_on(job, engine, state, evidence)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..engine.change import LogitChange
 from ..engine.neighbours import unit_vectors
 from ..exceptions import warn
+from .calibration import HeldOut
 from .learnt_rows import LearntRows
 from .problem import ExampleWindows, SharedExamples, Texts
 from .scoring import ScoringPlan
@@ -23,8 +24,7 @@ from .tuning import Evidence
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
-    from ..engine.retrieval import ExampleStore
-    from ..engine.votes import VoteStore
+    from ..engine.votes import Store
     from ..modeling.losses import LossOptions
     from ..prompts.examples import PromptExample
     from ..training.anchored import LabelChange
@@ -62,7 +62,7 @@ class LearntLabels:
     rows : LearntRows
         What it was learnt from.
     judged : LearntRows
-        Those of them that tell something, equal ones as one.
+        Those of them that the evidence is of, equal ones as one.
     n_iter : int
         The steps of the search.
     loss_curve : tuple of float
@@ -90,32 +90,32 @@ def encoded(
     texts: Sequence[str],
     examples: Sequence[Sequence[PromptExample]] | None = None,
     on_progress: Callable[[float], object] | None = None,
+    *,
+    x: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give the vectors and the logits of texts for all classes, in one pass.
+
+    The vectors are written into `x` where it is given.
 
     Returns
     -------
     x : ndarray of shape (n_texts, width)
     logits : ndarray of shape (n_texts, n_classes)
     """
-    x = np.empty((len(texts), engine.width), dtype=np.float32)
-
-    def keep(rows: slice, vectors: NDArray[np.float32]) -> None:
-        x[rows] = vectors
-
+    vectors = np.empty((len(texts), engine.width), dtype=np.float32) if x is None else x
     logits = engine.logits(
         texts,
-        **plan.of_all_classes().arguments(examples) | {"on_vectors": keep},
+        **plan.of_all_classes().arguments(examples) | {"on_vectors": vectors.__setitem__},
         on_progress=on_progress,
     )
-    return x, logits
+    return vectors, logits
 
 
 def encoded_rows(
     engine: Engine,
     plan: ScoringPlan,
     training: ExampleWindows,
-    store: ExampleStore | VoteStore | None,
+    store: Store | None,
     on_progress: Callable[[float], object] | None = None,
 ) -> LearntRows:
     """Encode labelled texts, window by window; what is kept are vectors, logits and targets."""
@@ -125,7 +125,9 @@ def encoded_rows(
         assert isinstance(window, SharedExamples)
         part = slice(start, start + len(window))
         shown = window.prompt_examples(engine, plan, store, exclude_self=True)
-        rows.x[part], rows.logits[part] = encoded(engine, plan, window.texts, shown, on_progress)
+        _, rows.logits[part] = encoded(
+            engine, plan, window.texts, shown, on_progress, x=rows.x[part]
+        )
         rows.targets[part] = window.matrix
         if window.weights is not None:
             rows.weights[part] = window.weights
@@ -137,18 +139,24 @@ def encoded_texts(
     engine: Engine,
     plan: ScoringPlan,
     texts: Texts,
-    store: ExampleStore | VoteStore | None,
+    store: Store | None,
     on_progress: Callable[[float], object] | None = None,
 ) -> NDArray[np.float32]:
-    """Encode texts without labels, window by window; what is kept are their vectors."""
+    """Encode texts without labels, window by window; what is kept are their vectors.
+
+    Blank ones tell nothing of any label, but all have the same vector, to which they would draw
+    one. They are left out.
+    """
     x = np.empty((len(texts), engine.width), dtype=np.float32)
-    start, remaining = 0, iter(texts)
+    start, remaining = 0, filter(str.strip, texts)
     while window := list(islice(remaining, _TEXTS_OF_WINDOW)):
         shown = plan.examples_for(engine, window, store)
         part = slice(start, start + len(window))
-        x[part], _ = encoded(engine, plan, window, shown, on_progress)
+        encoded(engine, plan, window, shown, on_progress, x=x[part])
         start = part.stop
-    return x
+    if on_progress is not None:
+        on_progress(len(texts) - start)
+    return x[:start]
 
 
 def vectors_alone(engine: Engine, plan: ScoringPlan, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -172,6 +180,7 @@ def vectors_alone(engine: Engine, plan: ScoringPlan, texts: Sequence[str]) -> ND
 
 def learn(
     rows: LearntRows,
+    distinct: LearntRows,
     texts: Sequence[str],
     label_weights: NDArray[np.float32] | None,
     options: LabelOptions,
@@ -185,6 +194,8 @@ def learn(
     ----------
     rows : LearntRows
         The rows; without any, where they would begin is all that changes.
+    distinct : LearntRows
+        The same, merged: in any order, or as weights, they are the same to the last digit.
     texts : sequence of str of length n_classes
         The label texts.
     label_weights : ndarray of shape (n_classes,) or None
@@ -202,17 +213,24 @@ def learn(
     if start is not None:
         begin = start.of_texts(texts)
         first = LabelChange(begin.vectors - rows.moved, begin.biases - rows.first_biases)
-    found, evidence = LabelChange.nothing(*rows.moved.shape), None
-    # The same rows in any order, or as weights, are the same to the last digit.
-    distinct = rows.merged()
+    found, judged, evidence = LabelChange.nothing(*rows.moved.shape), distinct, None
     if len(distinct.x):
-        found, evidence = _explaining(distinct, label_weights, options, first, holds_out)
+        found, held_out = _explaining(distinct, label_weights, options, first, holds_out)
+        if held_out is not None:
+            judged = distinct.take(held_out[0])
+            evidence = Evidence(
+                held_out[1].astype(np.float32),
+                judged.targets,
+                judged.weights,
+                is_cautious=True,
+                held_out=HeldOut.IN_TURN,
+            )
     change = LogitChange(
         tuple(texts),
         np.asarray(found.vectors + rows.moved, dtype=np.float32),
         np.asarray(found.biases + rows.first_biases, dtype=np.float32),
     )
-    return LearntLabels(change, rows, distinct, found.n_iter, found.loss_curve, evidence)
+    return LearntLabels(change, rows, judged, found.n_iter, found.loss_curve, evidence)
 
 
 def _explaining(
@@ -221,8 +239,11 @@ def _explaining(
     options: LabelOptions,
     start: LabelChange,
     holds_out: bool,
-) -> tuple[LabelChange, Evidence | None]:
-    """Find as much of what explains the rows as is trusted, and what it is without each of them."""
+) -> tuple[LabelChange, tuple[NDArray[np.intp], Any] | None]:
+    """Find as much of what explains the rows as is trusted, and what rows get without it.
+
+    The latter are places of rows, and logits of them that each was held out from.
+    """
     from ..training.anchored import fit_label_change
     from ..training.folds import held_out_logits, is_judged, trusted_share
 
@@ -238,8 +259,8 @@ def _explaining(
         share = trusted_share(base, held_out if judges else None, targets, weights)
     if held_out is None or not holds_out:
         return found.times(share), None
-    logits = np.asarray(base + share * (held_out - base), dtype=np.float32)
-    return found.times(share), Evidence(logits, targets, rows.weights, is_cautious=True)
+    places, logits = held_out
+    return found.times(share), (places, base[places] + share * (logits - base[places]))
 
 
 def _how(options: LabelOptions) -> dict[str, Any]:
@@ -270,7 +291,7 @@ def moved_by_texts(
     unlabelled : ndarray of shape (n_texts, width)
         The vectors of the texts without labels.
     rows : LearntRows
-        Those with labels.
+        Those with labels, merged.
 
     Returns
     -------
@@ -282,15 +303,19 @@ def moved_by_texts(
     scale = engine.cosine_scale
     if scale is None or not len(unlabelled):
         return np.zeros_like(rows.moved)
-    rows, labels = rows.merged(), unit_vectors(engine.label_vectors(plan.class_texts))
-    unknown = np.full((len(unlabelled), len(labels)), np.nan, dtype=np.float32)
+    labels = unit_vectors(engine.label_vectors(plan.class_texts))
+    texts, known, weights = unlabelled, None, np.ones(len(unlabelled), np.float32)
+    if len(rows.x):
+        unknown = np.full((len(unlabelled), len(labels)), np.nan, dtype=np.float32)
+        known = np.concatenate([unknown, rows.targets])
+        texts, weights = np.concatenate([texts, rows.x]), np.concatenate([weights, rows.weights])
     moved = move_label_vectors(
         labels,
-        np.concatenate([unlabelled, rows.x]),
+        texts,
         scale=scale,
         multi_label=plan.multi_label,
-        known=np.concatenate([unknown, rows.targets]),
-        weights=np.concatenate([np.ones(len(unlabelled), np.float32), rows.weights]),
+        known=known,
+        weights=weights,
     )
     return np.asarray(scale * (moved - labels), dtype=np.float32)
 

@@ -44,7 +44,12 @@ class LearntRows:
     @property
     def first_logits(self) -> NDArray[np.float32]:
         """The logits of shape (n_rows, n_classes) where rows with labels begin."""
-        return self.logits + self.x @ self.moved.T + self.first_biases
+        if self.biases is None and not self.moved.any():
+            return self.logits
+        logits = self.x @ self.moved.T
+        logits += self.logits
+        logits += self.first_biases
+        return logits
 
     @property
     def first_biases(self) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ _MARK = "<!-- Written by skgliclass, which writes it anew unless it was changed:
 
 _CARD = """---
 library_name: skgliclass
-pipeline_tag: text-classification
-tags:
+pipeline_tag: {task}
+{base}tags:
+- skgliclass
 - gliclass
 - text-classification
 ---
@@ -28,11 +30,11 @@ tags:
 ```python
 from skgliclass import {kind}
 
-clf = {kind}.from_pretrained("path/to/this/folder")
+clf = {kind}.from_pretrained({place})
 clf.predict{method}(["a text"])
 ```
 
-It is a GLiClass model ({architecture}). What lies here:
+It is a GLiClass model ({architecture}){origin}. What lies here:
 
 | file | what it holds |
 | --- | --- |
@@ -43,10 +45,13 @@ It is a GLiClass model ({architecture}). What lies here:
 """
 
 
-_LEARNT_FILES = {
+_MORE_FILES = {
+    "retrieved_examples.json": "labelled texts, which predictions look the nearest up in",
+    "retrieved_examples.safetensors": "the vectors of these texts",
     "learnt_labels.safetensors": "what `fit` learnt for the classes beside the model",
     "learnt_rows.safetensors": "the rows that it was learnt from, which `partial_fit` goes on from",
 }
+_BESIDE = "learnt_labels.safetensors"
 
 _LEARNT = """
 What was learnt beside the model is added to its scores by skgliclass alone. The `gliclass` package
@@ -54,35 +59,71 @@ loads the model without it.
 """
 
 
-def model_card(kind: str, label_set: LabelSet, config: Any, *, learnt: Collection[str] = ()) -> str:
-    """Give the text of the page.
+@dataclass(frozen=True)
+class CardFacts:
+    """What the page tells.
 
-    Parameters
+    Attributes
     ----------
     kind : str
         The name of the classifier's class.
     label_set : LabelSet
         Its classes; empty where every row brings its own.
-    config : GLiClassConfig
+    architecture : str
         The model's.
-    learnt : collection of str
-        The files with what was learnt beside the model.
+    is_tuned : bool
+        Whether weights of the model were trained.
+    began_as : str or None
+        The repository on the hub with the model that it began with.
+    hub_name : str or None
+        The repository that the page is for; None for a folder.
+    files : collection of str
+        The names of the files beside it.
     """
+
+    kind: str
+    label_set: LabelSet
+    architecture: str
+    is_tuned: bool
+    began_as: str | None
+    hub_name: str | None
+    files: Collection[str]
+
+
+def model_card(facts: CardFacts) -> str:
+    """Give the text of the page.
+
+    Parameters
+    ----------
+    facts : CardFacts
+        What it tells.
+    """
+    is_multi = "Multi" in facts.kind
     text = _CARD.format(
-        kind=kind,
-        method="_labels" if "Multi" in kind else "",
-        architecture=config.architecture_type,
-        learnt=_of_learnt(learnt),
-        description=_description(label_set, "any number" if "Multi" in kind else "one"),
+        task="text-classification" if facts.label_set else "zero-shot-classification",
+        base=f"base_model: {json.dumps(facts.began_as)}\n" if facts.began_as else "",
+        kind=facts.kind,
+        place=json.dumps(facts.hub_name or "path/to/this/folder"),
+        method="_labels" if is_multi else "",
+        architecture=facts.architecture,
+        origin=_origin(facts),
+        learnt=_of_learnt(facts.files),
+        description=_description(facts.label_set, "any number" if is_multi else "one"),
     )
     return f"{text}{_MARK}{_digest(text)} -->\n"
 
 
+def _origin(facts: CardFacts) -> str:
+    began = f" that began as `{facts.began_as}`" if facts.began_as else ""
+    link = "; its" if began else " whose"
+    return f"{began}{link} weights were trained further" if facts.is_tuned else began
+
+
 def _of_learnt(files: Collection[str]) -> str:
-    if not files:
-        return ""
-    rows = (f"| `{file}` | {what} |\n" for file, what in _LEARNT_FILES.items() if file in files)
-    return "".join(rows) + _LEARNT
+    rows = "".join(
+        f"| `{file}` | {what} |\n" for file, what in _MORE_FILES.items() if file in files
+    )
+    return rows + _LEARNT if _BESIDE in files else rows
 
 
 def may_be_replaced(path: Path) -> bool:
@@ -91,9 +132,14 @@ def may_be_replaced(path: Path) -> bool:
         # Not a folder either, nor a link to nothing: those are not ours.
         return not path.exists() and not path.is_symlink()
     try:
-        text, mark, digest = path.read_text(encoding="utf-8").rpartition(_MARK)
+        return is_as_written(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def is_as_written(page: str) -> bool:
+    """Tell whether a page is as it was written here, and not changed since."""
+    text, mark, digest = page.rpartition(_MARK)
     return bool(mark) and digest.strip() == f"{_digest(text)} -->"
 
 

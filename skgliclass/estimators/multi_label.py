@@ -57,7 +57,7 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
     --------
     >>> from skgliclass import GLiClassMultiLabelClassifier
     >>> clf = GLiClassMultiLabelClassifier(labels=["travel", "food", "sport"])
-    >>> clf.predict_labels(["We ate our way through the street markets of Bangkok."])
+    >>> clf.predict_labels(["Travelling through Japan to eat: a food lover's itinerary."])
     [['travel', 'food']]
     """
 

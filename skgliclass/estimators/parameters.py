@@ -310,7 +310,8 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "max_epochs": Parameter(
         'int or "auto"',
-        "How often training goes through the texts; 0 records the classes and trains nothing. "
+        "How often training goes through the texts; 0 records the classes and trains nothing, "
+        "in ``partial_fit`` as well. "
         '``"auto"`` takes enough epochs for about 200 optimizer steps, between 3 and 10.',
         [_at_least(Integral, 0), StrOptions({"auto"})],
         option="training",
@@ -364,7 +365,8 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "class_weight": Parameter(
         'dict of class to float, "balanced" or None',
-        'How much each class counts. ``"balanced"`` makes up for their frequencies.',
+        'How much each class counts. ``"balanced"`` makes up for their frequencies, as '
+        "`sample_weight` counts them.",
         [dict, StrOptions({"balanced"}), None],
     ),
     "lora_rank": Parameter(
@@ -481,6 +483,18 @@ def unchanging_key(values: Mapping[str, Any]) -> Hashable:
 def is_unchanging(value: Any) -> bool:
     """Tell whether a parameter's value cannot change in place."""
     return isinstance(value, _UNCHANGING)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is no number of things.
+
+    Raises
+    ------
+    ValueError
+        If it is not an integer of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+        raise ValueError(f"{name}={value!r}; it must be an integer of at least 1.")
 
 
 def check_model(model: Any, kind: str) -> None:

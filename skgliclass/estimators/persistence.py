@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from ..files import checked_folder, replaced_folder
 from .hierarchy import is_nested
 from .labels import LabelSet, plain_labels
-from .model_card import may_be_replaced, model_card
+from .model_card import CardFacts, is_as_written, may_be_replaced, model_card
 from .parameters import without_views
 from .saved_arrays import ArrayFile, damage_named
 from .saved_file import FORMAT, checked_content, label_set_of, labels_of, parameters_of
@@ -23,8 +25,8 @@ from .values import as_json, listed
 
 if TYPE_CHECKING:
     from ..engine.change import LogitChange
-    from ..engine.retrieval import ExampleStore
-    from ..engine.votes import VoteStore
+    from ..engine.votes import Store
+    from ..loading.hub import Commit, HubRepository
     from ..loading.loaded import LoadedModel
     from ..loading.sources import Source
     from .learnt_rows import LearntRows
@@ -105,7 +107,7 @@ class SavedClassifier:
     label_set: LabelSet
     temperature: float = 1.0
     thresholds: NDArray[np.float32] | None = None
-    store: ExampleStore | VoteStore | None = None
+    store: Store | None = None
     min_probability: float | None = None
     path: Path | None = None
     change: LogitChange | None = None
@@ -199,24 +201,89 @@ def write_classifier(
     TypeError
         If a class or a parameter cannot be written.
     """
-    from ..loading.checkpoints import CHECKPOINT_FILES, write_checkpoint
+    from ..loading.checkpoints import CHECKPOINT_FILES
 
     place = checked_folder(folder)
     with replaced_folder(place, (*CHECKPOINT_FILES, *_SAVED_FILES)) as written:
-        write_checkpoint(written, loaded, place=place, gliclass_compatible=gliclass_compatible)
-        text = json_of(saved, _write_arrays(written, saved))
-        (written / FILE).write_text(text + "\n", encoding="utf-8")
+        _write_files(written, loaded, saved, place, gliclass_compatible)
         if may_be_replaced(place / CARD):
-            card = model_card(
-                saved.kind,
-                saved.label_set,
-                loaded.network.config,
-                learnt=[file.name for file in (_CHANGE, _ROWS) if (written / file.name).exists()],
-            )
-            (written / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
+            _write_card(written, loaded, saved, None)
 
 
-def read_content(model: str, revision: str | None) -> dict[str, Any] | None:
+def push_classifier(
+    repository: HubRepository,
+    commit: Commit,
+    loaded: LoadedModel,
+    saved: SavedClassifier,
+    *,
+    gliclass_compatible: bool = True,
+) -> str:
+    """Put what :func:`write_classifier` writes into a repository on the hub, in one commit.
+
+    Parameters
+    ----------
+    repository : HubRepository
+        Where to. The files of a checkpoint or classifier in it are replaced, and others stay.
+    commit : Commit
+        What is said of it, and where it goes.
+    loaded, saved, gliclass_compatible
+        As in :func:`write_classifier`.
+
+    Returns
+    -------
+    str
+        The address of the commit.
+
+    Raises
+    ------
+    OSError
+        If the hub cannot be reached or refuses; the repository is as it was.
+    """
+    from ..loading.checkpoints import CHECKPOINT_FILES
+
+    with TemporaryDirectory(prefix="skgliclass-") as name:
+        folder = Path(name)
+        _write_files(folder, loaded, saved, repository.name, gliclass_compatible)
+        page = repository.text(CARD, commit)
+        if page is None or is_as_written(page):
+            _write_card(folder, loaded, saved, repository.name)
+        return repository.commit(folder, (*CHECKPOINT_FILES, *_SAVED_FILES), commit)
+
+
+def _write_files(
+    folder: Path,
+    loaded: LoadedModel,
+    saved: SavedClassifier,
+    place: Path | str,
+    gliclass_compatible: bool,
+) -> None:
+    from ..loading.checkpoints import write_checkpoint
+
+    write_checkpoint(folder, loaded, place=place, gliclass_compatible=gliclass_compatible)
+    text = json_of(saved, _write_arrays(folder, saved))
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _write_card(
+    folder: Path, loaded: LoadedModel, saved: SavedClassifier, hub_name: str | None
+) -> None:
+    from ..loading.sources import is_hub_id
+
+    began_as = loaded.name if is_hub_id(loaded.name) and loaded.name != hub_name else None
+    facts = CardFacts(
+        saved.kind,
+        saved.label_set,
+        loaded.network.config.architecture_type,
+        is_tuned=saved.is_tuned,
+        began_as=began_as,
+        hub_name=hub_name,
+        files=[path.name for path in folder.iterdir()],
+    )
+    card = model_card(facts)
+    (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
+
+
+def read_content(model: str | os.PathLike[str], revision: str | None) -> dict[str, Any] | None:
     """Give what the file of a saved classifier holds; None for another model.
 
     Raises
@@ -344,15 +411,13 @@ def _arrays(
     return file.read(source, content["digests"].get(file.name), content["label_texts"] or ())
 
 
-def _is_of_votes(store: ExampleStore | VoteStore | None) -> bool:
+def _is_of_votes(store: Store | None) -> bool:
     from ..engine.votes import VoteStore
 
     return isinstance(store, VoteStore)
 
 
-def _read_store(
-    content: Mapping[str, Any], source: Source, backend: str
-) -> ExampleStore | VoteStore:
+def _read_store(content: Mapping[str, Any], source: Source, backend: str) -> Store:
     from ..engine.retrieval import BACKENDS, ExampleStore
     from ..engine.votes import VoteStore
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_class_weight
 
+from ..exceptions import NonFiniteScoresError
 from ..prompts.checks import in_short, listed
 from ..prompts.examples import PromptExample
 from .calibration import negative_log_likelihood, score_of
 from .containers import values_in
 from .labels import LabelSet, plain_class
 from .scoring import ScoringPlan
-from .targets import NameOfSome, Targets, first_of_types, is_number, missing_rows, rows_left
+from .targets import (
+    NameOfSome,
+    Targets,
+    first_of_types,
+    is_number,
+    missing_rows,
+    row_name,
+    rows_left,
+)
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
-    from ..engine.retrieval import ExampleStore
-    from ..engine.votes import KeptTexts, VoteStore
+    from ..engine.votes import KeptTexts, Store
     from ..training.data import TrainingSet
 
 LEARNS_FROM_TEXTS = ("auto", "labels")
@@ -53,6 +61,8 @@ class Problem:
         Texts of none of the classes, which nothing is learnt from.
     unlabelled : Texts
         Texts whose classes nobody knows.
+    passed : mapping of str to sequence of str
+        All texts, by the names under which the user passed them.
     """
 
     label_set: LabelSet
@@ -62,6 +72,7 @@ class Problem:
     n_set_aside: int = 0
     others: Sequence[str] = ()
     unlabelled: Texts = ()
+    passed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +87,27 @@ class Given:
         As they were passed.
     unlabelled : list of str
         The texts without labels.
-    name : str
-        What to call `y` in a message.
+    places : ndarray of shape (n_texts,), optional
+        Which rows of what was passed have labels; by default all.
+    passed : dict of str to list of str
+        All texts, by the names under which they were passed.
     """
 
     texts: list[str]
     y: Any
     sample_weight: Any
     unlabelled: list[str] = field(default_factory=list)
-    name: str = "y"
+    places: NDArray[np.intp] | None = None
+    passed: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, texts: list[str], y: Any, sample_weight: Any) -> Given:
+        """Give what was passed, whose texts are called `X`."""
+        return cls(texts, y, sample_weight, passed={"X": texts})
+
+    def named(self, column: str) -> str:
+        """Give what to call the rows of a column that was passed which have labels."""
+        return column if self.places is None else NameOfSome(column, self.places.tolist())
 
     @property
     def has_no_labels(self) -> bool:
@@ -108,12 +131,31 @@ class Given:
             rows_left(self.y, ~is_missing, known) if len(places) else None,
             None if weights is None else weights[places],
             [self.texts[i] for i in np.flatnonzero(is_missing)],
-            NameOfSome("y", places.tolist()),
+            places,
+            self.passed,
         )
 
     def beside(self, unlabelled: list[str]) -> Given:
         """Give the same with further texts without labels."""
-        return replace(self, unlabelled=[*self.unlabelled, *unlabelled])
+        passed = {**self.passed, "unlabelled": unlabelled}
+        return replace(self, unlabelled=[*self.unlabelled, *unlabelled], passed=passed)
+
+
+@contextmanager
+def naming_rows(passed: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """Name the row of what the user passed that a model gives no numbers for.
+
+    Whoever has the texts scored has sorted, split and thinned them out.
+    """
+    try:
+        yield
+    except NonFiniteScoresError as error:
+        text = error.text
+        places = (row_name(name, x.index(text)) for name, x in passed.items() if text in x)
+        place = next(places, None)
+        if place is None:
+            raise
+        raise NonFiniteScoresError(error.model, text, place) from None
 
 
 def check_learns_from_texts(trainable: str, label_set: LabelSet | None, n_texts: int) -> None:
@@ -155,6 +197,16 @@ class ExampleWindows(ABC):
         """Whether all texts have the same classes, in the same prompt."""
 
     @property
+    @abstractmethod
+    def text_lengths(self) -> NDArray[np.int64]:
+        """How many characters each text has, of shape (n_texts,)."""
+
+    @property
+    @abstractmethod
+    def class_counts(self) -> NDArray[np.float64]:
+        """How many texts each class holds for, in any order; of those that all texts share."""
+
+    @property
     def identity(self) -> str:
         """What tells these texts and labels from others, where there are several windows."""
         return ""
@@ -193,7 +245,7 @@ class Examples(ExampleWindows):
         self,
         engine: Engine,
         plan: ScoringPlan,
-        store: ExampleStore | VoteStore | None,
+        store: Store | None,
         *,
         exclude_self: bool = False,
     ) -> Sequence[Sequence[PromptExample]] | None:
@@ -254,6 +306,17 @@ class SharedExamples(Examples):
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def text_lengths(self) -> NDArray[np.int64]:
+        """How many characters each text has."""
+        return np.fromiter(map(len, self.texts), np.int64, len(self))
+
+    @property
+    def class_counts(self) -> NDArray[np.float64]:
+        """How many texts each class holds for, but for those that do not count."""
+        counted = self.matrix if self.weights is None else self.matrix[self.weights > 0]
+        return np.asarray(np.nansum(counted, axis=0, dtype=np.float64))
+
     def take(self, rows: NDArray[np.intp]) -> SharedExamples:
         """Give some of the examples."""
         weights = None if self.weights is None else self.weights[rows]
@@ -263,7 +326,7 @@ class SharedExamples(Examples):
         self,
         engine: Engine,
         plan: ScoringPlan,
-        store: ExampleStore | VoteStore | None,
+        store: Store | None,
         *,
         exclude_self: bool = False,
     ) -> list[list[PromptExample]] | None:
@@ -368,9 +431,15 @@ def leave_out(
 
 
 def example_weights(
-    targets: Targets, sample_weight: Any, class_weight: Any, multi_label: bool
+    targets: Targets,
+    sample_weight: Any,
+    class_weight: Any,
+    multi_label: bool,
+    name: str = "sample_weight",
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
     """Turn `sample_weight` and `class_weight` into weights of texts and of labels.
+
+    The rows of `sample_weight` are called as `name` says.
 
     Returns
     -------
@@ -395,7 +464,7 @@ def example_weights(
     of_text = None if sample_weight is None else weights
     if class_weight is None:
         return of_text, None
-    of_class = _weights_of_classes(targets, class_weight, multi_label)
+    of_class = _weights_of_classes(targets, weights, class_weight)
     # Of one class a text the true one alone weighs.
     counted = known if multi_label else targets.matrix > 0
     if not ((weights > 0)[:, None] & (of_class > 0) & counted).any():
@@ -407,13 +476,7 @@ def example_weights(
     if multi_label:
         return of_text, of_class
     products = weights.astype(np.float64) * of_class[targets.matrix.argmax(axis=1)]
-    bad = ~_are_weights(products)
-    if bad.any():
-        i = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"sample_weight[{i}] times the class_weight of its class is {products[i]}; "
-            f"{_WHAT_WEIGHTS_ARE}."
-        )
+    _check_are_weights(products, name, " times the class_weight of its class")
     return products.astype(np.float32), None
 
 
@@ -442,10 +505,7 @@ def read_weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
         raise ValueError(
             f"sample_weight has shape {weights.shape}, but there are {n} samples; expected ({n},)."
         )
-    bad = ~_are_weights(weights)
-    if bad.any():
-        i = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"sample_weight[{i}] is {weights[i]}; {_WHAT_WEIGHTS_ARE}.")
+    _check_are_weights(weights, "sample_weight")
     return weights.astype(np.float32)
 
 
@@ -460,6 +520,14 @@ def _are_weights(numbers: Any) -> NDArray[np.bool_]:
     """Tell which of some numbers can be weights: NaN, which compares with nothing, cannot."""
     numbers = np.asarray(numbers)
     return np.asarray((numbers == 0) | ((numbers >= _SMALLEST) & (numbers <= _LARGEST)))
+
+
+def _check_are_weights(weights: NDArray[np.float64], name: str, times: str = "") -> None:
+    """Refuse what is no weight, with the name of its row, and what it was multiplied by."""
+    bad = np.flatnonzero(~_are_weights(weights))
+    if len(bad):
+        i = int(bad[0])
+        raise ValueError(f"{row_name(name, i)}{times} is {weights[i]}; {_WHAT_WEIGHTS_ARE}.")
 
 
 def _numbers(sample_weight: Any) -> NDArray[np.float64]:
@@ -480,22 +548,11 @@ def _numbers(sample_weight: Any) -> NDArray[np.float64]:
 
 
 def _weights_of_classes(
-    targets: Targets, class_weight: Any, multi_label: bool
+    targets: Targets, weights: NDArray[np.float32], class_weight: Any
 ) -> NDArray[np.float32]:
-    classes = targets.label_set.classes.tolist()
     if isinstance(class_weight, str):
-        if multi_label:
-            present = np.nansum(targets.matrix, axis=0)
-            # As scikit-learn's "balanced", whose own function takes one class a text.
-            mean = present.sum() / max(1, int((present > 0).sum()))
-            balanced = np.where(present > 0, mean / np.maximum(present, 1e-9), 1.0)
-            return balanced.astype(np.float32)
-        rows = targets.matrix.argmax(axis=1)
-        # compute_class_weight refuses a class that no text has.
-        seen = np.unique(rows)
-        weights = np.ones(len(classes), dtype=np.float32)
-        weights[seen] = compute_class_weight("balanced", classes=seen, y=rows)
-        return weights
+        return _balanced(targets.matrix, weights)
+    classes = targets.label_set.classes.tolist()
     weights_by_class = {
         plain_class(key, f"a class of class_weight, {key!r},"): weight
         for key, weight in class_weight.items()
@@ -509,6 +566,18 @@ def _weights_of_classes(
         if not (is_number(weight) and _are_weights(weight)):
             raise ValueError(f"class_weight[{value!r}] is {in_short(weight)}; {_WHAT_WEIGHTS_ARE}.")
     return np.asarray([weights_by_class.get(value, 1.0) for value in classes], dtype=np.float32)
+
+
+def _balanced(matrix: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make up for the frequencies of classes, in which a text with a weight of two is there twice.
+
+    As scikit-learn's "balanced", whose own function takes one class a text.
+    """
+    present = np.nansum(matrix * weights[:, None], axis=0, dtype=np.float64)
+    is_seen = present > 0
+    mean = present.sum() / max(1, int(is_seen.sum()))
+    balanced = np.divide(mean, present, out=np.ones_like(present), where=is_seen)
+    return np.minimum(balanced, _LARGEST).astype(np.float32)
 
 
 def split_off_validation(

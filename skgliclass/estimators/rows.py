@@ -21,8 +21,7 @@ from .targets import Targets, is_number
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
-    from ..engine.retrieval import ExampleStore
-    from ..engine.votes import KeptTexts, VoteCount, VoteStore
+    from ..engine.votes import KeptTexts, Store, VoteCount
     from ..training.data import TrainingSet
 
 
@@ -75,6 +74,14 @@ class RowWindows(Protocol):
     def shared_labels(self) -> Sequence[str] | None:
         """The labels of every row, where all have the same ones and the same prompt."""
 
+    @property
+    def text_lengths(self) -> Sequence[int]:
+        """How many characters the text of each row has."""
+
+    @property
+    def label_counts(self) -> Mapping[str, float]:
+        """How many rows each label holds for, of those that all rows share."""
+
     def windows(self, first: int = 0) -> Iterator[Sequence[Row]]:
         """Give the windows from one of them on, always the same."""
 
@@ -110,7 +117,10 @@ class LabelledText:
 
 def rows_in(X: Any) -> Sequence[Row] | None:
     """Give rows that are passed in place of texts; None where these are others."""
-    if not isinstance(X, list | tuple) or not X or not isinstance(X[0], Row):
+    if not isinstance(X, list | tuple) or not X:
+        return None
+    # To ask whether it is a row by its form takes long, and it is a text as good as always.
+    if isinstance(X[0], str) or not isinstance(X[0], Row):
         return None
     for i, row in enumerate(X):
         if not isinstance(row, Row):
@@ -384,6 +394,16 @@ class StreamedExamples(ExampleWindows):
         labels = self.rows.shared_labels
         return labels is not None and self.plan.columns_of(labels) is not None
 
+    @property
+    def text_lengths(self) -> NDArray[np.int64]:
+        """How many characters each text has."""
+        return np.asarray(self.rows.text_lengths, dtype=np.int64)
+
+    @property
+    def class_counts(self) -> NDArray[np.float64]:
+        """How many texts each class holds for, of those that hold for any."""
+        return np.asarray(list(self.rows.label_counts.values()), dtype=np.float64)
+
     def windows(self, first: int = 0) -> Iterator[Examples]:
         """Give the windows from one of them on."""
         # No name for a window, which would keep it in memory while the next one is read.
@@ -417,11 +437,21 @@ class RowExamples(Examples):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def text_lengths(self) -> NDArray[np.int64]:
+        """How many characters each text has."""
+        return np.asarray([len(row.text) for row in self.rows], dtype=np.int64)
+
+    @property
+    def class_counts(self) -> NDArray[np.float64]:
+        """Nothing: the rows share no classes."""
+        return np.zeros(0)
+
     def prompt_examples(  # noqa: D102
         self,
         engine: Engine,
         plan: ScoringPlan,
-        store: ExampleStore | VoteStore | None,
+        store: Store | None,
         *,
         exclude_self: bool = False,
     ) -> list[list[PromptExample]] | None:
@@ -444,16 +474,17 @@ class RowExamples(Examples):
         on_progress: Callable[[float], object] | None = None,
     ) -> list[NDArray[np.float32]]:
         scores = [np.empty(0, dtype=np.float32)] * len(self)
-        for rows in self._groups(plan):
-            of_group = RowExamples([self.rows[i] for i in rows])
-            logits = of_group._logits_of_group(
-                engine,
-                plan.described(self.rows[rows[0]].prompt),
-                None if examples is None else [examples[i] for i in rows],
-                on_progress,
-            )
-            for i, values in zip(rows, logits, strict=True):
-                scores[i] = values
+        with engine.warning_once() as engine_of_all:
+            for rows in self._groups(plan):
+                of_group = RowExamples([self.rows[i] for i in rows])
+                logits = of_group._logits_of_group(
+                    engine_of_all,
+                    plan.described(self.rows[rows[0]].prompt),
+                    None if examples is None else [examples[i] for i in rows],
+                    on_progress,
+                )
+                for i, values in zip(rows, logits, strict=True):
+                    scores[i] = values
         return scores
 
     def judge(self, logits: Any, multi_label: bool) -> tuple[float, float]:  # noqa: D102

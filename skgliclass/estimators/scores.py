@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .calibration import as_log_probabilities, as_probabilities
+from .calibration import as_log_odds, as_log_probabilities, as_probabilities
 from .labels import as_class_array
 
 
@@ -69,6 +69,11 @@ class Scores:
     def log_probabilities(self) -> NDArray[np.float32]:
         """The logarithm of the probabilities, finite where these round to 0."""
         return as_log_probabilities(self._scaled, self.among.multi_label)
+
+    @property
+    def log_odds(self) -> NDArray[np.float64]:
+        """The logits of the probabilities."""
+        return as_log_odds(self._scaled, self.among.multi_label)
 
     @property
     def _scaled(self) -> NDArray[np.float32]:

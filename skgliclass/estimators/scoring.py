@@ -22,8 +22,7 @@ from .state import Snapshot
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
-    from ..engine.retrieval import ExampleStore
-    from ..engine.votes import VoteCount, Votes, VoteStore
+    from ..engine.votes import Store, VoteCount, Votes
     from ..prompts.examples import PromptExample
 
 
@@ -106,9 +105,7 @@ class ScoringPlan:
         """Give the same with what was learnt for label texts."""
         return replace(self, change=None if change is None else change.worded(self.worded))
 
-    def voted_by(
-        self, store: ExampleStore | VoteStore | None, *, leaves_out_own: bool = False
-    ) -> ScoringPlan:
+    def voted_by(self, store: Store | None, *, leaves_out_own: bool = False) -> ScoringPlan:
         """Give the same with the votes of labelled texts, where it is these that count.
 
         Parameters
@@ -215,7 +212,7 @@ class ScoringPlan:
         self,
         engine: Engine,
         texts: Sequence[str],
-        store: ExampleStore | VoteStore | None,
+        store: Store | None,
         *,
         exclude_self: bool = False,
     ) -> list[list[PromptExample]] | None:

@@ -12,8 +12,7 @@ from .labels import LabelSet
 
 if TYPE_CHECKING:
     from ..engine.change import LogitChange
-    from ..engine.retrieval import ExampleStore
-    from ..engine.votes import VoteStore
+    from ..engine.votes import Store
     from ..training.tuned_weights import TunedWeights
     from .learnt_rows import LearntRows
 
@@ -54,7 +53,7 @@ class FitState:
     weights: TunedWeights | None = None
     temperature: float = 1.0
     thresholds: NDArray[np.float32] | None = None
-    store: ExampleStore | VoteStore | None = None
+    store: Store | None = None
     min_probability: float | None = None
     change: LogitChange | None = None
     rows: LearntRows | None = None
@@ -120,7 +119,7 @@ class Snapshot:
     weights: TunedWeights | None = None
     temperature: float = 1.0
     thresholds: NDArray[np.float32] | None = None
-    store: ExampleStore | VoteStore | None = None
+    store: Store | None = None
     store_is_stale: bool = False
     min_probability: float | None = None
     change: LogitChange | None = None
@@ -162,7 +161,7 @@ class Snapshot:
             is_tuned=state.is_tuned,
         )
 
-    def store_for(self, n_retrieved: int) -> ExampleStore | VoteStore | None:
+    def store_for(self, n_retrieved: int) -> Store | None:
         """Give the labelled texts to retrieve from, where any are to be retrieved.
 
         Raises

@@ -10,6 +10,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import compress
 from numbers import Number
 from typing import Any
 
@@ -21,7 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import warn
 from ..prompts.checks import in_short, listed
-from .containers import Frame, open_container
+from .containers import Frame, cells_in, open_container
 from .labels import LabelSet, as_class_array, kind_of_class, plain_class
 
 # What numbers may mean, in the example of a warning.
@@ -73,6 +74,14 @@ def row_name(name: str, i: int) -> str:
     return f"{name}[{name.places[i] if isinstance(name, NameOfSome) else i}]"
 
 
+def name_of_left(name: str, is_left: NDArray[np.bool_]) -> str:
+    """Name a column of which some rows are left, of which others may have been left out before."""
+    if is_left.all():
+        return name
+    places = name.places if isinstance(name, NameOfSome) else range(len(is_left))
+    return NameOfSome(name, list(compress(places, is_left.tolist())))
+
+
 def missing_rows(y: Any, known: Collection[Any], *, multi_label: bool) -> NDArray[np.bool_]:
     """Tell which rows of `y` are None, NaN or -1, where that is none of the known classes.
 
@@ -104,15 +113,18 @@ def rows_left(y: Any, is_left: NDArray[np.bool_], known: Collection[Any]) -> Any
     if isinstance(rows, np.ndarray) and rows.ndim == 2:
         return rows[is_left]
     # Missing values make floats of integers.
-    are_integers = all(isinstance(row, float) and row.is_integer() for row in left)
-    if are_integers and not any(isinstance(value, float) for value in known):
+    are_integers = all(_is_real(row) and float(row).is_integer() for row in left)
+    if are_integers and not any(_is_real(value) for value in known):
         return [int(row) for row in left]
     return left
 
 
+def _is_real(value: Any) -> bool:
+    return isinstance(value, float | np.floating)
+
+
 def _cells_of(y: Any, *, multi_label: bool) -> Any:
-    rows = open_container(y, "y")
-    cells = rows.cells if isinstance(rows, Frame) else rows
+    cells = cells_in(y, "y")
     if isinstance(cells, np.ndarray) and cells.shape[1:] == (1,) and not multi_label:
         return cells.ravel()
     if isinstance(cells, list) and not multi_label:
@@ -183,8 +195,9 @@ def single_label_targets(
         has_class = np.asarray([value != other for value in vector.tolist()])
         if label_set is None and not has_class.any():
             raise ValueError(f"{name} is other={other!r} for all texts, so that it has no classes.")
-    label_set = _single_label_set(vector[has_class], label_set, name, unseen)
-    positions = _positions(vector[has_class], label_set, name)
+    of_classes, name = vector[has_class], name_of_left(name, has_class)
+    label_set = _single_label_set(of_classes, label_set, name, unseen)
+    positions = _positions(of_classes, label_set, name)
     matrix = np.zeros((len(vector), len(label_set)), dtype=np.float32)
     matrix[np.flatnonzero(has_class), positions] = 1
     return Targets(label_set, matrix)
@@ -310,7 +323,9 @@ def _check_scikit_learn_knows(vector: NDArray[Any], name: str) -> None:
             f"Use strings: [str(value) for value in {name}]."
         )
     _check_no_quantities(vector, name)
-    check_classification_targets(vector)
+    # Of many classes with few rows each scikit-learn warns that they may be a quantity: no name is.
+    if vector.dtype.kind not in "OU":
+        check_classification_targets(vector)
 
 
 def _check_no_quantities(vector: NDArray[Any], name: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import (
+    HeldOut,
     best_min_probability,
     best_temperature,
     best_thresholds,
@@ -57,6 +58,8 @@ class Evidence:
         The logits of texts of none of the classes, where there are any.
     is_cautious : bool
         Whether what few rows say is drawn towards what holds without them.
+    held_out : HeldOut
+        Where the rows come from.
     """
 
     logits: NDArray[np.float32]
@@ -64,6 +67,7 @@ class Evidence:
     weights: NDArray[np.float32] | None = None
     others: NDArray[np.float32] | None = None
     is_cautious: bool = False
+    held_out: HeldOut = HeldOut.PASSED
 
     def known(self, multi_label: bool) -> Evidence:
         """Give the rows that have logits and a target."""
@@ -114,11 +118,12 @@ def tuned(state: FitState, tunes: Tunes, evidence: Evidence, multi_label: bool) 
 
 def _temperature(tunes: Tunes, evidence: Evidence, multi_label: bool) -> float:
     logits, matrix, weights = evidence.logits, evidence.matrix, evidence.weights
+    told = evidence.held_out if tunes.is_asked_for else None
     if not evidence.is_cautious:
-        return best_temperature(logits, matrix, multi_label, weights=weights)
-    n_rows, warns = float(evidence.counts.sum()), tunes.is_asked_for
+        return best_temperature(logits, matrix, multi_label, weights=weights, told=told)
+    n_rows = float(evidence.counts.sum())
     targets = matrix if multi_label else smoothed_targets(matrix, n_rows)
-    found = best_temperature(logits, targets, multi_label, weights=weights, warns=warns)
+    found = best_temperature(logits, targets, multi_label, weights=weights, told=told)
     return shrunk_temperature(found, n_rows)
 
 

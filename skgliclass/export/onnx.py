@@ -42,14 +42,15 @@ _EXPORTING = Lock()
 
 
 def export_onnx(
-    model: str | LoadedModel, folder: str | Path, *, revision: str | None = None
+    model: str | Path | LoadedModel, folder: str | Path, *, revision: str | None = None
 ) -> Path:
     """Write a model as ONNX, with what is needed to run it without this package or torch.
 
     Parameters
     ----------
-    model : str or LoadedModel
-        ``"mini"``, a folder or a hub id, or a model that is loaded already, in float32 on the CPU.
+    model : str, path or LoadedModel
+        ``"mini"``, a hub id or a folder, also of a saved classifier; or a model that is loaded
+        already, in float32 on the CPU.
     folder : str or path
         Where to; made if missing. It gets ``model.onnx`` (of a bi-encoder ``texts.onnx``,
         ``labels.onnx`` and ``scorer.onnx``), ``tokenizer.json`` (and ``label_tokenizer.json`` where
@@ -69,6 +70,8 @@ def export_onnx(
     ------
     ImportError
         If ``onnx`` or ``onnxscript`` is not installed.
+    TypeError
+        If `model` is none of these, such as a classifier that is not saved.
     ValueError
         If the model is not in float32 on the CPU.
     NotImplementedError
@@ -87,7 +90,7 @@ def export_onnx(
     _check_installed()
     checked_folder(folder)
     saved = change = None
-    if isinstance(model, str):
+    if isinstance(model, str | Path):
         saved = read_content(model, revision)
         if saved is not None:
             change = read_change(saved, find_source(model, revision))
@@ -181,6 +184,11 @@ def _check_installed() -> None:
 
 
 def _check_exportable(loaded: LoadedModel) -> None:
+    if not isinstance(loaded, LoadedModel):
+        raise TypeError(
+            f"model is a {type(loaded).__name__}, but what is exported is the name or folder of a "
+            "model. Save it with save_pretrained(folder), and export that folder."
+        )
     network = loaded.network
     if network.device.type != "cpu" or network.dtype != torch.float32:
         raise ValueError(

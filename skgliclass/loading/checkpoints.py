@@ -14,7 +14,7 @@ from ..prompts.tokens import LABEL_MARKER, MARKERS, TEXT_MARKER
 from .loaded import LoadedModel, default_length
 from .model import MODEL_FILES, GLiClassModel, read_gliclass
 from .quiet import quiet
-from .sources import Source, download_tokenizer
+from .sources import Source, download_tokenizer, is_hub_id
 from .tokenizer_files import (
     VOCABULARIES,
     check_vocabulary,
@@ -91,7 +91,7 @@ def save_checkpoint(
 
 
 def write_checkpoint(
-    folder: Path, loaded: LoadedModel, *, place: Path, gliclass_compatible: bool = True
+    folder: Path, loaded: LoadedModel, *, place: Path | str, gliclass_compatible: bool = True
 ) -> None:
     """Write the files of a checkpoint.
 
@@ -101,8 +101,8 @@ def write_checkpoint(
         Where to.
     loaded : LoadedModel
         The model and its tokenizers.
-    place : Path
-        Where the checkpoint will be in the end.
+    place : Path or str
+        Where the checkpoint will be in the end: a folder, or a repository on the hub by its name.
     gliclass_compatible : bool, default=True
         Whether the ``gliclass`` package loads it, too: this takes a shared encoder's weights twice,
         and the tokenizer of the labels by a path in ``config.json``.
@@ -114,7 +114,9 @@ def write_checkpoint(
     # A shared encoder reads both with one tokenizer, which lies in the folder itself.
     has_two = network.has_label_encoder and not network.config.share_encoders
     if gliclass_compatible and network.has_label_encoder:
-        fields["label_model_name"] = str(place / _LABEL_TOKENIZER_FOLDER if has_two else place)
+        fields["label_model_name"] = _label_model_name(network.config, place, has_two)
+    if isinstance(place, str):
+        fields = {**_names_elsewhere(network.config), **fields}
     with quiet():
         model = GLiClassModel.around(network, **fields)
         model.write_files(folder, gliclass_compatible=gliclass_compatible)
@@ -126,6 +128,29 @@ def write_checkpoint(
         word = None if padding is None else tokenizer.id_to_token(padding)
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": word}
         write_tokenizer(folder / _LABEL_TOKENIZER_FOLDER, tokenizer, settings if word else {})
+
+
+def _label_model_name(config: Any, place: Path | str, has_two: bool) -> str:
+    """Name what the ``gliclass`` package is to read the labels' tokenizer from."""
+    if not has_two:
+        return str(place)
+    # It knows no folder within a repository.
+    within_hub = isinstance(place, str)
+    return (
+        _name_elsewhere(config.label_model_name)
+        if within_hub
+        else str(Path(place) / _LABEL_TOKENIZER_FOLDER)
+    )
+
+
+def _names_elsewhere(config: Any) -> dict[str, str]:
+    names = ("encoder_model_name", "label_model_name")
+    return {name: _name_elsewhere(getattr(config, name)) for name in names}
+
+
+def _name_elsewhere(name: str | None) -> str:
+    """Leave out the name of a folder, which means nothing on another machine."""
+    return name if name and is_hub_id(name) else ""
 
 
 def _read_network(source: Source, architecture: str, dtype: torch.dtype) -> Architecture:

@@ -385,8 +385,9 @@ def download(repository: str, revision: str | None = None, **options: Any) -> Pa
         where = f" at revision {revision!r}" if revision else ""
         raise OSError(
             f"model={repository!r}{where} is neither a folder nor a hub repository that can be "
-            "reached from here. Check the name; without a network, pass a folder with a downloaded "
-            f'checkpoint, or use model="{EMBEDDED}". ({type(error).__name__}: {error})'
+            "reached from here. Check the name; where it is private, run `hf auth login`, set "
+            "HF_TOKEN, or pass token= to from_pretrained; without a network, pass a folder with a "
+            f'downloaded checkpoint, or use model="{EMBEDDED}". ({type(error).__name__}: {error})'
         ) from error
 
 
@@ -416,6 +417,32 @@ def _snapshot(repository: str, revision: str | None) -> Path:
     if snapshot is None or not snapshot.is_dir():
         snapshot = _snapshots[repository, revision] = download(repository, revision)
     return snapshot
+
+
+def is_hub_id(model: str) -> bool:
+    """Tell whether a name is that of a hub repository, and not of a folder."""
+    return model != EMBEDDED and not _is_clearly_a_path(model) and not Path(model).is_dir()
+
+
+def look_up(
+    model: str | os.PathLike[str], revision: str | None, *, token: str | bool | None = None
+) -> None:
+    """Find out what a hub repository holds now, in place of what it held before in this process.
+
+    Parameters
+    ----------
+    model, revision
+        As in :func:`find_source`; where this is no hub repository, nothing is done.
+    token : str or bool, optional
+        As for ``huggingface_hub``.
+
+    Raises
+    ------
+    OSError
+        If the repository does not exist or cannot be reached, and there is no copy of it.
+    """
+    if isinstance(model, str) and model != EMBEDDED_HUB_ID and is_hub_id(model):
+        _snapshots[model, revision] = download(model, revision, token=token)
 
 
 def _is_clearly_a_path(model: str) -> bool:

@@ -178,15 +178,22 @@ def _tokenizer_class(source: Source, below: str) -> Any:
     )
 
     config: Mapping[str, Any] = source.read_json(join(below, "config.json")) or {}
-    name = (source.read_json(join(below, _CONFIG)) or {}).get("tokenizer_class")
+    settings: Mapping[str, Any] = source.read_json(join(below, _CONFIG)) or {}
+    name = settings.get("tokenizer_class")
     if name is None:
         name = TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
+    if name is None and "auto_map" not in settings:
+        raise ValueError(
+            f"model={source.name!r} has no tokenizer: {join(below, _FILE)} is missing. Write it "
+            "there with tokenizer.save_pretrained(folder), as transformers' Trainer does where it "
+            "is given processing_class=tokenizer."
+        )
     kind = tokenizer_class_from_name(name) if isinstance(name, str) else None
     if kind is None or not kind.__module__.startswith("transformers."):
         raise ValueError(
             f"model={source.name!r} has no {join(below, _FILE)}, and transformers itself knows no "
-            f"tokenizer {name!r}. Code from checkpoints is never run: save the tokenizer as "
-            f"{_FILE} on a machine where you trust it."
+            f"tokenizer {settings['auto_map'] if name is None else name!r}. Code from checkpoints "
+            f"is never run: save the tokenizer as {_FILE} on a machine where you trust it."
         )
     return kind
 

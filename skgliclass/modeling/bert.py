@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .attention import attend
 from .positions import ReadPositions, in_place, padding_bias
 
 
@@ -107,9 +108,9 @@ def bert_forward(
 def has_plain_layers(encoder: Any) -> bool:
     """Tell whether an encoder of transformers computes what :func:`bert_forward` does."""
     return (
-        not encoder.training
-        and encoder.config.hidden_act == "gelu"
+        encoder.config.hidden_act == "gelu"
         and not encoder.config.is_decoder
+        and not (encoder.training and encoder.gradient_checkpointing)
         and all(has_own_parts(layer, _linears(layer)) for layer in encoder.encoder.layer)
     )
 
@@ -150,7 +151,7 @@ def _run_layer(
         for module, vectors in ((query, asked), (key, flat), (value, flat))
     )
     dropout = layer.attention.self.dropout.p if layer.training else 0.0
-    context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+    context = attend(q, k, v, bias, dropout=dropout)
     context = dense(context.transpose(1, 2).reshape(asked.shape))
     attended = add_and_normalize(layer.attention.output, context, asked)
     return feed_forward(layer, attended).view_as(asking)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attend
 from .bert import add_and_normalize, feed_forward, has_own_parts
 from .positions import ReadPositions, Sequences, in_place, padding_bias
 
@@ -255,12 +255,12 @@ def _attend(
         if padding is not None:
             bias = padding if bias is None else bias + padding
         read.append(
-            F.scaled_dot_product_attention(
+            attend(
                 q[None, heads],
                 k[None, heads],
                 v[None, heads],
-                attn_mask=None if bias is None else bias.contiguous()[None],
-                dropout_p=dropout,
+                None if bias is None else bias.contiguous()[None],
+                dropout=dropout,
                 scale=_scale(attention),
             )
         )
@@ -337,9 +337,7 @@ def _run_last_layer(
     bias = padding_bias(attention_mask, hidden.dtype)
     for scores in _chosen_scores(q, k, table, chosen):
         bias = scores if bias is None else bias + scores
-    context = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=bias, dropout_p=_dropout(attention), scale=_scale(attention)
-    )
+    context = attend(q, k, v, bias, dropout=_dropout(attention), scale=_scale(attention))
     context = layer.attention.output.dense(context.transpose(1, 2).reshape(len(asked), -1))
     attended = add_and_normalize(layer.attention.output, context, asked)
     return feed_forward(layer, attended).view_as(asking)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attend
 from .positions import ReadPositions, in_place, padding_bias
 
 _KINDS = ("full_attention", "sliding_attention")
@@ -25,15 +26,15 @@ def modernbert_forward(
     """
     hidden = encoder.embeddings(input_ids=input_ids)
     layers = list(encoder.layers)
-    sequences = _Sequences.of(encoder, hidden, attention_mask)
+    batch = _Batch.of(encoder, hidden, attention_mask)
     last = layers.pop() if layers and read is not None else None
     for layer in layers:
-        hidden = _run_layer(layer, hidden, sequences)
+        hidden = _run_layer(layer, hidden, batch)
     if read is None or last is None:
         normalized: Tensor = encoder.final_norm(hidden)
         return normalized
     chosen = ReadPositions.of(read)
-    vectors = _run_last_layer(last, hidden, sequences, chosen)
+    vectors = _run_last_layer(last, hidden, batch, chosen)
     return chosen.put(encoder.final_norm(vectors), hidden)
 
 
@@ -68,7 +69,7 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class _Sequences:
+class _Batch:
     """What all layers need to know of a batch.
 
     Attributes
@@ -93,7 +94,7 @@ class _Sequences:
     head_width: int
 
     @classmethod
-    def of(cls, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> _Sequences:
+    def of(cls, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> _Batch:
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
         angles = {}
         for kind in set(encoder.config.layer_types):
@@ -114,23 +115,21 @@ class _Sequences:
         return flat.view(*shape, -1, self.head_width)
 
 
-def _run_layer(layer: Any, hidden: Tensor, sequences: _Sequences) -> Tensor:
+def _run_layer(layer: Any, hidden: Tensor, batch: _Batch) -> Tensor:
     shape = hidden.shape[:2]
     flat = hidden.flatten(0, 1)
-    qkv = sequences.heads(layer.attn.Wqkv(layer.attn_norm(flat)), (*shape, 3))
-    cosines, sines = (angle[:, None, None] for angle in sequences.angles[layer.attention_type])
+    qkv = batch.heads(layer.attn.Wqkv(layer.attn_norm(flat)), (*shape, 3))
+    cosines, sines = (angle[:, None, None] for angle in batch.angles[layer.attention_type])
     # Queries and keys at once.
     rotated = _rotate(qkv[:, :, :2], cosines, sines)
     q, k = (vectors.transpose(1, 2) for vectors in rotated.unbind(2))
     v = qkv[:, :, 2].transpose(1, 2)
-    context = _attend(layer, q, k, v, sequences)
+    context = _attend(layer, q, k, v, batch)
     attended = _add(flat, layer.attn.Wo, context.transpose(1, 2).flatten(2).flatten(0, 1))
     return _feed_forward(layer, attended).view_as(hidden)
 
 
-def _run_last_layer(
-    layer: Any, hidden: Tensor, sequences: _Sequences, chosen: ReadPositions
-) -> Tensor:
+def _run_last_layer(layer: Any, hidden: Tensor, batch: _Batch, chosen: ReadPositions) -> Tensor:
     """Give a layer's vectors of the chosen positions, which read all of `hidden`."""
     shape = hidden.shape[:2]
     width = hidden.shape[2]
@@ -139,17 +138,17 @@ def _run_last_layer(
     of_query, of_others = (None, None) if bias is None else (bias[:width], bias[width:])
     asking = F.linear(chosen.take(normed), weight[:width], of_query)
     kv = F.linear(normed.flatten(0, 1), weight[width:], of_others)
-    kv = sequences.heads(kv, (*shape, 2))
-    cosines, sines = sequences.angles[layer.attention_type]
+    kv = batch.heads(kv, (*shape, 2))
+    cosines, sines = batch.angles[layer.attention_type]
     k = _rotate(kv[:, :, 0], cosines[:, None], sines[:, None]).transpose(1, 2)
     angles = (angle[chosen.positions][:, :, None] for angle in (cosines, sines))
-    q = _rotate(sequences.heads(asking, asking.shape[:2]), *angles).transpose(1, 2)
-    bias = sequences.padding
+    q = _rotate(batch.heads(asking, asking.shape[:2]), *angles).transpose(1, 2)
+    bias = batch.padding
     if layer.attention_type == "sliding_attention":
         places = torch.arange(shape[1], device=hidden.device)
-        far = (chosen.positions[:, :, None] - places).abs() > sequences.window
+        far = (chosen.positions[:, :, None] - places).abs() > batch.window
         bias = _with_padding(_minus_infinity(far, hidden.dtype)[:, None], bias)
-    context = F.scaled_dot_product_attention(q, k, kv[:, :, 1].transpose(1, 2), attn_mask=bias)
+    context = attend(q, k, kv[:, :, 1].transpose(1, 2), bias)
     before = chosen.take(hidden).flatten(0, 1)
     attended = _add(before, layer.attn.Wo, context.transpose(1, 2).flatten(2).flatten(0, 1))
     return _feed_forward(layer, attended).view(*chosen.positions.shape, width)
@@ -168,15 +167,13 @@ def _rotate(vectors: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return vectors
 
 
-def _attend(layer: Any, q: Tensor, k: Tensor, v: Tensor, sequences: _Sequences) -> Tensor:
+def _attend(layer: Any, q: Tensor, k: Tensor, v: Tensor, batch: _Batch) -> Tensor:
     """Give what each position reads, of shape (batch, n_heads, length, head width)."""
-    if layer.attention_type == "full_attention" or not sequences.blocks:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=sequences.padding)
+    if layer.attention_type == "full_attention" or not batch.blocks:
+        return attend(q, k, v, batch.padding)
     read = [
-        F.scaled_dot_product_attention(
-            q[:, :, block.own], k[:, :, block.reach], v[:, :, block.reach], attn_mask=block.bias
-        )
-        for block in sequences.blocks
+        attend(q[:, :, block.own], k[:, :, block.reach], v[:, :, block.reach], block.bias)
+        for block in batch.blocks
     ]
     return torch.cat(read, dim=2)
 

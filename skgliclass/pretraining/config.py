@@ -152,7 +152,8 @@ class TrainingConfig:
         In the backbone, in place of its own. On a processor the random numbers take a tenth to a
         fifth of the time, and with dropout attention has no fast kernel.
     precision : {"auto", "float32", "bfloat16"}
-        Of the forward pass.
+        Of the forward pass; ``"auto"`` is bfloat16 where the processor or the card computes in it
+        natively.
     gradient_checkpointing : bool
         Whether to save memory for time.
     chunk_steps : int

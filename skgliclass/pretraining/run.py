@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..engine.engine import Engine
 from ..files import replacing
 from ..loading.checkpoints import save_checkpoint
-from ..loading.loaded import LoadedModel
+from ..loading.loaded import LoadedModel, resolve_device, resolve_dtype
 from ..loading.loader import load_model
 from ..modeling.losses import LossOptions
 from ..training.checkpoint import NAME
@@ -302,7 +303,7 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
         trainable=training.trainable,
         lora_rank=training.lora_rank,
         max_batch_tokens=training.max_batch_tokens or None,
-        precision=training.precision,
+        precision=_precision(config, loaded.network.device),
         gradient_checkpointing=training.gradient_checkpointing,
         seed=training.seed,
         n_steps=training.n_steps,
@@ -315,6 +316,19 @@ def _make_run(loaded: LoadedModel, config: PretrainingConfig) -> Run:
         if training.backbone_dropout is not None:
             _set_dropout(encoder, training.backbone_dropout)
     return run
+
+
+def _precision(config: PretrainingConfig, device: torch.device) -> str:
+    """Choose bfloat16 with "auto" where the processor or the card computes in it natively."""
+    if config.training.precision != "auto":
+        return config.training.precision
+    if device.type == "cpu":
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        # Not every version of torch has them.
+        fast = any(getattr(torch.cpu, name, bool)() for name in names)
+    else:
+        fast = resolve_dtype("auto", device) is torch.bfloat16
+    return "bfloat16" if fast else "float32"
 
 
 def _freeze_layers(encoder: Any, n_layers: int) -> None:
@@ -340,7 +354,13 @@ def _set_dropout(encoder: Any, p: float) -> None:
 
 def _teacher(config: PretrainingConfig, device: str) -> Engine:
     architecture = "auto" if is_gliclass(config.model) else "bi-encoder"
-    loaded = load_model(config.model.backbone, architecture=architecture, device=device)
+    loaded = load_model(
+        config.model.backbone,
+        architecture=architecture,
+        device=device,
+        # Its opinion is a part of a target, and neighbours are only ranked.
+        dtype=_precision(config, resolve_device(device)),
+    )
     return Engine(loaded, max_length=min(config.model.max_length, loaded.max_length))
 
 

@@ -67,18 +67,20 @@ from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import softmax, xlogy
 
 from ..engine.batching import computing_here, on_one_thread
-from ..engine.neighbours import of_length_one
+from ..engine.neighbours import of_length_one, windows
 from ..modeling.losses import LossOptions, cross_entropy_curvature, focal_loss
 
 Array = NDArray[np.floating[Any]]
 
-_WINDOW_CELLS = 1 << 22
 _PRECISE_CELLS = 1 << 24
 _SMALL_PRODUCT = 1 << 22
 """Up to so many multiplications an evaluation, threads would wait longer than they compute."""
 _SAMPLE_ROWS = 1 << 15
 
 _CAUTIOUS_ROWS = 10
+_FEW_ROWS = 20
+"""Up to how many rows a label their frequencies are mostly chance, or somebody's choice."""
+_UNSEEN_ROWS = 0.5
 
 _NEAR = 1e-8
 """How far from the lowest point, in logits, a search may end."""
@@ -191,8 +193,26 @@ def fit_label_change(
     if not len(x) or not max_iter:
         return LabelChange(first.vectors, first.biases)
     loss = LossOptions(gamma, alpha, label_smoothing)
-    rows = _Rows(x, base_logits, targets, weights, loss, multi_label)
-    objective = _Objective.of(rows, penalty, bias_penalty)
+    expected = np.zeros(targets.shape[1]) if multi_label else told_by_counts(targets, weights)
+    rows = _Rows(x, base_logits, targets, weights, loss, multi_label, expected)
+    return _found(rows, first, (penalty, bias_penalty), max_iter)
+
+
+def _found(
+    rows: _Rows, first: LabelChange, penalties: tuple[float | None, float | None], max_iter: int
+) -> LabelChange:
+    """Search from a change.
+
+    What vectors add in another direction than those of the rows changes no logit and has its cost,
+    so that the solution has nothing of it. Twenty rows of 5,000 labels have 100,000 numbers to
+    find, in place of 1,900,000.
+    """
+    if len(rows.x) < rows.x.shape[1]:
+        within = np.linalg.qr(rows.x.T.astype(np.float64))[0]
+        begin = replace(first, vectors=first.vectors @ within)
+        found = _found(replace(rows, x=rows.x @ within), begin, penalties, max_iter)
+        return replace(found, vectors=found.vectors @ within.T)
+    objective = _Objective.of(rows, *penalties)
     at, curve = _minimised(objective, np.column_stack([first.vectors, first.biases]), max_iter)
     per_row = tuple(value / max(rows.weight, 1e-12) for value in curve)
     return LabelChange(at[:, :-1], at[:, -1], len(curve), per_row)
@@ -209,6 +229,43 @@ def default_penalties(n_rows: float, multi_label: bool) -> tuple[float, float]:
         return 0.1, 0.05
     caution = 1 + _CAUTIOUS_ROWS / max(1.0, n_rows)
     return 0.03 * caution, 0.5 * caution
+
+
+def told_by_counts(targets: Array, weights: Array | None) -> Array:
+    """Give what the frequencies of labels among the rows add to the logits while learning.
+
+    While there are few rows, how many have a label says little of how frequent it is elsewhere:
+    without this, two rows of one class would make all texts likelier to have it, since texts have
+    much in common. What frequencies explain need not be learnt (Menon et al. 2021,
+    arXiv:2007.07314); the more rows there are, the more of it is learnt after all.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n_rows, n_labels)
+        Of labels that compete; NaN where nobody knows.
+    weights : ndarray of shape (n_rows,) or (n_rows, n_labels), or None
+        How much each row or cell counts.
+
+    Returns
+    -------
+    ndarray of shape (n_labels,)
+        Zeros where all labels are equally frequent.
+    """
+    counts = np.zeros(targets.shape[1])
+    for rows in windows(*targets.shape):
+        told = np.nan_to_num(targets[rows])
+        cells = told if weights is None else weighed(told, weights[rows])
+        counts += cells.sum(axis=0, dtype=np.float64)
+    n_labels, few = len(counts), _FEW_ROWS * len(counts)
+    shares = (counts + _UNSEEN_ROWS) / (counts.sum() + n_labels * _UNSEEN_ROWS)
+    added: Array = few / (few + counts.sum()) * np.log(n_labels * shares)
+    return added
+
+
+def weighed(targets: Array, weights: Array) -> Array:
+    """Give targets times what their rows, or each of them, weigh."""
+    cells: Array = (targets.T * weights.T).T
+    return cells
 
 
 def count_rows(targets: Array, weights: Array | None) -> float:
@@ -229,12 +286,13 @@ class _Rows:
     weights: Array | None
     options: LossOptions
     multi_label: bool
+    expected: Array
 
     def every(self, step: int) -> _Rows:
         """Give each `step`-th row."""
         weights = None if self.weights is None else self.weights[::step]
         x, base, targets = self.x[::step], self.base_logits[::step], self.targets[::step]
-        return _Rows(x, base, targets, weights, self.options, self.multi_label)
+        return replace(self, x=x, base_logits=base, targets=targets, weights=weights)
 
     @cached_property
     def weight(self) -> float:
@@ -254,19 +312,19 @@ class _Rows:
     @cached_property
     def _only_window(self) -> list[tuple[torch.Tensor, ...]]:
         """Few rows, which are gone through often, as one window that stays; otherwise nothing."""
-        return list(self._read_windows()) if len(self.x) <= self._step else []
+        return list(self._read_windows()) if len(list(self._slices())) == 1 else []
 
-    @property
-    def _step(self) -> int:
-        return max(1, _WINDOW_CELLS // (self.x.shape[1] + self.targets.shape[1]))
+    def _slices(self) -> Iterator[slice]:
+        return windows(len(self.x), self.x.shape[1] + self.targets.shape[1])
 
     def _read_windows(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        for i in range(0, len(self.x), self._step):
-            part = (array[i : i + self._step] for array in (self.x, self.base_logits, self.targets))
-            x, base, targets = (torch.as_tensor(np.asarray(rows)).to(self.dtype) for rows in part)
+        expected = torch.as_tensor(self.expected).to(self.dtype)
+        for rows in self._slices():
+            part = (array[rows] for array in (self.x, self.base_logits, self.targets))
+            x, base, targets = (torch.as_tensor(np.asarray(some)).to(self.dtype) for some in part)
             # A bias is the weight of a one.
             x, known = F.pad(x, (0, 1), value=1.0), ~targets.isnan()
-            yield x, base, targets.nan_to_num(), known, self._weights(slice(i, i + self._step))
+            yield x, base + expected, targets.nan_to_num(), known, self._weights(rows)
 
     def _weights(self, rows: slice) -> torch.Tensor:
         if self.weights is None:
@@ -499,8 +557,6 @@ def move_label_vectors(
     """
     if len(texts) < 2 or len(label_vectors) < 2:
         return label_vectors
-    if known is None:
-        known = np.full((len(texts), len(label_vectors)), np.nan)
     weights = np.ones(len(texts)) if weights is None else weights.astype(np.float64)
     crowd = _Texts(label_vectors, texts, known, weights, _SHARPNESS * scale)
     evidence = _evidence(label_vectors, texts, weights)
@@ -514,7 +570,7 @@ class _Texts:
 
     labels: Array
     x: Array
-    known: Array
+    known: Array | None
     weights: Array
     sharpness: float
 
@@ -525,9 +581,7 @@ class _Texts:
 
     def windows(self) -> Iterator[slice]:
         """Give some texts at a time, so that memory does not grow with them."""
-        step = max(1, _WINDOW_CELLS // (self.x.shape[1] + len(self.labels)))
-        for i in range(0, len(self.x), step):
-            yield slice(i, i + step)
+        return windows(len(self.x), self.x.shape[1] + len(self.labels))
 
     def shares(self, vectors: Array, rows: slice) -> Array:
         """Tell how much of each text belongs to each label."""
@@ -564,12 +618,14 @@ class _Texts:
         sums, counts = np.zeros_like(moved, dtype=np.float64), np.zeros(len(moved))
         doubts = np.zeros(len(moved))
         for rows in self.windows():
-            shares, targets = self.shares(moved, rows), self.known[rows]
-            is_known = np.isfinite(targets.sum(axis=1))
-            shares[is_known] = targets[is_known]
+            shares, counted = self.shares(moved, rows), self.weights[rows, None]
+            if self.known is not None:
+                targets = self.known[rows]
+                is_known = np.isfinite(targets.sum(axis=1))
+                shares[is_known] = targets[is_known]
+                counted = counted * np.where(is_known, _KNOWN_TEXTS, 1.0)[:, None]
             doubts += self.weights[rows] @ (shares * (1 - shares))
-            shares[is_known] *= _KNOWN_TEXTS
-            shares *= self.weights[rows, None]
+            shares *= counted
             sums += shares.T @ self.x[rows]
             counts += shares.sum(axis=0)
         return sums, counts, doubts
@@ -609,8 +665,8 @@ def _trusted_reach(crowd: _Texts, evidence: float) -> float:
 
 def _mean(texts: Array, weights: Array) -> Array:
     """Give the mean text, as texts weigh."""
-    mean: Array = weights @ texts / weights.sum()
-    return mean
+    total = sum(weights[rows] @ texts[rows] for rows in windows(*texts.shape))
+    return np.asarray(total / weights.sum())
 
 
 def _between(value: float, low: float, high: float) -> float:
@@ -627,11 +683,13 @@ def _evidence(label_vectors: Array, texts: Array, weights: Array) -> float:
     draws of texts of others, the rest of which are about the same (films, money, news).
     """
     about = label_vectors - label_vectors.mean(axis=0)
-    apart = texts - _mean(texts, weights).astype(texts.dtype)
-    n_texts = float(weights.sum())
-    # Double precision once for a small matrix, not for all texts.
-    weighted = apart * weights[:, None].astype(texts.dtype)
-    covariance = (weighted.T @ apart).astype(np.float64) / n_texts
+    mean, n_texts = _mean(texts, weights).astype(texts.dtype), float(weights.sum())
+    covariance = np.zeros((texts.shape[1],) * 2)
+    for rows in windows(*texts.shape):
+        apart = texts[rows] - mean
+        # Double precision once for a small matrix, not for all texts.
+        covariance += (apart * weights[rows, None].astype(texts.dtype)).T @ apart
+    covariance /= n_texts
     total = float(np.trace(covariance))
     # Few texts seem to vary in few directions: less what chance adds to the squares.
     squares = float((covariance**2).sum()) - total**2 / n_texts

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from .anchored import Array, count_rows, fit_label_change
+from ..engine.neighbours import same_vectors, windows
+from .anchored import (
+    Array,
+    LabelChange,
+    count_rows,
+    fit_label_change,
+    told_by_counts,
+    weighed,
+)
 
 _N_FOLDS = 5
 _MOST_FOLDED, _HELD_OUT = 10_000, 2_000
@@ -23,13 +31,11 @@ _CAUTION_ROWS = 2 / 3
 _TRUST_ROWS = 20.0
 """As many rows that speak for a change are taken for granted."""
 
-_LAST_DIGITS = 1e-5
-
 
 def held_out_logits(
     x: Array, base_logits: Array, targets: Array, *, weights: Array, **options: Any
-) -> Array:
-    """Give each labelled row the logits that a fit without its text gives.
+) -> tuple[NDArray[np.intp], Array]:
+    """Give labelled rows the logits that a fit without their text gives.
 
     Parameters
     ----------
@@ -38,23 +44,45 @@ def held_out_logits(
 
     Returns
     -------
-    ndarray of shape (n_rows, n_labels)
-        NaN for rows that tell nothing, and for those whose label has no other text: nothing can be
-        held out for them. Of more than 10,000 texts about 2,000 are held out, in one search in
-        place of five.
+    held_out : ndarray of shape (n_held_out,)
+        Which rows, in their order: not those that tell nothing, and not those whose label has no
+        other text, as nothing can be held out for them. Of more than 10,000 texts about 2,000 are
+        held out, in one search in place of five.
+    logits : ndarray of shape (n_held_out, n_labels)
     """
-    logits = np.full(targets.shape, np.nan)
     of_row = weights if weights.ndim == 1 else weights.max(axis=1)
-    tells = np.flatnonzero((of_row > 0) & ~np.isnan(targets).all(axis=1))
-    folds, n_searches = dealt(x[tells], targets[tells], weights[tells])
-    for fold in range(n_searches):
-        held, kept = tells[folds == fold], tells[folds != fold]
-        if len(held):
-            change = fit_label_change(
-                x[kept], base_logits[kept], targets[kept], weights=weights[kept], **options
-            )
-            logits[held] = change.logits(x[held], base_logits[held])
-    return logits
+    tells = (of_row > 0) & ~np.isnan(targets).all(axis=1)
+    # All of millions are not copied.
+    some = slice(None) if tells.all() else tells
+    folds = np.full(len(x), -1, dtype=np.intp)
+    folds[some], n_searches = dealt(x[some], targets[some], weights[some])
+    held_out = np.flatnonzero((folds >= 0) & (folds < n_searches))
+    logits = np.empty((len(held_out), targets.shape[1]))
+    for fold in np.unique(folds[held_out]).tolist():
+        kept, of_fold = tells & (folds != fold), folds[held_out] == fold
+        change = _fitted(kept, x, base_logits, targets, weights, copies=n_searches > 1, **options)
+        held = held_out[of_fold]
+        logits[of_fold] = change.logits(x[held], base_logits[held])
+    return held_out, logits
+
+
+def _fitted(
+    kept: NDArray[np.bool_],
+    x: Array,
+    base_logits: Array,
+    targets: Array,
+    weights: Array,
+    *,
+    copies: bool,
+    **options: Any,
+) -> LabelChange:
+    """Fit some of the rows: as copies, or with the others as rows that do not count."""
+    if copies:
+        x, base_logits, targets = x[kept], base_logits[kept], targets[kept]
+        weights = weights[kept]
+    else:
+        weights = (weights.T * kept).T
+    return fit_label_change(x, base_logits, targets, weights=weights, **options)
 
 
 def dealt(x: Array, targets: Array, weights: Array) -> tuple[NDArray[np.intp], int]:
@@ -77,12 +105,9 @@ def dealt(x: Array, targets: Array, weights: Array) -> tuple[NDArray[np.intp], i
     """
     if not len(x):
         return np.zeros(0, dtype=np.intp), 0
-    text = same_texts(x)
-    n_texts = int(text.max()) + 1
-    by_text = np.zeros((n_texts, targets.shape[1]))
-    np.add.at(by_text, text, (targets.T * weights.T).T if weights.ndim == 1 else targets * weights)
-    label = np.nan_to_num(by_text).argmax(axis=1)
-    n_folds, n_searches = _N_FOLDS, _N_FOLDS
+    text = same_vectors(x)
+    label = _labels_of_texts(text, targets, weights)
+    n_texts, n_folds, n_searches = len(label), _N_FOLDS, _N_FOLDS
     if n_texts > _MOST_FOLDED:
         n_folds, n_searches = n_texts // _HELD_OUT, 1
     turns = np.empty(n_texts, dtype=np.intp)
@@ -91,17 +116,20 @@ def dealt(x: Array, targets: Array, weights: Array) -> tuple[NDArray[np.intp], i
     return folds[text], n_searches
 
 
-def same_texts(x: Array) -> NDArray[np.intp]:
-    """Give texts numbers by their vectors, the same where only the last digits differ.
-
-    Passes of different batches differ in those. The numbers do not depend on the order.
-    """
-    direction = np.cos(np.arange(1, x.shape[1] + 1))
-    order = np.argsort(x.astype(np.float64) @ direction, kind="stable")
-    is_new = (np.abs(np.diff(x[order], axis=0)) > _LAST_DIGITS).any(axis=1)
-    numbers = np.empty(len(x), dtype=np.intp)
-    numbers[order] = np.concatenate([[0], np.cumsum(is_new)])
-    return numbers
+def _labels_of_texts(text: NDArray[np.intp], targets: Array, weights: Array) -> NDArray[np.intp]:
+    """Give the label that most is said for of each text."""
+    n_rows = np.bincount(text)
+    label = np.empty(len(n_rows), dtype=np.intp)
+    for rows in windows(len(text), targets.shape[1]):
+        cells = weighed(targets[rows], weights[rows])
+        label[text[rows]] = np.nan_to_num(cells).argmax(axis=1)
+    several = n_rows[text] > 1
+    if several.any():
+        texts, place = np.unique(text[several], return_inverse=True)
+        sums = np.zeros((len(texts), targets.shape[1]))
+        np.add.at(sums, place, weighed(targets[several], weights[several]))
+        label[texts] = np.nan_to_num(sums).argmax(axis=1)
+    return label
 
 
 def is_judged(x: Array) -> bool:
@@ -110,7 +138,10 @@ def is_judged(x: Array) -> bool:
 
 
 def trusted_share(
-    base_logits: Array, held_out: Array | None, targets: Array, weights: Array
+    base_logits: Array,
+    held_out: tuple[NDArray[np.intp], Array] | None,
+    targets: Array,
+    weights: Array,
 ) -> float:
     """Tell how much of a change to take, by what rows that were held out tell against it.
 
@@ -122,7 +153,7 @@ def trusted_share(
     ----------
     base_logits, targets, weights
         As in :func:`fit_label_change`, of labels that compete.
-    held_out : ndarray of shape (n_rows, n_labels) or None
+    held_out : tuple of ndarray, or None
         What :func:`held_out_logits` gave; None for many rows, which need no second look.
 
     Returns
@@ -134,10 +165,13 @@ def trusted_share(
     share = n_rows / (n_rows + _CAUTION_ROWS)
     if held_out is None:
         return share
-    judged = np.isfinite(held_out[:, 0]) & np.isfinite(targets.sum(axis=1))
-    if judged.any():
-        cells = (targets[judged].T * weights[judged].T).T
-        found = _explaining_share(base_logits[judged], held_out[judged], cells)
+    rows, logits = held_out
+    known = np.isfinite(targets[rows].sum(axis=1))
+    if known.any():
+        rows, expected = rows[known], told_by_counts(targets, weights)
+        cells = weighed(targets[rows], weights[rows])
+        before, after = base_logits[rows] + expected, logits[known] + expected
+        found = _explaining_share(before, after, cells)
         share *= (n_rows * found + _TRUST_ROWS) / (n_rows + _TRUST_ROWS)
     return share
 
@@ -153,9 +187,8 @@ def _explaining_share(before: Array, after: Array, targets: Array) -> float:
         by_parts = [float((slope * before).sum()), float((slope * added).sum())]
         return -float((targets * shares).sum()) / total, np.array(by_parts)
 
-    # Convex, and to the last digits: copies of rows may come in another order.
-    bounds, exact = [(np.exp(-2.0), np.exp(2.0)), (0.0, None)], {"ftol": 0.0, "gtol": 1e-12}
-    found = minimize(
-        objective, [1.0, 1.0], jac=True, method="L-BFGS-B", bounds=bounds, options=exact
-    )
+    # Convex, and to the last digits: copies of rows may come in another order. L-BFGS-B stops short
+    # of it where the first of the two is at its limit.
+    bounds, exact = [(np.exp(-2.0), np.exp(2.0)), (0.0, None)], {"ftol": 1e-16, "maxiter": 300}
+    found = minimize(objective, [1.0, 1.0], jac=True, method="SLSQP", bounds=bounds, options=exact)
     return float(min(1.0, found.x[1] / found.x[0]))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..engine.batching import computing_here
 from ..engine.engine import Engine
+from ..loading.loaded import resolve_dtype
 from ..modeling.memory import is_out_of_memory
 from ..modeling.randomness import own_randomness, recomputation
 from .apart import ApartSteps
@@ -312,7 +313,9 @@ class Run:
         self.steps.begin(self._rng(_STEPPING, self.n_done))
         total = None
         try:
-            with own_randomness(self._seed(_STEPPING, self.n_done), self.model.device):
+            seed = self._seed(_STEPPING, self.n_done)
+            # Autocast once, so that weights are rounded once a batch and not once a micro-batch.
+            with own_randomness(seed, self.model.device), self.autocast():
                 total = self._add_gradients(rows)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -327,8 +330,7 @@ class Run:
 
     def _add_gradients(self, rows: NDArray[np.intp]) -> Tensor:
         """Leave the gradient of the batch's loss in the parameters, and give the loss."""
-        with self.autocast():
-            micro_batches = [part for part in self.steps.prepare(rows) if part.has_weight()]
+        micro_batches = [part for part in self.steps.prepare(rows) if part.has_weight()]
         if not micro_batches:
             return torch.zeros((), device=self.model.device)
         # Over the micro-batches of all processes: each divides its part of the loss by the whole,
@@ -336,15 +338,16 @@ class Run:
         normalizer = torch.stack([part.total_weight() for part in micro_batches]).sum()
         total = torch.zeros_like(normalizer)
         for part in self.workers.share(micro_batches):
-            with self.autocast():
-                loss = self.steps.loss(part, normalizer)
-            loss.backward()
+            loss = self.steps.loss(part, normalizer)
+            with torch.autocast(self.model.device.type, enabled=False):
+                loss.backward()
             total += loss.detach()
         # Once, as a GPU that is asked has to finish first what it was given.
         self._check_finite(total)
         # Before gradients are added up over processes: what one sends back through a shared encoder
         # is its part, and going back is linear.
-        self.steps.finish()
+        with torch.autocast(self.model.device.type, enabled=False):
+            self.steps.finish()
         # Elsewhere than on one CPU whole tables are added up faster than rows are found.
         keep_sparse = self.workers.size == 1 and self.model.device.type == "cpu"
         for parameter in self.trainable.parameters():
@@ -556,18 +559,9 @@ def _checkpoint_activations(encoder: Any, device: torch.device) -> None:
 
 
 def _autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:
-    """Choose bfloat16 where the processor computes in it natively."""
-    if precision == "auto":
-        precision = "bfloat16" if _has_native_bfloat16(device) else "float32"
-    if precision == "float32":
+    # "auto" as for predictions: a processor that has bfloat16 learns as one that has not.
+    if precision == "float32" or (
+        precision == "auto" and resolve_dtype("auto", device) is not torch.bfloat16
+    ):
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def _has_native_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if device.type != "cpu":
-        return False
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)

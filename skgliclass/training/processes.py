@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..exceptions import warn
+
 _Item = TypeVar("_Item")
 
 
@@ -85,17 +87,25 @@ _joined: ContextVar[Workers | None] = ContextVar("joined processes", default=Non
 def joined_processes() -> Iterator[Workers]:
     """Let the fits of this block share their work with the processes launched beside this one.
 
-    A launcher such as ``torchrun`` or ``accelerate launch`` starts the same program several times.
+    A launcher such as ``torchrun``, which comes with torch, starts the same program several times.
     Each process has to call the same fits in the same order, with the same data and an integer as
     ``random_state``; all of them end with the same weights, which are those that one process gives.
     Started without a launcher, a program does everything by itself. Outside of this block, and in
     other threads, a fit never waits for other processes.
+
+    Where one process ends in the middle, the others fail in their next step, and a launcher ends
+    all of them.
 
     Yields
     ------
     Workers
         Its `is_first` is true in one process, which may write and print for all; `rank` and `size`
         tell which process this is, and of how many.
+
+    Warns
+    -----
+    UserWarning
+        Under ``accelerate launch --cpu``, which starts one process, however many are asked for.
 
     Examples
     --------
@@ -112,10 +122,20 @@ def joined_processes() -> Iterator[Workers]:
         with _joining(Workers(dist.get_rank(), dist.get_world_size())) as workers:
             yield workers
     elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        _check_launcher()
         yield Workers()
     else:
         with _process_group(), _joining(Workers(dist.get_rank(), dist.get_world_size())) as workers:
             yield workers
+
+
+def _check_launcher() -> None:
+    # Of what it was asked for, this variable is all that it passes on.
+    if os.environ.get("ACCELERATE_USE_CPU") == "True":
+        warn(
+            "accelerate launch --cpu started one process, which trains alone; it never starts more "
+            "on one machine. For several use torchrun --standalone --nproc-per-node N."
+        )
 
 
 @contextmanager

@@ -270,3 +270,19 @@ def test_an_option_is_for_the_files_that_it_fits(tmp_path):
     assert [[row.text for row in part] for part in rows] == [["a"], ["b"]]
     with pytest.raises(CommandError, match=r"--separator is not for \.jsonl files"):
         open_data(args, names[1])
+
+
+@pytest.mark.parametrize("separator", [",", "|"])
+def test_sets_with_another_separator_are_told(read, separator):
+    """They would be learnt as one label each, without a word."""
+    cells = ["food", "service", f"food{separator} service", f"service{separator}food", "room"]
+    content = "text\tlabels\n" + "".join(f"a text\t{cell}\n" for cell in cells)
+    with pytest.warns(UserWarning, match=r"3 labels rather than 5\. .*--label-separator"):
+        read("t.tsv", content, "--multi-label")
+    rows = read("t.tsv", content, "--multi-label", "--label-separator", separator)
+    assert true(rows)[2] == ["food", "service"]
+
+
+def test_labels_with_commas_of_their_own_are_no_sets(read):
+    content = "text\tlabels\nx\tbilling, refunds\ny\tdelivery\nz\tlogin\n"
+    assert true(read("t.tsv", content, "--multi-label"))[0] == ["billing, refunds"]

@@ -12,7 +12,8 @@ from toy import LABELS, toy, toy_indicator
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
 from skgliclass.__main__ import main
-from skgliclass.estimators import label_fit
+from skgliclass.cli.training_rows import StreamedRows
+from skgliclass.estimators import choice, label_fit
 
 N_ROWS = 26
 TEXTS, Y = toy(N_ROWS)
@@ -135,6 +136,53 @@ def test_null_in_the_training_format_is_a_text_without_labels(train, tmp_path, o
     assert_learnt(train(data, "--unlabelled-rows", *WINDOWS), of_some)
     train(data, status=2, output="other")
     assert "line 2: true_labels" in train.said
+
+
+IS_LABELLED = [label is not None for label in SOME]
+
+
+def apart(folder, names, column="text"):
+    """Write labelled rows into one file, and the others into others by turns."""
+    labelled = [i for i in range(N_ROWS) if IS_LABELLED[i]]
+    rows = {"label": [SOME[i] for i in labelled], column: [TEXTS[i] for i in labelled]}
+    others = [text for text, is_labelled in zip(TEXTS, IS_LABELLED, strict=True) if not is_labelled]
+    files = []
+    for i, name in enumerate(names):
+        texts = others[i :: len(names)]
+        is_table = name.endswith(".csv")
+        # What else a table holds, labels among it, is not read.
+        beside = {"label": ["?"] * len(texts)} if is_table else {}
+        files.append(write(folder / name, {column if is_table else "text": texts, **beside}))
+    return write(folder / "labelled.csv", rows), files
+
+
+@pytest.mark.parametrize("names", [["more.csv"], ["more.txt", "others.csv"]], ids=str)
+def test_further_texts_come_from_files_of_their_own(train, tmp_path, of_some, names):
+    data, files = apart(tmp_path, names, column="review")
+    learnt = train(data, "--text-column", "review", "--unlabelled", *files, *WINDOWS)
+    assert_learnt(learnt, of_some)
+    assert f"unlabelled texts  {SOME.count(None)}\n" in train.told
+
+
+def test_further_texts_come_from_stdin(train, tmp_path, of_some, monkeypatch):
+    data, (texts,) = apart(tmp_path, ["more.txt"])
+    monkeypatch.setattr("sys.stdin", io.StringIO(texts.read_text(encoding="utf-8")))
+    assert_learnt(train(data, "--unlabelled", "-"), of_some)
+
+
+def test_further_texts_that_cannot_be_learnt_from_are_named(train, tmp_path):
+    data, (texts,) = apart(tmp_path, ["more.csv"])
+    for options, message in (
+        (["--unlabelled", tmp_path / "none.csv"], "none.csv"),
+        (["--unlabelled", texts, "--trainable", "head"], "--trainable head learns nothing"),
+        (["--unlabelled", texts, "--text-column", "body"], "there is no column 'body'"),
+        (["--unlabelled", "-", "-"], "stdin (-) can be read once"),
+        (["--unlabelled", write(tmp_path / "gap.csv", {"text": ["a", " "]})], "row 2 has no text"),
+    ):
+        learnt = train(data, *options, status=2)
+        assert message in train.said
+        assert train.said.count("\n") == 1
+        assert not learnt.exists()
 
 
 @pytest.mark.parametrize("some", [True, False], ids=["some labels", "none"])
@@ -292,3 +340,36 @@ def test_a_temperature_needs_no_held_out_file(train, model, tmp_path):
     found = GLiClassClassifier.from_pretrained(folder)
     assert found.temperature_ == pytest.approx(expected.temperature_, rel=1e-4)
     assert found.temperature_ != 1
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_texts_that_are_cut_are_counted_once_for_all_windows(train, tmp_path):
+    texts = [f"{text} " * (30 if i % 5 else 1) for i, text in enumerate(TEXTS)]
+    write(tmp_path / "data.csv", {"text": texts, "label": SOME})
+    n_cut = sum(i % 5 != 0 for i in range(N_ROWS))
+    train(
+        tmp_path / "data.csv",
+        "--labels",
+        *LABELS,
+        "--unlabelled-rows",
+        "--max-length",
+        32,
+        *WINDOWS,
+    )
+    assert train.said.count("did not fit") == 1
+    assert f"{n_cut} of {N_ROWS} texts did not fit" in train.said
+
+
+@pytest.mark.filterwarnings("default:.*sorted by their labels")
+def test_what_is_learnt_is_chosen_by_all_windows_which_are_read_once(train, tmp_path, monkeypatch):
+    order = np.argsort(Y, kind="stable")
+    write(tmp_path / "data.csv", {"text": [TEXTS[i] for i in order], "label": Y[order]})
+    # By its first window alone, in which one class has all rows, it had three times as many each.
+    monkeypatch.setattr(choice, "FEW_ROWS_A_CLASS", 10)
+    read, windows = [], StreamedRows.windows
+    monkeypatch.setattr(
+        StreamedRows, "windows", lambda rows, first=0: read.append(first) or windows(rows, first)
+    )
+    train(tmp_path / "data.csv", "--trainable", "auto", *WINDOWS)
+    assert "changed           labels" in train.told
+    assert read == [0]

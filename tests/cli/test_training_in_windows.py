@@ -481,7 +481,7 @@ def test_a_warning_is_given_once_for_all_windows(train, tmp_path):
     rows = [Example("fox " * 40, LABELS, [y], examples=shown) for y in Y]
     write_examples(tmp_path / "data.jsonl", rows)
     train(tmp_path / "data.jsonl", "--max-length", 32, *WINDOWS)
-    assert train.said.count("7 of a window of 7 texts to learn from did not fit") == 1
+    assert train.said.count("26 of 26 texts to learn from did not fit") == 1
     assert train.said.count("in-context examples, which are not used") == 1
     assert len(train.said.splitlines()) == 2
 

@@ -56,6 +56,19 @@ def test_the_same_text_with_the_same_labels_is_kept_once(store):
     assert {example.labels for example in found} == {("sport",), ("work",)}
 
 
+def test_the_order_of_texts_does_not_matter(store):
+    texts, labels = [*TEXTS, "match"], [*LABELS, ["work"]]
+    texts[0], last_digits = "Goal", np.float32([1, 1 + 1e-6])
+    vectors = vectors_of([*TEXTS, "match"])
+    vectors[2:4] *= last_digits
+    queries = vectors_of(["game", "plane", "match"])
+    expected = ExampleStore(texts, vectors, labels, backend=store.backend)
+    other = ExampleStore(texts[::-1], vectors[::-1], labels[::-1], backend=store.backend)
+    for k in (1, 2, 3, 5):
+        found = expected.query(["game", "plane", "match"], queries, k)
+        assert other.query(["game", "plane", "match"], queries, k) == found
+
+
 def test_a_text_is_never_shown_its_own_answer(store):
     found = store.query(TEXTS, vectors_of(TEXTS), 3, exclude_self=True)
     for text, own in zip(TEXTS, found, strict=True):

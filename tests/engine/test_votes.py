@@ -136,6 +136,20 @@ def test_a_text_has_no_vote_on_itself():
         np.testing.assert_allclose(found[i], alone[0], atol=1e-5)
 
 
+def test_texts_read_alike_have_no_vote_on_each_other_in_any_order():
+    vectors = unit_vectors(np.float32([[1, 0], [1, 0], [1, 1], [0, 1]]))
+    targets = np.float32([[1, 0], [0, 1], [1, 0], [0, 1]])
+    logits = np.zeros((4, 2), np.float32)
+    found = []
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2]):
+        texts = [["x", "X", "y", "z"][i] for i in order]
+        kept = VoteStore(KeptTexts.of(texts, A + B, targets[order]), vectors[order])
+        found.append(Votes(kept, 1, False).count_own(vectors, A + B).added(logits))
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0][0], found[0][1])
+    assert found[0][0, 0] > found[0][0, 1]
+
+
 def test_the_only_text_of_a_label_says_nothing_of_it_on_itself():
     kept = KeptTexts.of(["x", "y", "z"], A + B, np.array([[1, 0], [0, 1], [0, 1]], np.float32))
     of_all = VoteStore(kept, unit_vectors(RNG.normal(size=(3, 4)).astype(np.float32)))

@@ -74,6 +74,8 @@ def test_rows_are_counted_by_class(models, border):
     assert many_labels(models).fit(*toy_indicator(18)).trainable_ == "all"
     one_class = auto(models).fit(MANY[0], [LABELS[0]] * 12 + [LABELS[1]] * 12)
     assert one_class.trainable_ == "all"
+    few_count = auto(models).fit(*MANY, sample_weight=np.arange(len(MANY[0])) < len(FEW[0]))
+    assert few_count.trainable_ == "labels"
 
 
 def test_texts_without_labels_are_learnt_from(models, border):

@@ -11,6 +11,7 @@ import pytest
 from scipy import sparse
 from toy import polars
 
+from skgliclass.estimators.containers import open_container
 from skgliclass.estimators.examples import read_examples
 from skgliclass.estimators.labels import LabelSet
 from skgliclass.estimators.texts import as_texts
@@ -90,7 +91,6 @@ COLUMNS = {
     "pandas DataFrame": lambda v: pd.DataFrame({0: v}),
     "polars Categorical": lambda v: polars().Series(v, dtype=polars().Categorical),
     "polars DataFrame": lambda v: polars().DataFrame({"column": v}),
-    "polars LazyFrame": lambda v: polars().LazyFrame({"column": v}),
     "pyarrow Array": lambda v: pyarrow().array(v),
     "pyarrow dictionary": lambda v: pyarrow().array(v).dictionary_encode(),
     "pyarrow ChunkedArray": lambda v: pyarrow().chunked_array([v[:1], v[1:]]),
@@ -149,6 +149,14 @@ MATRIX = "holds numbers, but the model reads the texts.*leave out the step.*Tfid
 def test_what_is_no_column_of_texts_is_named(X, message):
     with pytest.raises((ValueError, TypeError), match=message):
         as_texts(X)
+
+
+def test_what_polars_has_not_computed_is_refused_as_texts_and_as_classes():
+    lazy = polars().LazyFrame({"column": ["a", "b"]})
+    with pytest.raises(TypeError, match=r"X is a LazyFrame of polars.*X\.collect\(\).*map_batches"):
+        as_texts(lazy)
+    with pytest.raises(TypeError, match=r"y is a LazyFrame of polars.*y\.collect\(\)"):
+        open_container(lazy, "y")
 
 
 def test_a_data_set_is_asked_for_a_column():

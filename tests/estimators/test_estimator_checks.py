@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.utils import estimator_checks as sklearn_checks
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d, validate_data
@@ -153,6 +154,21 @@ CHOSEN = [(NumericClassifier, QUICK, name) for name in sorted(ASK_WHAT_WAS_LEARN
 CHOSEN += [(cls, {}, WEIGHTS_AS_COPIES) for cls in (NumericClassifier, NumericMultiLabelClassifier)]
 
 
+@pytest.fixture
+def single_precision(monkeypatch):
+    """Have scikit-learn's checks, made for double precision, allow what float32 rounds.
+
+    On some processors a row's digits depend on which others it is multiplied with.
+    """
+    exact = sklearn_checks.assert_allclose_dense_sparse
+
+    def close(x, y, rtol=1e-7, atol=1e-9, err_msg=""):
+        exact(x, y, rtol=max(rtol, 1e-5), atol=max(atol, 1e-6), err_msg=err_msg)
+
+    monkeypatch.setattr(sklearn_checks, exact.__name__, close)
+
+
+@pytest.mark.usefixtures("single_precision")
 @pytest.mark.parametrize(("cls", "parameters", "name"), CHOSEN)
 def test_scikit_learns_checks_of_what_was_learnt(model, cls, parameters, name):
     checks = estimator_checks_generator(cls(model, **parameters))

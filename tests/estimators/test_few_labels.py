@@ -4,6 +4,7 @@ import json
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
@@ -112,6 +113,28 @@ def test_texts_alone_teach(zero_shot):
     assert clf.score(TEXTS, CLASSES) == 1
 
 
+@pytest.mark.parametrize("blank", ["", " \n", "\u2003"], ids=["empty", "white space", "em space"])
+def test_blank_texts_without_labels_teach_nothing(blank):
+    expected = labels_alone(labels=NAMES).fit(TEXTS).decision_function(MORE)
+    with_blank = [*TEXTS[:2], *[blank] * 30, *TEXTS[2:]]
+    alone = labels_alone(labels=NAMES).fit(with_blank)
+    beside = labels_alone(labels=NAMES).fit([blank], [None], unlabelled=[*TEXTS, blank])
+    for clf in (alone, beside):
+        assert np.allclose(clf.decision_function(MORE), expected, atol=1e-4)
+    clf = labels_alone(labels=NAMES).fit([blank] * 3)
+    assert np.array_equal(
+        clf.decision_function(MORE), labels_alone(labels=NAMES).decision_function(MORE)
+    )
+
+
+@pytest.mark.parametrize("none", [[], np.array([], dtype=str), pd.Series([], dtype=object)])
+def test_there_may_be_no_texts_left_without_labels(fitted, none):
+    clf = labels_alone(labels=NAMES).fit(TEXTS, CLASSES, unlabelled=none)
+    assert np.array_equal(clf.decision_function(MORE), fitted.decision_function(MORE))
+    with pytest.raises(TypeError, match="single string"):
+        clf.fit(TEXTS, CLASSES, unlabelled="")
+
+
 @pytest.mark.parametrize("mark", [None, float("nan"), -1], ids=["none", "nan", "minus one"])
 def test_rows_without_labels_are_texts_without_labels(mark):
     y = [name if i != 3 else mark for i, name in enumerate(CLASSES)]
@@ -147,6 +170,25 @@ def test_a_mistake_among_rows_without_labels_is_named_by_its_row(y, arguments, m
         labels_alone(labels=NAMES).fit(TEXTS, y, **arguments)
 
 
+def test_a_product_of_weights_is_named_by_its_row():
+    y = [None, *CLASSES[1:5], "none of these"]
+    clf = labels_alone(labels=NAMES, class_weight={"money": 1e30}, other="none of these")
+    with pytest.raises(ValueError, match=r"^sample_weight\[4\] times the class_weight"):
+        clf.fit(TEXTS, y, sample_weight=[1, 1, 1, 1, 1e30, 1])
+    y = ["none of these", None, *CLASSES[2:]]
+    with pytest.raises(ValueError, match=r"^sample_weight\[4\] times the class_weight"):
+        clf.fit(TEXTS, y, sample_weight=[1, 1, 1, 1, 1e30, 1])
+
+
+def test_a_mistake_after_texts_of_no_class_is_named_by_its_row():
+    clf = labels_alone(labels=NAMES, other="none of these")
+    for first in (["none of these"] * 2, [None, "none of these"]):
+        with pytest.raises(ValueError, match=r"^y\[3\] has the unknown class 'rugby'"):
+            clf.fit(TEXTS, [*first, "sport", "rugby", *CLASSES[4:]])
+    with pytest.raises(ValueError, match=r"^y\[2\]"):
+        labels_alone(other="none of these").fit(TEXTS[:3], ["none of these", "sport", " "])
+
+
 def test_a_mistake_among_label_sets_is_named_by_its_row():
     for y in ([None, ["rugby"]], [np.nan, {"rugby": 1}], [[np.nan], ["rugby"]]):
         with pytest.raises(ValueError, match=r"^y\[1\] has the unknown class 'rugby'"):
@@ -164,8 +206,9 @@ def test_thresholds_of_other_classes_are_refused_before_anything_is_learnt():
                 clf.fit(*arguments)
 
 
-def test_positions_of_classes_may_have_missing_ones_among_them():
-    y = np.asarray([1, 2, np.nan, -1, 0, 0])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_positions_of_classes_may_have_missing_ones_among_them(dtype):
+    y = np.asarray([1, 2, np.nan, -1, 0, 0], dtype=dtype)
     clf = labels_alone(labels=NAMES).fit(TEXTS, y)
     assert clf.predict(TEXTS[:2]).tolist() == [1, 2]
 

@@ -185,7 +185,7 @@ def test_partial_fit_shows_as_many_as_there_are_so_far(uni, cls):
 def test_partial_fit_forgets_texts_with_other_labels(uni):
     clf = GLiClassClassifier(uni, LABELS, n_retrieved=2, **TRAIN).partial_fit(TEXTS, Y)
     clf.set_params(labels=["anger", "joy"]).partial_fit(NEW, ["joy", "anger", "joy", "joy"])
-    assert [example.text for example in clf._fit_state.store.examples] == NEW
+    assert {example.text for example in clf._fit_state.store.examples} == set(NEW)
 
 
 def test_texts_without_weight_or_words_are_not_kept(uni):

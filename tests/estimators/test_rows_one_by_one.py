@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny import sentence_transformer
+from tiny import reference_checkpoint, sentence_transformer
 from toy import LABELS, toy, toy_indicator
 
 from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier
@@ -64,6 +64,33 @@ def test_rows_one_by_one_are_one_fit(model, tmp_path, case):
         steps.partial_fit(texts[row], y[row], sample_weight=of_row)
     expected, found = (clf.decision_function(FRESH) for clf in (whole, steps))
     assert np.abs(expected - make(model).decision_function(FRESH)).max() > 0.05
+    assert np.abs(found - expected).max() < 1e-5
+    assert steps.temperature_ == pytest.approx(whole.temperature_, rel=1e-5)
+
+
+@pytest.fixture(scope="module", params=["uni", pytest.param("fused", marks=pytest.mark.slow)])
+def joint(request, tmp_path_factory):
+    """Give models that read labels and text together."""
+    folder = tmp_path_factory.mktemp(request.param)
+    kind = "uni-encoder" if request.param == "uni" else "bi-encoder-fused"
+    reference_checkpoint(folder, n_layers=1, architecture_type=kind)
+    return str(folder)
+
+
+@pytest.mark.parametrize("class_weight", [None, {"sport": 3.0, "music": 0.5}], ids=str)
+def test_rows_that_come_class_by_class_are_one_fit(joint, class_weight):
+    # Some texts come again, with another class.
+    order = np.argsort(np.r_[Y[:9], np.roll(Y[:3], 1)], kind="stable")
+    texts, y = (
+        [values[i] for i in order] for values in ([*X[:9], *X[:3]], [*Y[:9], *Y[[2, 0, 1]]])
+    )
+    parameters = {**QUICK, "class_weight": class_weight}
+    whole, steps = (GLiClassClassifier(joint, LABELS, **parameters) for _ in range(2))
+    whole.fit(texts, y)
+    for i in range(len(texts)):
+        steps.partial_fit(texts[i : i + 1], y[i : i + 1])
+    expected, found = (clf.decision_function(FRESH) for clf in (whole, steps))
+    assert np.abs(expected - one(joint).decision_function(FRESH)).max() > 0.05
     assert np.abs(found - expected).max() < 1e-5
     assert steps.temperature_ == pytest.approx(whole.temperature_, rel=1e-5)
 

@@ -379,6 +379,21 @@ def test_balanced_weights_count_what_is_annotated():
     np.testing.assert_allclose(weights, [3 / 4, 3 / 4, 3 / 2])
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_balanced_weights_count_a_text_as_often_as_it_weighs(multi_label):
+    labels = np.eye(3)[[0, 0, 1, 1, 2]]
+    sample_weight = np.array([2, 1, 0, 1, 3])
+
+    def of_cells(matrix, weights):
+        found = example_weights(targets_of(matrix), weights, "balanced", multi_label)
+        rows, columns = (1.0 if some is None else some for some in found)
+        return (matrix.T * rows).T * columns
+
+    copies = of_cells(labels.repeat(sample_weight, axis=0), None)
+    of_each = of_cells(labels, sample_weight)
+    np.testing.assert_allclose(of_each.sum(axis=0), copies.sum(axis=0), rtol=1e-6)
+
+
 def test_class_weights_of_members_are_those_of_their_values():
     targets = Targets(LabelSet.from_labels(LABELS, sort=False), np.eye(3, dtype=np.float32))
     weights, _ = example_weights(targets, [1, 1, 2], {Topic.SPORT: 3, Topic.TRAVEL: 0.5}, False)

@@ -35,6 +35,13 @@ def test_classes_come_from_y():
     assert targets.matrix.dtype == np.float32
 
 
+def test_names_are_no_quantity_however_many_there_are():
+    # One text of each of many classes: scikit-learn warns that `y` might be a regression target.
+    names = [f"category {i:02}" for i in range(30)]
+    for y in (names, np.array(names), pd.Series(names)):
+        assert len(single_label_targets(y, None).label_set.classes) == 30
+
+
 def test_given_labels_may_be_more_than_y_has():
     targets = single_label_targets(pd.Series(["sport"]), SORTED)
     assert targets.label_set.classes.tolist() == ["dreams", "sport", "travel"]

@@ -25,7 +25,6 @@ TEXTS = ["One day I will see the world!", "", "naïve façade 你好"]
         lambda t: pd.DataFrame({"text": t}, index=[7, 3, 5]),
         lambda t: polars().Series(t),
         lambda t: polars().DataFrame({"text": t}),
-        lambda t: polars().LazyFrame({"text": t}),
         lambda t: narwhals.from_native(polars().DataFrame({"text": t})),
     ],
 )

@@ -74,6 +74,23 @@ def test_few_rows_that_are_all_right_do_not_make_certain(model):
     assert 0.3 < clf.temperature_ < 2
 
 
+@pytest.mark.parametrize(
+    ("parameters", "is_held_out", "advice"),
+    [
+        ({"label_penalty": 1e5}, False, "labelled texts, held out in turn, .* more labelled texts"),
+        ({"max_epochs": 0}, False, "validation texts .* or a larger validation_fraction"),
+        ({"max_epochs": 0}, True, r"validation texts .* Give more of them\.$"),
+    ],
+    ids=["in turn", "set aside", "passed"],
+)
+def test_where_texts_tell_no_temperature_the_advice_fits(model, parameters, is_held_out, advice):
+    # All are right already, the more certain the better.
+    y = many(model).predict(X)
+    held_out = {"X_val": X, "y_val": y} if is_held_out else {}
+    with pytest.warns(UserWarning, match=advice):
+        many(model, calibrate=True, **parameters).fit(X, y, **held_out)
+
+
 def test_row_by_row_tunes_as_one_fit(model, fitted):
     clf = one(model)
     for i in range(0, 30, 6):

@@ -292,6 +292,18 @@ def test_what_is_kept_goes_along_with_other_labels(bi, tmp_path):
     np.testing.assert_allclose(again.predict_proba(NEW), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("trainable", ["auto", "labels", "all"])
+def test_without_epochs_partial_fit_keeps_further_texts_and_learns_nothing(bi, trainable, capsys):
+    clf = kept(model=bi, texts=KEPT[:6], y=SARCASTIC[:6], trainable=trainable, verbose=1)
+    clf.partial_fit(KEPT[6:], SARCASTIC[6:])
+    whole = kept(model=bi, trainable=trainable)
+    np.testing.assert_allclose(clf.predict_proba(NEW), whole.predict_proba(NEW), atol=1e-6)
+    clf.set_params(n_retrieved=0)
+    bare = GLiClassClassifier(bi, CLASSES).predict_proba(NEW)
+    np.testing.assert_array_equal(clf.predict_proba(NEW), bare)
+    assert '"auto" is' not in capsys.readouterr().err
+
+
 def test_partial_fit_row_by_row_keeps_what_one_fit_does():
     whole = GLiClassClassifier("mini", CLASSES, n_retrieved=3).fit(KEPT, SARCASTIC)
     by_rows = GLiClassClassifier("mini", CLASSES, n_retrieved=3)

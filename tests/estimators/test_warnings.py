@@ -144,6 +144,34 @@ def test_cut_texts_can_be_silenced_by_kind(bi):
         one(bi, **SHORT).fit(LONG, Y).predict(LONG)
 
 
+def messages_of(call):
+    """Give what a call says of texts that were cut."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(w.message) for w in caught if issubclass(w.category, TruncationWarning)]
+
+
+@pytest.mark.parametrize("trainable", ["labels", "head"])
+def test_a_fit_counts_all_texts_that_were_cut_at_once(bi, trainable):
+    held_out = {"X_val": LONG[:5], "y_val": Y[:5]}
+    clf = one(bi, **{**SHORT, "trainable": trainable, "calibrate": True})
+    (said,) = messages_of(lambda: clf.fit(LONG, [*Y[:9], *[Y[0]] * 3], **held_out))
+    assert said.startswith("17 of 17 texts" if trainable == "labels" else "12 of 12 texts to learn")
+    if trainable == "labels":
+        some = [*Y[:9], *[None] * 3]
+        (said,) = messages_of(lambda: clf.fit(LONG, some, unlabelled=[*LONG[:2], "fox"]))
+        assert said.startswith("14 of 15 texts")
+    (said,) = messages_of(lambda: clf.fit(TEXTS, Y, **held_out, unlabelled=None))
+    assert said.startswith("5 of 17 texts")
+
+
+def test_rows_with_prompts_of_their_own_are_counted_at_once(uni):
+    rows = [Example(text, LABELS, [], prompt=f"Task {i % 3}:") for i, text in enumerate(LONG)]
+    (said,) = messages_of(lambda: one(uni, **SHORT).predict(rows))
+    assert said.startswith("12 of 12 texts")
+
+
 def test_rows_with_examples_that_are_not_used_are_counted(bi):
     shown = [PromptExample("the fox", ["sport"])]
     rows = [Example(text, LABELS, [], examples=shown) for text in TEXTS]

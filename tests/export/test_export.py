@@ -329,6 +329,17 @@ def test_a_model_in_another_precision_is_refused(uni_model, tmp_path):
         export_onnx(loaded, tmp_path / "onnx")
 
 
+def test_a_classifier_in_memory_is_told_to_be_saved_first(tmp_path):
+    with pytest.raises(TypeError, match=r"GLiClassClassifier.*save_pretrained\(folder\)"):
+        export_onnx(GLiClassClassifier(labels=["a", "b"]), tmp_path / "onnx")
+
+
+def test_a_path_is_a_folder(tmp_path):
+    folder = encoder_checkpoint(tmp_path / "encoder")
+    with pytest.raises(UntrainedModelError, match="without trained classification heads"):
+        export_onnx(Path(folder), tmp_path / "onnx")
+
+
 def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"pip install onnx onnxscript .*\.\[onnx\]"):

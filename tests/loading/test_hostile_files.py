@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import pickle
+import re
 import shutil
 import struct
 import subprocess
@@ -25,8 +27,9 @@ from hostile import (
 )
 from safetensors.torch import load_file, save_file
 
-from skgliclass import GLiClassModel
+from skgliclass import GLiClassClassifier, GLiClassModel
 from skgliclass.engine.engine import Engine
+from skgliclass.exceptions import NonFiniteScoresError
 from skgliclass.loading import loader, model_file
 from skgliclass.loading.cache import ModelCache
 from skgliclass.loading.loader import load_model
@@ -509,6 +512,31 @@ def test_weights_that_are_no_numbers(copy_of, kind, dtype, value):
 
     change_weights(folder, change)
     refused(folder, r"1 of the .* numbers of the weight '.*embeddings.* NaN")
+
+
+@pytest.mark.parametrize(
+    ("y", "arguments", "place"),
+    [
+        ([None, "sport", "travel", None], {}, "X[2]"),
+        (None, {}, "X[2]"),
+        (["sport", "travel"], {"unlabelled": ["", "a fox", "some music"]}, "unlabelled[2]"),
+        (
+            ["sport", "travel"],
+            {"X_val": ["a dog", "some music"], "y_val": ["sport"] * 2},
+            "X_val[1]",
+        ),
+    ],
+)
+def test_a_fit_names_the_row_of_what_was_passed(copy_of, y, arguments, place):
+    folder = copy_of("sentences")
+    table = json.loads((folder / "tokenizer.json").read_text())
+    word = table["model"]["vocab"]["music"]
+    change_weights(folder, lambda w: w["embeddings.word_embeddings.weight"][word].fill_(3e38))
+    clf = GLiClassClassifier(str(folder), ["sport", "travel"], device="cpu", n_jobs=1)
+    texts = ["", "a fox"] if arguments else ["", "a fox", "some music", "a dog"]
+    with pytest.raises(NonFiniteScoresError, match=re.escape(f"{place}, 'some music'")) as raised:
+        clf.fit(texts, y, **arguments)
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
 def test_large_weights_are_numbers_until_a_text_needs_them(copy_of):

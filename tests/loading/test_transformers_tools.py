@@ -6,7 +6,7 @@ import torch
 from tiny import reference_checkpoint
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer, TrainingArguments
 
-from skgliclass import GLiClassConfig, GLiClassModel
+from skgliclass import GLiClassClassifier, GLiClassConfig, GLiClassModel
 
 PROMPT = "<<LABEL>>travel<<LABEL>>sport<<SEP>>One day I will see the world!"
 
@@ -82,3 +82,10 @@ def test_the_trainer_trains(checkpoint, tmp_path):
     (folder,) = tmp_path.glob("checkpoint-*")
     saved = AutoModel.from_pretrained(folder).state_dict()
     assert all(torch.equal(saved[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_checkpoint_that_was_saved_without_its_tokenizer(checkpoint, tmp_path):
+    """As the Trainer saves it where it is given none."""
+    GLiClassModel.from_pretrained(checkpoint).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"has no tokenizer: .*processing_class=tokenizer"):
+        GLiClassClassifier(model=tmp_path, labels=["travel", "sport"]).predict(["A week in Oslo"])

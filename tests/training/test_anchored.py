@@ -11,6 +11,7 @@ from skgliclass.training.anchored import (
     default_penalties,
     fit_label_change,
     move_label_vectors,
+    told_by_counts,
 )
 
 
@@ -35,6 +36,34 @@ def test_no_rows_change_nothing():
     assert not change.vectors.any()
     assert not change.biases.any()
     assert change.n_iter == 0
+
+
+def test_rows_of_one_class_make_other_texts_hardly_likelier_to_have_it():
+    # Texts of one matter have much in common, which rows of a single class could be told by.
+    rng = np.random.default_rng(3)
+    labels = unit(rng.normal(size=(2, WIDTH)))
+    classes = np.arange(400) % 2
+    x = unit(labels[classes] + 0.5 * rng.normal(size=(400, WIDTH)) + 2 * labels.sum(axis=0))
+    base = 4 * x @ (labels - labels.mean(axis=0)).T
+    base -= base.mean(axis=0)
+    few = np.flatnonzero(classes == 0)[:4]
+    targets = np.eye(2)[classes[few]]
+    change = fit_label_change(x[few], base[few], targets, multi_label=False)
+    shares = [(z.argmax(axis=1) == 0).mean() for z in (base, change.logits(x, base))]
+    assert shares[1] < shares[0] + 0.2
+    assert change.logits(x, base)[few, 0].mean() > base[few, 0].mean()
+
+
+def test_only_frequencies_that_differ_are_told_and_ever_less_the_more_rows_there_are():
+    even, skewed = np.eye(3), np.eye(3)[[0, 0, 0, 1]]
+    np.testing.assert_allclose(told_by_counts(even, None), 0, atol=1e-12)
+    few, many = told_by_counts(skewed, None), told_by_counts(skewed, np.full(4, 1e4))
+    assert few[0] > few[1] > few[2]
+    assert 0 < many[0] < 0.01 < few[0]
+    np.testing.assert_allclose(told_by_counts(skewed[[0, 3]], np.array([3.0, 1.0])), few)
+    np.testing.assert_allclose(told_by_counts(skewed, np.ones((4, 3))), few)
+    unknown = np.vstack([skewed, np.full((1, 3), np.nan)])
+    np.testing.assert_allclose(told_by_counts(unknown, None), few)
 
 
 def test_rows_that_nobody_annotated_change_nothing(rows):
@@ -132,7 +161,7 @@ def test_the_start_is_kept_where_no_step_is_allowed(rows):
 
 def test_rows_in_windows_give_the_same(rows, monkeypatch):
     whole = fit(*rows)
-    monkeypatch.setattr("skgliclass.training.anchored._WINDOW_CELLS", 70)
+    monkeypatch.setattr("skgliclass.engine.neighbours._WINDOW_CELLS", 70)
     np.testing.assert_allclose(fit(*rows).vectors, whole.vectors, atol=1e-6)
 
 
@@ -227,7 +256,7 @@ def test_texts_in_windows_move_the_same(monkeypatch):
     labels = unit(rng.normal(size=(3, 8)))
     texts = unit(np.repeat(labels, 20, axis=0) + 0.5 * rng.normal(size=(60, 8)))
     whole = move_label_vectors(labels, texts, scale=17.0, multi_label=False)
-    monkeypatch.setattr("skgliclass.training.anchored._WINDOW_CELLS", 50)
+    monkeypatch.setattr("skgliclass.engine.neighbours._WINDOW_CELLS", 50)
     parts = move_label_vectors(labels, texts, scale=17.0, multi_label=False)
     np.testing.assert_allclose(parts, whole, atol=1e-12)
     assert np.abs(whole - labels).max() > 1e-3
@@ -272,3 +301,18 @@ def test_weights_of_texts_are_as_copies():
     )
     np.testing.assert_allclose(weighted, expected, atol=1e-9)
     assert np.abs(weighted - labels).max() > 1e-3
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_few_rows_learn_the_same_in_the_directions_in_which_they_lie(multi_label):
+    x, base, targets = texts_around_labels()
+    few = slice(0, WIDTH - 2)
+    options = {"multi_label": multi_label, "penalty": 0.1, "bias_penalty": 0.05}
+    found = fit_label_change(x[few], base[few], targets[few], **options)
+    # Rows of weight 0 say nothing, but lie in all directions.
+    weights = (np.arange(40) < WIDTH - 2).astype(float)
+    expected = fit_label_change(x, base, targets, weights=weights, **options)
+    np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-7)
+    np.testing.assert_allclose(found.biases, expected.biases, atol=1e-7)
+    begun = fit_label_change(x[few], base[few], targets[few], start=expected, **options)
+    np.testing.assert_allclose(begun.vectors, expected.vectors, atol=1e-7)

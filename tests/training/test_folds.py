@@ -1,12 +1,15 @@
 """What rows that were held out say: who is held out with whom, and how much of a change to take."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 from vectors import N_LABELS, WIDTH, texts_around_labels
 
+from skgliclass.engine import neighbours
 from skgliclass.training import folds
-from skgliclass.training.anchored import fit_label_change
+from skgliclass.training.anchored import LabelChange, fit_label_change
 from skgliclass.training.folds import dealt, held_out_logits, trusted_share
 
 OPTIONS = {"multi_label": False, "penalty": 0.1, "bias_penalty": 0.05}
@@ -18,14 +21,18 @@ def rows():
 
 
 def held_out(x, base, targets, weights=None):
-    return held_out_logits(
-        x, base, targets, weights=np.ones(len(x)) if weights is None else weights, **OPTIONS
-    )
+    """Give all rows their logits, NaN to those that are not held out."""
+    weights = np.ones(len(x)) if weights is None else weights
+    logits = np.full(targets.shape, np.nan)
+    rows, logits_of_rows = held_out_logits(x, base, targets, weights=weights, **OPTIONS)
+    logits[rows] = logits_of_rows
+    return logits
 
 
 def share_of(x, base, targets, weights=None):
     weights = np.ones(len(x)) if weights is None else weights
-    return trusted_share(base, held_out(x, base, targets, weights), targets, weights)
+    held = held_out_logits(x, base, targets, weights=weights, **OPTIONS)
+    return trusted_share(base, held, targets, weights)
 
 
 def test_a_row_out_of_fold_has_no_part_in_its_logits(rows):
@@ -72,6 +79,24 @@ def test_of_many_texts_some_are_held_out_once(rows, monkeypatch):
     assert np.isnan(logits[~is_held]).all()
 
 
+def test_many_rows_are_not_copied(monkeypatch):
+    monkeypatch.setattr(neighbours, "_WINDOW_CELLS", 1 << 14)
+    monkeypatch.setattr(
+        folds, "fit_label_change", lambda x, _, targets, **options: LabelChange.nothing(4, 16)
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50_000, 16)).astype(np.float32)
+    targets = np.eye(4, dtype=np.float32)[np.arange(50_000) % 4]
+    tracemalloc.start()
+    rows, logits = held_out_logits(x, targets, targets, weights=np.ones(50_000, np.float32))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert logits.shape == (len(rows), 4)
+    assert 1900 < len(rows) < 2100
+    # A few numbers a row.
+    assert most < 50_000 * 8 * 8 < 1.01 * x.nbytes
+
+
 def test_what_cannot_be_held_out_has_no_logits(rows):
     x, base, targets = rows
     alone = np.r_[0, np.flatnonzero(targets[:, 0] == 0)]
@@ -113,3 +138,18 @@ def test_a_single_row_a_label_is_not_trusted_wholly(rows):
 def test_many_rows_are_trusted_without_a_second_look(rows):
     _, base, targets = rows
     assert 0.9 < trusted_share(base, None, targets, np.ones(40)) < 1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 55])
+def test_the_share_explains_rows_best_at_any_sharpness(seed):
+    # A model that prefers one class for any text, and is best not believed at all.
+    random = np.random.default_rng(seed)
+    targets = np.eye(3)[np.arange(12) % 3]
+    before = 3 * random.normal(size=(12, 3)) + 10 * random.normal(size=3)
+    after = before + 0.9 * random.normal(size=(12, 3)) - 0.9 * before.mean(axis=0)
+    found = trusted_share(before, (np.arange(12), after), targets, np.ones(12))
+    shares, sharpness = np.linspace(0, 1, 401), np.exp(np.linspace(-2, 2, 161))
+    logits = sharpness[:, None, None] * (before + shares[:, None, None, None] * (after - before))
+    told = (log_softmax(logits, axis=-1) * targets).sum(axis=(-2, -1)).max(axis=1)
+    best = shares[told.argmax()]
+    assert found == pytest.approx(12 / (12 + 2 / 3) * (12 * best + 20) / 32, abs=2e-3)

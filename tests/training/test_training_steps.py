@@ -1,8 +1,8 @@
 """How batches are divided, and that every architecture learns from them."""
 
+import copy
 import itertools
 import json
-import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -76,13 +76,19 @@ def test_groups_stay_within_the_token_budget_but_for_a_single_long_row():
 
 
 @pytest.mark.parametrize(
-    ("trainable", "rate"), [("all", 1e-2), pytest.param("head", 3e-2, marks=pytest.mark.slow)]
+    ("trainable", "rate"), [("all", 3e-3), pytest.param("head", 3e-2, marks=pytest.mark.slow)]
 )
 def test_every_architecture_learns(any_engine, trainable, rate):
+    # Without dropout, whose noise in the loss is larger than what six rows teach.
+    network = copy.deepcopy(any_engine.loaded.network)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    engine = any_engine.around(replace(any_engine.loaded, network=network))
     changes = {"learning_rate": rate, "head_learning_rate": rate, "shuffle_labels": False}
     result = train(
-        any_engine,
-        data_for(any_engine, 6),
+        engine,
+        data_for(engine, 6),
         options(trainable=trainable, multi_label=True, max_epochs=20, batch_size=6, **changes),
     )
     assert min(result.loss_curve[-5:]) < 0.95 * result.loss_curve[0]
@@ -244,29 +250,6 @@ def test_without_a_launcher_a_process_is_alone(uni, monkeypatch):
         assert processes.is_first
         assert processes.size == 1
         train(uni, data_for(uni), options(max_epochs=1))
-
-
-@pytest.mark.slow
-def test_the_command_joins_what_a_launcher_started(tmp_path):
-    folder = encoder_checkpoint(tmp_path / "model")
-    rows = [
-        {"text": text, "all_labels": LABELS, "true_labels": [LABELS[i % 3]]}
-        for i, text in enumerate(toy(12)[0])
-    ]
-    data = tmp_path / "rows.json"
-    data.write_text(json.dumps(rows))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = ["-m", "skgliclass", "train", str(data), "--model", str(folder), "--output"]
-    options = ["--max-epochs", "2", "--device", "cpu", "--join-processes"]
-    run = subprocess.run(
-        [*torchrun, *command, str(tmp_path / "tuned"), *options],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=240,
-    )
-    assert run.stdout.count("written to") == 1
-    assert (tmp_path / "tuned" / "model.safetensors").is_file()
 
 
 def test_a_training_set_holds_little_but_its_tokens(uni):

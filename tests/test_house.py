@@ -19,6 +19,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"pretraining"},
+    {"distributed"},
     {"inspection"},
     {"export"},
     {"datasets"},
@@ -37,6 +38,7 @@ UNKNOWN = {
     "engine": ["sklearn"],
     "estimators": ["torch"],
     "inspection": ["torch"],
+    "distributed": ["torch"],
 }
 REGISTRIES = {
     "prompts/architectures.py",

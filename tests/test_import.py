@@ -25,6 +25,9 @@ loaded["description"] = heavy()
 import skgliclass.inspection
 loaded["inspection"] = heavy()
 
+import skgliclass.distributed
+loaded["distributed"] = heavy("dask", "pyspark", "ray")
+
 from skgliclass.__main__ import main
 with contextlib.redirect_stdout(io.StringIO()) as help_text, contextlib.suppress(SystemExit):
     main(["train", "--help"])
@@ -50,6 +53,10 @@ def test_describing_an_estimator_is_light(light):
 
 def test_importing_pictures_is_light(light):
     assert light["loaded"]["inspection"] == []
+
+
+def test_importing_what_runs_in_engines_imports_none_of_them(light):
+    assert light["loaded"]["distributed"] == []
 
 
 def test_help_is_light(light):

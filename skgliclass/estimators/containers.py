@@ -44,6 +44,8 @@ class Frame:
 
 Opened = Frame | NDArray[Any] | list[Any]
 
+_ENGINES = {"dask": "Dask", "pyspark": "Spark", "pyspark_connect": "Spark", "ray": "Ray"}
+
 
 def open_container(y: Any, name: str) -> Opened:
     """Give what a container of targets holds: a frame, an array, or a list of rows.
@@ -210,6 +212,12 @@ def plain_rows(rows: Sequence[Any]) -> list[Any]:
     return list(rows)
 
 
+def is_missing(value: Any) -> bool:
+    """Tell whether a cell holds None, NaN or NA."""
+    # Of what is no list pandas tells whether it is one of its own kinds of them.
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
 def _parts_of(name: str, single: Any) -> str:
     """Say how a list is written that somebody may have meant by one string."""
     if isinstance(single, str):
@@ -238,6 +246,13 @@ def _not_in_memory(name: str, kind: str) -> str:
             f", or, where they do not fit, predict for batches of rows: {name}.with_columns("
             'pl.col("text").map_batches(lambda texts: pl.Series(clf.predict(texts)), '
             "return_dtype=pl.String))."
+        )
+    if kind in _ENGINES:
+        return (
+            f"{name} is a collection of {_ENGINES[kind]}, whose rows are not in memory. To predict "
+            "for a whole frame of it, in its own workers: "
+            "skgliclass.distributed.classify_frame(clf, frame, text_column). What fits into "
+            "memory, compute first."
         )
     return (
         f"{name} is lazy ({kind}): its rows are not in memory, and may come in another order each "
@@ -300,8 +315,9 @@ def _opened_series(series: nw.Series[Any]) -> NDArray[Any] | list[Any]:
 
 
 def _opened_other(values: Any, name: str) -> NDArray[Any] | list[Any] | None:
-    if hasattr(values, "__dask_graph__"):
-        raise TypeError(_not_in_memory(name, type(values).__module__.partition(".")[0]))
+    library = type(values).__module__.partition(".")[0]
+    if hasattr(values, "__dask_graph__") or library in _ENGINES:
+        raise TypeError(_not_in_memory(name, library))
     if hasattr(values, "to_pylist"):
         return list(values.to_pylist())
     if hasattr(values, "__array__"):

@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..exceptions import warn
 from ..prompts.checks import in_short, listed
-from .containers import Frame, cells_in, open_container
+from .containers import Frame, cells_in, is_missing, open_container
 from .labels import LabelSet, as_class_array, kind_of_class, plain_class
 
 # What numbers may mean, in the example of a warning.
@@ -134,18 +134,13 @@ def _cells_of(y: Any, *, multi_label: bool) -> Any:
 
 def _annotates_nothing(row: Any, known: Collection[Any]) -> bool:
     if _is_list(row):
-        return len(row) > 0 and all(map(_is_missing, row))
+        return len(row) > 0 and all(map(is_missing, row))
     return _says_nothing(row, known)
 
 
 def _says_nothing(cell: Any, known: Collection[Any]) -> bool:
     is_minus_one = is_number(cell) and cell == -1 and -1 not in known
-    return bool(is_minus_one or _is_missing(cell))
-
-
-def _is_missing(value: Any) -> bool:
-    # Of what is no list pandas tells whether it is None, NaN or one of its own kinds of both.
-    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+    return bool(is_minus_one or is_missing(cell))
 
 
 # One class a text.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import UserString
 from collections.abc import KeysView, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..prompts.checks import check_unicode, in_short, listed
-from .containers import Frame, open_ordered, plain_rows
+from .containers import Frame, is_missing, open_ordered, plain_rows
 
 
 def as_texts(X: Any, *, name: str = "X") -> list[str]:
@@ -47,7 +47,7 @@ def as_texts(X: Any, *, name: str = "X") -> list[str]:
         )
     for i, row in enumerate(rows):
         if not isinstance(row, str):
-            _raise_bad_row(row, i, name)
+            raise_bad_row(row, f"{name}[{i}]", name)
         # ASCII holds no surrogates; for most texts the question ends here.
         if not row.isascii():
             check_unicode(row, f"{name}[{i}]")
@@ -176,13 +176,31 @@ def _check_one_column(
         )
 
 
-def _raise_bad_row(row: Any, i: int, name: str) -> None:
-    if row is None or (pd.api.types.is_scalar(row) and pd.isna(row)):
+def raise_bad_row(row: Any, place: str, name: str) -> NoReturn:
+    """Refuse a row that is no text.
+
+    Parameters
+    ----------
+    row : object
+        What stands in its place.
+    place : str
+        How the user knows the row, such as ``"X[3]"``.
+    name : str
+        What to call the column of texts.
+
+    Raises
+    ------
+    ValueError
+        If the row is missing.
+    TypeError
+        If it is something else.
+    """
+    if is_missing(row):
         raise ValueError(
-            f"{name}[{i}] is missing ({row!r}); every row must be a text. "
+            f"{place} is missing ({row!r}); every row must be a text. "
             "Drop such rows or fill them, for instance with fillna('')."
         )
-    raise TypeError(f"{name}[{i}] is {in_short(row)}, not a text. {_advice(row, name)}")
+    raise TypeError(f"{place} is {in_short(row)}, not a text. {_advice(row, name)}")
 
 
 def _advice(row: Any, name: str) -> str:

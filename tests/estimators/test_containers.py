@@ -55,8 +55,13 @@ class RowsOneByOne(collections.abc.Sequence):
         return self.values[i]
 
 
+def of_engine(module):
+    """Give what looks like a collection of an engine."""
+    return type("Collection", (), {"__module__": module})()
+
+
 class Lazy:
-    """Looks like a collection of Dask."""
+    """Looks like a collection of something that builds graphs as Dask does."""
 
     def __dask_graph__(self):
         return {}
@@ -144,6 +149,9 @@ MATRIX = "holds numbers, but the model reads the texts.*leave out the step.*Tfid
         (pd.MultiIndex.from_tuples([("a", "b")]), r"MultiIndex.*X.get_level_values\(0\)"),
         (np.array([("a", 1)], dtype=[("text", "U1"), ("n", int)]), r"X\['text'\]"),
         (Lazy(), r"X is lazy.*X.compute\(\)"),
+        (of_engine("dask.dataframe.series"), "collection of Dask.*distributed.classify_frame"),
+        (of_engine("pyspark.sql.column"), "collection of Spark.*distributed.classify_frame"),
+        (of_engine("ray.data.dataset"), "collection of Ray.*distributed.classify_frame"),
     ],
 )
 def test_what_is_no_column_of_texts_is_named(X, message):

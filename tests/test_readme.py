@@ -44,7 +44,7 @@ def test_the_version_to_cite_is_this_one():
     assert re.search(r"^version: (\S+)$", cited, re.M).group(1) == project["project"]["version"]
 
 
-@pytest.mark.parametrize("name", ["", "datasets", "export", "inspection"])
+@pytest.mark.parametrize("name", ["", "datasets", "distributed", "export", "inspection"])
 def test_every_public_name_is_in_the_reference(name):
     page = (README.parent / "docs" / "api.md").read_text(encoding="utf-8")
     listed = re.findall(r"^   ([\w.]+)$", page, re.M)

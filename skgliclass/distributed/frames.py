@@ -29,71 +29,56 @@ def classify_frame(
 
     Parameters
     ----------
-    estimator : classifier of texts
-        One of this package, zero-shot or fitted, or any of scikit-learn, a pipeline for instance,
-        whose ``predict`` takes a list of texts. It is sent to the workers as a pickle, which each
-        of their processes loads once.
+    estimator : classifier
+        Zero-shot or fitted, of this package or any other whose ``predict`` takes a list of texts.
     frame : DataFrame of Dask, Spark or pandas, or Dataset of Ray
         The table, of any partitioning.
     text_column : object
         The name of the column of texts.
     output : {"predict", "proba"}, default="predict"
-        ``"predict"`` adds one column, ``"predicted"``: the class, or of a classifier of any number
-        of classes a text the list of them. ``"proba"`` adds a float32 column for each class, whose
-        name is that of the class.
+        ``"predict"`` adds the column ``"predicted"``: the class, or with any number of classes a
+        text the list of them; ``"proba"`` a float32 column for each class, by its name.
     missing : {"raise", "null"}, default="raise"
-        What to do with rows whose text is missing (None, NaN, NA, null): ``"null"`` leaves what
-        is added for them missing, too.
+        Whether a row without a text (None, NaN, NA, null) is an error, or its result missing, too.
     **engine_options
-        For the engine: of ``map_partitions`` of Dask, ``mapInArrow`` of Spark (``barrier``,
-        ``profile``), ``map_batches`` of Ray (``compute``, ``num_gpus``, ``batch_size``, ...).
+        Of ``map_partitions`` of Dask, ``mapInArrow`` of Spark or ``map_batches`` of Ray.
 
     Returns
     -------
     DataFrame or Dataset
-        Of the same engine as `frame`: its columns, and behind them those of the results. Lazy
-        where the engine is. pandas and Dask keep index, order and partitions, Spark its partitions.
+        Of the same engine, and lazy where that is: the columns of `frame`, and behind them those
+        of the result. pandas and Dask keep index and order.
 
     Raises
     ------
-    ImportError
-        If the engine lacks a package; the message names the extra.
-    NotFittedError
-        If the estimator knows no classes.
+    ValueError
+        If there is no such column, or one that would be added is there already, or no classes are
+        known (NotFittedError); in the workers, if a text is missing, which is named by its index.
     TypeError
         If `frame` is of another kind, or the estimator does not predict so; in the workers, if a
         row is no text.
-    ValueError
-        If there is no such column, or one that would be added is there already; in the workers, if
-        a text is missing. The message names the row by its index, or where the engine has none by
-        its other columns.
-
-    Notes
-    -----
-    A row's result depends on that row alone, so that it does not matter how rows are divided:
-    results agree within the rounding that a batch of another size brings. Scheduling, retries and
-    going on after a failure are the engine's.
+    ImportError
+        If a package is missing; the message names the extra.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from skgliclass import GLiClassClassifier
-    >>> from skgliclass.distributed import classify_frame
-    >>> frame = pd.DataFrame({"text": ["The match went to extra time."]}, index=[7])
     >>> clf = GLiClassClassifier(labels=["travel", "cooking", "sport"])
-    >>> classify_frame(clf, frame, "text")
-                                text predicted
-    7  The match went to extra time.     sport
+    >>> classify_frame(clf, pd.DataFrame({"text": ["A match in extra time."]}, index=[7]), "text")
+                         text predicted
+    7  A match in extra time.     sport
     """
     road = _road_of(frame)
-    for name, value, allowed in (
-        ("output", output, ("predict", "proba")),
-        ("missing", missing, ("raise", "null")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; it must be {allowed[0]!r} or {allowed[1]!r}.")
+    _check_choice("output", output, "predict", "proba")
+    _check_choice("missing", missing, "raise", "null")
     results = Results.of(estimator, output, nullable=missing == "null")
     return road(estimator, frame, Job(text_column, results), engine_options)
+
+
+def _check_choice(name: str, value: Any, *allowed: str) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be {' or '.join(map(repr, allowed))}.")
 
 
 def _classify_pandas(

@@ -203,6 +203,14 @@ class Engine:
         return min(n_threads(), MOST_WORKERS) if self._on_cpu else GPU_WORKERS
 
     @property
+    def rounding(self) -> float:
+        """The relative rounding of a processor that computes in less than float32; else 0."""
+        import torch
+
+        dtype = self.loaded.network.dtype
+        return torch.finfo(dtype).eps if self._on_cpu and dtype.itemsize < 4 else 0.0
+
+    @property
     def _on_cpu(self) -> bool:
         return bool(self.loaded.network.device.type == "cpu")
 

@@ -159,14 +159,17 @@ class BaseGLiClass(BaseEstimator):
 
     # The engine.
 
-    def _engine(self, weights: TunedWeights | None, *, trains: bool = False) -> Engine:
+    def _engine(
+        self, weights: TunedWeights | None, *, trains: bool = False, exact: bool = False
+    ) -> Engine:
         """Give an engine of the model with tuned weights; it is cheap to make.
 
-        Unless it is to be trained, a model whose heads never were is refused.
+        Unless it is to be trained, a model whose heads never were is refused. What is to be trained
+        or to be exact is in float32 on a processor, whatever the parameter says.
         """
         from ..engine.engine import Engine
 
-        loaded = self._base_model()
+        loaded = self._base_model(exact=trains or exact)
         if weights is not None:
             loaded = weights.apply(loaded)
         if not trains:
@@ -175,11 +178,16 @@ class BaseGLiClass(BaseEstimator):
             loaded, max_length=plain_number(self.max_length), n_jobs=plain_number(self.n_jobs)
         )
 
-    def _base_model(self) -> LoadedModel:
+    def _base_model(self, *, exact: bool = False) -> LoadedModel:
         """Give the model that the parameters name, without tuned weights."""
+        from ..loading.loaded import exact_dtype
+
+        dtype = exact_dtype(self.dtype, self.device) if exact else self.dtype
+        # Each stays in memory beside the other.
+        role = "exact model" if dtype != self.dtype else "model"
         carried = self._carried
         if carried is not None and carried.asked_for == self._asked_for():
-            return carried.on(self.device, self.dtype, self)
+            return carried.on(self.device, dtype, self, role)
         from ..loading.loader import load_model
 
         # Not kept in the estimator: predicting must not change it, and neither pickles nor clones
@@ -189,8 +197,9 @@ class BaseGLiClass(BaseEstimator):
             revision=self.revision,
             architecture=self.architecture,
             device=self.device,
-            dtype=self.dtype,
+            dtype=dtype,
             user=self,
+            role=role,
         )
 
     def _asked_for(self) -> tuple[str | None, ...]:
@@ -243,7 +252,7 @@ class BaseGLiClass(BaseEstimator):
         """Read texts that have labels of their own; None where all share the classes."""
         return None
 
-    def _row_scores(self, rows: Sequence[Row], *, chooses: bool) -> RowScores:
+    def _row_scores(self, rows: Sequence[Row], *, chooses: bool, exact: bool = False) -> RowScores:
         """Score texts that have labels of their own."""
         raise NotImplementedError
 
@@ -283,11 +292,13 @@ class BaseGLiClass(BaseEstimator):
         texts: list[str] | None = None,
         chooses: bool = False,
         warns: bool = True,
+        exact: bool = False,
     ) -> Scores | RowScores:
         """Score texts: the one road, whatever is made of the scores.
 
         With a snapshot, whose classes all texts have, `X` may have been read as texts already.
-        Without warnings it does not say again what was said of other forms of the same texts.
+        Without warnings it does not say again what was said of other forms of the same texts. Where
+        a processor rounds, texts of which that might decide are scored again, exactly.
         """
         rows = None if snapshot else self._rows(X, labels)
         if rows is not None:
@@ -302,14 +313,24 @@ class BaseGLiClass(BaseEstimator):
             # Where there was a fit, that told.
             self._warn_of_one_class(snapshot.label_set)
         store = snapshot.store_for(plan.n_retrieved)
-        engine = self._engine(snapshot.weights)
+        engine = self._engine(snapshot.weights, exact=exact)
         engine = engine if warns else engine.without_warnings()
         examples = plan.examples_for(engine, texts, store)
         count = plan.voted_by(store).counted(texts)
         arguments = plan.arguments(examples, count)
-        with scoring_bar(len(texts), self.verbose) as on_progress:
+        with scoring_bar(len(texts), self.verbose and not exact) as on_progress:
             logits = engine.logits(texts, **arguments, on_progress=on_progress)
-        return Scores(plan.class_logits(logits, count), among)
+        logits = plan.class_logits(logits, count)
+        if engine.rounding:
+            # By the choice also where probabilities alone are asked for, which agree with it.
+            scores = Scores(logits, self._among(snapshot, chooses=True))
+            close = scores.close_calls(engine.rounding)
+            if len(close):
+                of_close = [texts[i] for i in close]
+                again = self._scores(X, snapshot=snapshot, texts=of_close, warns=False, exact=True)
+                assert isinstance(again, Scores)
+                logits[close] = again.logits
+        return Scores(logits, among)
 
     def _text_vectors(self, X: Any) -> NDArray[np.float32]:
         self._validate_params()

@@ -444,7 +444,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             return rows_in(X)
         return label_each(self._texts(X), labels, multi_label=self._multi_label)
 
-    def _row_scores(self, rows: Sequence[Row], *, chooses: bool) -> RowScores:
+    def _row_scores(self, rows: Sequence[Row], *, chooses: bool, exact: bool = False) -> RowScores:
         """Score every row among its own labels, in their order.
 
         What was tuned for the classes, temperature and thresholds, says nothing about other labels.
@@ -452,20 +452,43 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         self._validate_params()
         snapshot = self._snapshot()
         plan = self._plan(snapshot)
-        if not self._multi_label:
+        if not self._multi_label and not exact:
             warn_of_one_choice(*count_one_choice(rows))
         known: dict[Hashable, Alternatives] = {}
         among = [self._among_own(row, plan, snapshot, known, chooses=chooses) for row in rows]
         examples = RowExamples(rows)
-        engine = self._engine(snapshot.weights)
+        engine = self._engine(snapshot.weights, exact=exact)
+        engine = engine.without_warnings() if exact else engine
         store = snapshot.store_for(plan.n_retrieved)
         in_prompts = examples.prompt_examples(engine, plan, store)
         plan = plan.voted_by(store)
-        with scoring_bar(len(rows), self.verbose) as on_progress:
+        with scoring_bar(len(rows), self.verbose and not exact) as on_progress:
             logits = examples.logits(engine, plan, in_prompts, on_progress=on_progress)
-        return RowScores(
-            [Scores(values[None], of_row) for values, of_row in zip(logits, among, strict=True)]
-        )
+        parts = [Scores(values[None], of_row) for values, of_row in zip(logits, among, strict=True)]
+        if engine.rounding:
+            close = self._close_rows(rows, parts, plan, snapshot, engine.rounding)
+            if close:
+                again = self._row_scores([rows[i] for i in close], chooses=chooses, exact=True)
+                for i, part in zip(close, again.parts, strict=True):
+                    parts[i] = part
+        return RowScores(parts)
+
+    def _close_rows(
+        self,
+        rows: Sequence[Row],
+        parts: Sequence[Scores],
+        plan: ScoringPlan,
+        snapshot: Snapshot,
+        rounding: float,
+    ) -> list[int]:
+        """Tell which rows rounding might decide, also where only probabilities are asked for."""
+        known: dict[Hashable, Alternatives] = {}
+        close = []
+        for i, (row, part) in enumerate(zip(rows, parts, strict=True)):
+            among = self._among_own(row, plan, snapshot, known, chooses=True)
+            if len(replace(part, among=among).close_calls(rounding)):
+                close.append(i)
+        return close
 
     def _among_own(
         self,
@@ -1000,7 +1023,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         snapshot = self._snapshot()
         saved = self._to_save(snapshot, keep_rows=keep_rows)
         loaded = self._model_to_save(snapshot)
-        base = self._base_model()
+        base = self._base_model(exact=True)
         write_classifier(place, loaded, saved, gliclass_compatible=gliclass_compatible)
         if snapshot.weights is not None and _is_folder(self.model, place):
             # The files that the tuned weights belong to are gone.
@@ -1177,7 +1200,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         classifier = cls(**{**own, **parameters, **place})
         state = None if saved is None or not saved.label_set else cls(**own)._state_of(saved)
         classifier._validate_params()
-        loaded = classifier._base_model()
+        loaded = classifier._base_model(exact=True)
         if saved is not None:
             check_width(saved, loaded.network.config.encoder_config.hidden_size)
         classifier._carry(loaded)

@@ -53,12 +53,14 @@ class CarriedModel:
         """Carry a model from now on."""
         return cls(asked_for, loaded.digest, loaded)
 
-    def on(self, device: str | int | torch.device, dtype: str, user: object) -> LoadedModel:
+    def on(
+        self, device: str | int | torch.device, dtype: str, user: object, role: str = ""
+    ) -> LoadedModel:
         """Give the model on a device and in a precision.
 
         Parameters
         ----------
-        device, dtype, user
+        device, dtype, user, role
             As in :func:`load_model`.
 
         Raises
@@ -77,7 +79,7 @@ class CarriedModel:
         if same_device and loaded.network.dtype == torch_dtype:
             return loaded
         key = (self._key(), torch_device, torch_dtype)
-        return MODELS.get(key, lambda: _converted(loaded, torch_device, torch_dtype), user)
+        return MODELS.get(key, lambda: _converted(loaded, torch_device, torch_dtype), user, role)
 
     def _unpacked(self, user: object) -> LoadedModel:
         # Read once: another thread may unpack it now.

@@ -194,6 +194,12 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return _DTYPES[dtype]
 
 
+def exact_dtype(dtype: str, device: str | int | torch.device) -> str:
+    """Name the precision that is used where `dtype` may round too much: float32 on a processor."""
+    on_cpu = resolve_device(device).type == "cpu"
+    return "float32" if on_cpu and dtype != "auto" else dtype
+
+
 def position_limit(backbone: Any) -> int | None:
     """Give the number of tokens beyond which a backbone has no positions."""
     if backbone.model_type in _RELATIVE_POSITIONS and not getattr(

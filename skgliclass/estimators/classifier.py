@@ -139,6 +139,14 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """What logits are divided by before they become probabilities."""
         return self._snapshot_for_attribute("temperature_").temperature
 
+    @property
+    def vote_share_(self) -> float:
+        """How much the votes of neighbours count where there are many of them."""
+        from ..engine.votes import VoteStore
+
+        store = self._snapshot_for_attribute("vote_share_").store_for(self.n_retrieved)
+        return float(store.share) if isinstance(store, VoteStore) else 0.0
+
     @overload
     def predict_proba(self, X: Any, labels: None = None) -> NDArray[np.float32]: ...
 

@@ -18,6 +18,7 @@ from .callbacks import FitCallbacks, scoring_bar
 from .label_fit import (
     LabelOptions,
     LearntLabels,
+    encoded,
     encoded_rows,
     encoded_texts,
     learn,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from ..engine.engine import Engine
     from ..engine.retrieval import ExampleStore
-    from ..engine.votes import KeptTexts, Store, VoteStore
+    from ..engine.votes import KeptTexts, Store, VoteCount, VoteStore
     from ..training.checkpoint import FitCheckpoint
     from ..training.data import TrainingSet, Windows
     from ..training.loop import TrainingResult, Validation
@@ -207,7 +208,7 @@ def _without_training(job: FitJob, store: Store | None) -> FitOutcome:
     if job.options.max_epochs:
         return _learnt_labels(job, store)
     job = _with_change(job, job.start.change)
-    store = store or _voters(job, job.engine)
+    store = store or _voters_of_untrained(job)
     # Weights that come out of training count as trained, but heads may still be random here.
     state = _tuned_after(job, job.engine, replace(job.start, store=store))
     return FitOutcome(_bound(job, state), job.options.trainable)
@@ -281,15 +282,17 @@ def training_options(
 
 def _learnt_labels(job: FitJob, store: Store | None) -> FitOutcome:
     """Learn what is added to logits, and tune what comes after them."""
-    found = _best_with_labels(job, store, holds_out=job.tunes.any)
+    tunes_on_rows = job.tunes.any and job.problem.validation is None
+    # Along a hierarchy classes are scored beside their branches, of which rows have no logits.
+    holds_out = (tunes_on_rows or job.n_votes > 0) and job.plan.hierarchy is None
+    found = _best_with_labels(job, store, holds_out=holds_out)
     learnt, chosen, store = found.learnt, found.job, found.store
     state = replace(chosen.start, store=store, rows=learnt.rows)
     is_learnt = chosen.start.change is learnt.change
     if job.problem.validation is not None:
         state = _tuned_after(chosen, job.engine, state, found.logits, is_cautious=True)
-    elif learnt.evidence is not None:
-        logits = _voted(chosen, learnt.judged, store, learnt.evidence.logits)
-        state = _tuned_on(chosen, job.engine, state, replace(learnt.evidence, logits=logits))
+    elif job.tunes.any and found.evidence is not None:
+        state = _tuned_on(chosen, job.engine, state, found.evidence)
     return FitOutcome(
         _bound(job, state),
         "labels",
@@ -320,12 +323,14 @@ class _Found:
     """What was learnt, and the better of the jobs with it and without it.
 
     `scores` are those on the held-out texts, before and after, and `logits` those of the better;
-    `store` has the labelled texts to retrieve from.
+    `store` has the labelled texts to retrieve from, and `evidence` is what is said of rows without
+    themselves, votes included.
     """
 
     learnt: LearntLabels
     job: FitJob
     store: Store | None
+    evidence: Evidence | None
     scores: list[float] | None = None
     logits: NDArray[np.float32] | None = None
 
@@ -342,16 +347,19 @@ def _best_with_labels(job: FitJob, store: Store | None, *, holds_out: bool = Fal
         job.problem.label_weights,
         _label_options(job),
         job.start.change,
-        holds_out=holds_out and validation is None and job.plan.hierarchy is None,
+        holds_out=holds_out,
     )
+    evidence = learnt.evidence
+    if holds_out:
+        store, evidence = _with_told_votes(job, learnt, store)
     before, after = _first_change(job), learnt.change
     if validation is None:
-        return _Found(learnt, _with_change(job, after), store)
+        return _Found(learnt, _with_change(job, after), store, evidence)
     of_both = _logits_with(job, validation, store, (before, after))
     (was, loss_was), (now, loss_now) = (validation.judge(z, multi_label) for z in of_both)
     is_worse = (now, -loss_now) < (was, -loss_was)
     chosen = _with_change(job, before if is_worse else after)
-    return _Found(learnt, chosen, store, [was, now], of_both[0 if is_worse else 1])
+    return _Found(learnt, chosen, store, evidence, [was, now], of_both[0 if is_worse else 1])
 
 
 def _logits_with(
@@ -379,18 +387,31 @@ def _logits_with(
     return [plan.class_logits(of_change, count) for of_change in changed]
 
 
-def _voted(
-    job: FitJob, rows: LearntRows, store: Store | None, logits: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Combine the logits of labelled rows with the votes of the others, where others vote."""
-    votes = job.judging(store).votes
-    is_known = np.isfinite(logits).all(axis=1)
-    if votes is None or not is_known.any():
-        return logits
-    voted = logits.copy()
-    count = votes.count_own(rows.x[is_known], job.plan.label_set.texts)
-    voted[is_known] = count.added(logits[is_known])
-    return voted
+def _with_told_votes(
+    job: FitJob, learnt: LearntLabels, store: Store | None
+) -> tuple[Store | None, Evidence | None]:
+    """Tell how much votes deserve by rows that were held out, and give these with the votes."""
+    from ..engine.votes import VoteStore
+
+    evidence = learnt.evidence
+    if not isinstance(store, VoteStore):
+        return store, evidence
+    if evidence is None:
+        # No row could be held out, as where each label has one text.
+        return replace(store, share=0.0), None
+    count = _own_votes(job, store, learnt.judged.x)
+    weights = evidence.counts.astype(np.float32)
+    count = count.sharing(count.told_share(evidence.logits, evidence.matrix, weights))
+    evidence = replace(evidence, logits=count.added(evidence.logits))
+    return replace(store, share=count.share), evidence
+
+
+def _own_votes(job: FitJob, store: VoteStore, x: NDArray[np.float32]) -> VoteCount:
+    """Count the votes on labelled texts, by their vectors: those of the others."""
+    from ..engine.votes import Votes
+
+    votes = Votes(store, job.n_votes, job.plan.multi_label)
+    return votes.count_own(x, job.plan.label_set.texts)
 
 
 def _label_options(job: FitJob) -> LabelOptions:
@@ -496,6 +517,34 @@ def _voters(job: FitJob, engine: Engine, rows: LearntRows | None = None) -> Vote
     else:
         vectors = _vectors_of_rows(job, job.kept, rows)
     return VoteStore(job.kept, vectors, job.retrieval_backend)
+
+
+def _voters_of_untrained(job: FitJob) -> VoteStore | None:
+    """Give the labelled texts that vote beside scores that nothing was learnt for.
+
+    These tell how much votes deserve. Where the model may have learnt from the same texts before,
+    votes count as they did, or as many rows as there are let them.
+    """
+    from ..engine.votes import VoteStore
+
+    start, kept = job.start, job.kept
+    if kept is None or not len(kept) or job.plan.hierarchy is not None:
+        return _voters(job, job.engine)
+    if start.is_tuned or start.change is not None:
+        store, earlier = _voters(job, job.engine), _earlier_voters(job)
+        return store if store is None or earlier is None else replace(store, share=earlier.share)
+    from ..training.folds import dealt
+
+    engine = job.engine.without_warnings()
+    shown = job.plan.examples_for(engine, kept.texts, None, exclude_self=True)
+    x, logits = encoded(engine, job.plan, kept.texts, shown)
+    targets = np.where(kept.weights > 0, kept.targets, np.float32(np.nan))
+    folds, n_searches = dealt(x, targets, kept.weights)
+    judged = np.flatnonzero((folds >= 0) & (folds < n_searches))
+    store = VoteStore(kept, x, job.retrieval_backend)
+    count = _own_votes(job, store, x[judged])
+    share = count.told_share(logits[judged], targets[judged], kept.weights[judged])
+    return replace(store, share=share)
 
 
 def _vectors_of_rows(job: FitJob, kept: KeptTexts, rows: LearntRows) -> NDArray[np.float32]:

@@ -45,6 +45,9 @@ class GLiClassMultiLabelClassifier(BaseGLiClassClassifier):
     temperature_ : float
         What logits are divided by before they become probabilities: 1, unless `calibrate` fitted
         another to these classes.
+    vote_share_ : float
+        How much the votes of `n_retrieved` neighbours count beside the scores of labels where there
+        are many texts, from 0 to 0.75, as the texts that ``fit`` keeps tell; 0 where none vote.
     thresholds_ : ndarray of shape (n_classes,)
         The threshold of each class; one half with ``threshold="auto"`` for classes that no
         ``fit`` tuned it for.

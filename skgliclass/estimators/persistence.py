@@ -151,6 +151,7 @@ def json_of(saved: SavedClassifier, digests: Mapping[str, str] | None = None) ->
         "min_probability": None if least is None else float(least),
         "keeps_examples": saved.store is not None,
         "keeps_votes": _is_of_votes(saved.store),
+        "vote_share": _share_of_votes(saved.store),
         "keeps_change": saved.change is not None,
         "keeps_rows": saved.rows is not None,
         "digests": dict(digests or {}),
@@ -412,14 +413,18 @@ def _arrays(
 
 
 def _is_of_votes(store: Store | None) -> bool:
+    return _share_of_votes(store) is not None
+
+
+def _share_of_votes(store: Store | None) -> float | None:
     from ..engine.votes import VoteStore
 
-    return isinstance(store, VoteStore)
+    return float(store.share) if isinstance(store, VoteStore) else None
 
 
 def _read_store(content: Mapping[str, Any], source: Source, backend: str) -> Store:
     from ..engine.retrieval import BACKENDS, ExampleStore
-    from ..engine.votes import VoteStore
+    from ..engine.votes import UNTOLD_SHARE, VoteStore
 
     arrays = _arrays(_VOTES if content["keeps_votes"] else _VECTORS, content, source)
     with damage_named(source.folder / _EXAMPLES_FILE, _VECTORS.hint):
@@ -432,7 +437,9 @@ def _read_store(content: Mapping[str, Any], source: Source, backend: str) -> Sto
         if not content["keeps_votes"]:
             return ExampleStore(texts, arrays["vectors"], labels, backend=backend)
         label_texts = content["label_texts"] or ()
-        return VoteStore.of_arrays(texts, label_texts, **arrays, backend=backend)
+        # Those who wrote none went by the number of rows.
+        share = UNTOLD_SHARE if content["vote_share"] is None else float(content["vote_share"])
+        return VoteStore.of_arrays(texts, label_texts, **arrays, backend=backend, share=share)
 
 
 def check_width(saved: SavedClassifier, width: int) -> None:

@@ -73,6 +73,9 @@ _FIELDS: dict[str, _Field] = {
     ),
     "keeps_examples": _Field(lambda v: isinstance(v, bool), "true or false"),
     "keeps_votes": _Field(lambda v: isinstance(v, bool), "true or false"),
+    "vote_share": _Field(
+        lambda v: v is None or _is_probability(v), "a number between 0 and 1, or null"
+    ),
     "keeps_change": _Field(lambda v: isinstance(v, bool), "true or false"),
     "keeps_rows": _Field(lambda v: isinstance(v, bool), "true or false"),
     "digests": _Field(
@@ -115,7 +118,8 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
         content = {**content, "keeps_change": False, "keeps_rows": False}
     # Of files that were written before, or elsewhere, nobody noted them.
     is_tuned = not content.get("keeps_rows", False)
-    content = {"digests": {}, "keeps_votes": False, "is_tuned": is_tuned, **content}
+    later = {"digests": {}, "keeps_votes": False, "vote_share": None, "is_tuned": is_tuned}
+    content = {**later, **content}
     for name, field in _FIELDS.items():
         if name not in content:
             raise _error(path, f"{name} is missing; it has to be {field.description}")

@@ -117,7 +117,7 @@ class ScoringPlan:
         """
         from ..engine.votes import Votes, VoteStore
 
-        if not self.n_retrieved or not isinstance(store, VoteStore):
+        if not self.n_retrieved or not isinstance(store, VoteStore) or not store.share:
             return self
         votes = Votes(store, self.n_retrieved, self.multi_label, leaves_out_own)
         return replace(self, votes=votes)

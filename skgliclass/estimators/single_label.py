@@ -42,6 +42,9 @@ class GLiClassClassifier(BaseGLiClassClassifier):
     temperature_ : float
         What logits are divided by before they become probabilities: 1, unless `calibrate` fitted
         another to these classes.
+    vote_share_ : float
+        How much the votes of `n_retrieved` neighbours count beside the scores of labels where there
+        are many texts, from 0 to 0.75, as the texts that ``fit`` keeps tell; 0 where none vote.
     min_probability_ : float
         With `other`, the probability below which no class is predicted; one half with
         ``min_probability="auto"`` for classes that no ``fit`` tuned it for.

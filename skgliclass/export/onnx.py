@@ -163,11 +163,12 @@ def _warn_of_examples(saved: Mapping[str, Any]) -> None:
     names = [name for name in ("examples", "n_retrieved") if saved["parameters"].get(name)]
     if saved["keeps_votes"] and "n_retrieved" in names:
         names.remove("n_retrieved")
-        warn(
-            "The classifier was saved with n_retrieved, but the graphs give the scores of labels "
-            "alone, without the votes of the labelled texts, with which the temperature and the "
-            "thresholds were tuned. Export one that was fitted with n_retrieved=0."
-        )
+        if saved["vote_share"] != 0:
+            warn(
+                "The classifier was saved with n_retrieved, but the graphs give the scores of "
+                "labels alone, without the votes of the labelled texts, with which the temperature "
+                "and the thresholds were tuned. Export one that was fitted with n_retrieved=0."
+            )
     if names:
         warn(
             f"The classifier was saved with {' and '.join(names)}, but what runs the graphs has to "

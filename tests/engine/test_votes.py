@@ -1,12 +1,14 @@
 """Votes of neighbours beside the scores of labels, against all comparisons by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, log_softmax, softmax
 
 from skgliclass.engine import votes as votes_module
 from skgliclass.engine.neighbours import unit_vectors
-from skgliclass.engine.votes import KeptTexts, Votes, VoteStore, vote_share
+from skgliclass.engine.votes import KeptTexts, Votes, VoteStore, count_share
 
 RNG = np.random.default_rng(0)
 A, B = ("a",), ("b",)
@@ -178,12 +180,54 @@ def test_what_is_said_of_a_text_is_put_together():
 @pytest.mark.parametrize(
     ("counts", "share"),
     [
-        ((1, 30, 30), 0.5 * 1 / 3 * 1 / 2 * 1 / 2),
-        ((10, 2000, 4), 0.5 * 10 / 12 * 2000 / 2030 * 500 / 501),
-        ((3, 60, 0), 0.5 * 3 / 5 * 60 / 90 * 60 / 61),
+        ((1, 30, 30), 1 / 3 * 1 / 2 * 1 / 2),
+        ((10, 2000, 4), 10 / 12 * 2000 / 2030 * 500 / 501),
+        ((3, 60, 0), 3 / 5 * 60 / 90 * 60 / 61),
         ((0, 60, 2), 0),
     ],
 )
-def test_how_much_votes_count(counts, share):
+def test_votes_count_less_where_there_are_few(counts, share):
     n_votes, n_rows, n_labels = counts
-    assert vote_share(np.array([n_votes]), np.array([n_rows]), n_labels) == pytest.approx(share)
+    assert count_share(np.array([n_votes]), np.array([n_rows]), n_labels) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("multi_label", "noise", "sureness"), [(True, 1.2, 3), (False, 0.9, 2)])
+def test_the_share_that_explains_labelled_texts_best_is_found(multi_label, noise, sureness):
+    rng = np.random.default_rng(3)
+    classes = rng.integers(2, size=60)
+    x = unit_vectors((np.eye(4)[classes] + noise * rng.normal(size=(60, 4))).astype(np.float32))
+    targets = np.eye(2, dtype=np.float32)[classes]
+    logits = (1.5 * rng.normal(size=(60, 2)) + sureness * targets).astype(np.float32)
+    weights = rng.integers(1, 4, 60).astype(np.float32)
+    kept = VoteStore(KeptTexts.of([f"text {i}" for i in range(60)], A + B, targets), x)
+    count = Votes(kept, 3, multi_label).count_own(x, A + B)
+    share = count.told_share(logits, targets, weights)
+    assert 0.1 < share < 0.74
+
+    p = expit(logits) if multi_label else softmax(logits, axis=1)
+    cosines = (x @ x.T).astype(np.float64)
+    np.fill_diagonal(cosines, -np.inf)
+    part = 3 / 5 * 59 / 89 * 29.5 / 30.5
+
+    def likelihood(of_votes, of_chance):
+        total = 0.0
+        for i in range(60):
+            nearest = np.argsort(-cosines[i])[:3]
+            vote = np.average(targets[nearest], axis=0, weights=np.exp(20 * cosines[i, nearest]))
+            chance = (targets.sum(axis=0) - targets[i]) / 59
+            mixed = p[i] + part * (of_votes * (vote - p[i]) + of_chance * (chance - p[i]))
+            cells = targets[i] * np.log(mixed)
+            if multi_label:
+                cells += (1 - targets[i]) * np.log(1 - mixed)
+            total += weights[i] * cells.sum()
+        return total - of_votes
+
+    grid = [
+        (likelihood(a, b), a)
+        for a in np.arange(0, 0.76, 0.05)
+        for b in np.arange(0, 1.001 - a, 0.05)
+    ]
+    assert abs(max(grid)[1] - share) < 0.05
+    # Where votes are as those of texts at random, they have no share.
+    mixed_up = Votes(replace(kept, vectors=x[::-1].copy()), 3, multi_label).count_own(x, A + B)
+    assert mixed_up.told_share(logits, targets, weights) < 0.05

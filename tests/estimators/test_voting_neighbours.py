@@ -1,6 +1,7 @@
 """Neighbours that vote: models that compare vectors, the embedded one among them."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,17 +25,35 @@ KEPT += [f"The {thing} was {word}." for word in ("great", "awful") for thing in 
 SARCASTIC = ["poor"] * 3 + ["good"] * 3 + ["poor"] * 2 + ["good"] * 2
 NEW = ["I love this movie.", "I hate this tune.", "The concert was great."]
 MANY = np.stack([np.array(SARCASTIC) == name for name in CLASSES], axis=1).astype(float)
+# What the words of the labels say nothing about, and the texts very much.
+MATTERS = {"sheep": "class B", "cows": "class B", "lamps": "class A"}
+ABOUT = [f"Task {i} is about {matter}" for i in range(15) for matter in MATTERS]
+ABOUT_Y, ABOUT_CLASSES = [*MATTERS.values()] * 15, ["class A", "class B"]
 BOTH = [GLiClassClassifier, GLiClassMultiLabelClassifier]
 
 
 def kept(
-    cls=GLiClassClassifier, k=3, labels=CLASSES, y=None, texts=KEPT, model="mini", **parameters
+    cls=GLiClassClassifier,
+    k=3,
+    labels=CLASSES,
+    y=None,
+    texts=KEPT,
+    model="mini",
+    share=0.5,
+    **parameters,
 ):
-    """Fit without learning anything but what is kept."""
+    """Fit without learning anything but what is kept, and let it vote, whatever speaks for it."""
     if y is None:
         y = SARCASTIC if cls is GLiClassClassifier else MANY
     parameters = {"max_epochs": 0, **parameters}
-    return cls(model, labels, n_retrieved=k, **parameters).fit(texts, y)
+    clf = cls(model, labels, n_retrieved=k, **parameters).fit(texts, y)
+    return clf if share is None else sharing(clf, share)
+
+
+def sharing(clf, share):
+    state = clf._fit_state
+    clf._fit_state = replace(state, store=replace(state.store, share=share))
+    return clf
 
 
 def alone(clf, X, **labels):
@@ -47,10 +66,8 @@ def bi(tmp_path_factory):
 
 
 def test_votes_move_a_wrong_label_to_the_right_one():
-    about = {"sheep": "class B", "cows": "class B", "lamps": "class A"}
-    texts = [f"Task {i} is about {matter}" for i in range(15) for matter in about]
     new = ["Task 77 is about sheep", "Task 88 is about cows"]
-    clf = kept(k=10, labels=["class A", "class B"], texts=texts, y=list(about.values()) * 15)
+    clf = kept(k=10, labels=ABOUT_CLASSES, texts=ABOUT, y=ABOUT_Y, share=None)
     assert clf.predict(new).tolist() == ["class B", "class B"]
     assert clf.set_params(n_retrieved=0).predict(new).tolist() == ["class A", "class A"]
 
@@ -185,14 +202,15 @@ def test_soft_targets_and_what_nobody_annotated():
 
 def test_a_text_votes_once_with_all_that_was_said_of_it():
     texts, y = [*KEPT, *KEPT[:1] * 3], [*SARCASTIC, "good", "good", "good"]
-    clf = kept(texts=texts, y=y)
+    clf = kept(texts=texts, y=y, share=None)
     assert len(clf._fit_state.store) == len(KEPT)
     np.testing.assert_allclose(clf._fit_state.store.targets[0], [0.75, 0.25])
     weights = np.ones(len(texts))
     weights[-3:] = 0
     again = GLiClassClassifier("mini", CLASSES, n_retrieved=3, max_epochs=0)
     again.fit(texts, y, sample_weight=weights)
-    np.testing.assert_allclose(again.predict_proba(NEW), kept().predict_proba(NEW), atol=1e-6)
+    expected = kept(share=None).predict_proba(NEW)
+    np.testing.assert_allclose(again.predict_proba(NEW), expected, atol=1e-6)
 
 
 def test_examples_that_all_prompts_show_go_with_votes():
@@ -293,13 +311,15 @@ def test_what_is_kept_goes_along_with_other_labels(bi, tmp_path):
 
 
 @pytest.mark.parametrize("trainable", ["auto", "labels", "all"])
-def test_without_epochs_partial_fit_keeps_further_texts_and_learns_nothing(bi, trainable, capsys):
-    clf = kept(model=bi, texts=KEPT[:6], y=SARCASTIC[:6], trainable=trainable, verbose=1)
-    clf.partial_fit(KEPT[6:], SARCASTIC[6:])
-    whole = kept(model=bi, trainable=trainable)
+def test_without_epochs_partial_fit_keeps_further_texts_and_learns_nothing(trainable, capsys):
+    parameters = {"trainable": trainable, "share": None, "k": 10}
+    first = {"texts": ABOUT[:20], "y": ABOUT_Y[:20], "labels": ABOUT_CLASSES}
+    clf = kept(**parameters, **first, verbose=1).partial_fit(ABOUT[20:], ABOUT_Y[20:])
+    whole = kept(**parameters, texts=ABOUT, y=ABOUT_Y, labels=ABOUT_CLASSES)
+    assert whole.vote_share_ > 0
     np.testing.assert_allclose(clf.predict_proba(NEW), whole.predict_proba(NEW), atol=1e-6)
     clf.set_params(n_retrieved=0)
-    bare = GLiClassClassifier(bi, CLASSES).predict_proba(NEW)
+    bare = GLiClassClassifier("mini", ABOUT_CLASSES).predict_proba(NEW)
     np.testing.assert_array_equal(clf.predict_proba(NEW), bare)
     assert '"auto" is' not in capsys.readouterr().err
 
@@ -324,10 +344,90 @@ def test_new_classes_are_kept_beside_the_old_ones():
     assert store.targets[:, clf.classes_.tolist().index("music")].tolist() == [0.0] * 10 + [1.0]
 
 
+# How much votes count is told by texts without their own.
+
+
+def random_labels(n=300):
+    texts, _ = toy(n)
+    return texts, np.random.default_rng(0).choice(CLASSES, n)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("max_epochs", [0, 1])
+def test_votes_that_tell_nothing_hardly_count(cls, max_epochs):
+    texts, y = random_labels()
+    rows = y if cls is BOTH[0] else (y[:, None] == CLASSES).astype(float)
+    parameters = {"max_epochs": max_epochs, "trainable": "labels", "share": None}
+    clf = kept(cls, k=5, texts=texts, y=rows, **parameters)
+    assert clf.vote_share_ < 0.1
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_votes_that_tell_much_count_for_more_than_half(cls):
+    y = ABOUT_Y if cls is BOTH[0] else (np.array(ABOUT_Y)[:, None] == ABOUT_CLASSES).astype(float)
+    clf = kept(cls, k=10, labels=ABOUT_CLASSES, texts=ABOUT, y=y, share=None)
+    assert clf.vote_share_ == 0.75
+
+
+def test_without_other_texts_of_a_label_nothing_speaks_for_votes():
+    clf = GLiClassClassifier("mini", CLASSES, n_retrieved=1).fit(KEPT[2:4], ["good", "poor"])
+    assert clf.vote_share_ == 0
+    np.testing.assert_array_equal(clf.predict_proba(NEW), alone_as(clf, NEW))
+
+
+def alone_as(clf, X):
+    """Predict without votes by what was learnt."""
+    return pickle.loads(pickle.dumps(clf)).set_params(n_retrieved=0).predict_proba(X)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("max_epochs", [0, 1])
+def test_weights_are_copies_to_votes(cls, max_epochs):
+    rng = np.random.default_rng(1)
+    noisy = np.where(rng.random(45) < 0.2, rng.permutation(ABOUT_Y), ABOUT_Y)
+    if cls is BOTH[1]:
+        noisy = (noisy[:, None] == ABOUT_CLASSES).astype(float)
+    counts = rng.integers(0, 4, 45)
+    parameters = {"n_retrieved": 3, "max_epochs": max_epochs, "trainable": "labels"}
+    weighed = cls("mini", ABOUT_CLASSES, **parameters).fit(ABOUT, noisy, sample_weight=counts)
+    copied = cls("mini", ABOUT_CLASSES, **parameters)
+    order = rng.permutation(np.repeat(np.arange(45), counts))
+    copied.fit([ABOUT[i] for i in order], noisy[order])
+    assert max_epochs or weighed.vote_share_ > 0
+    assert weighed.vote_share_ == pytest.approx(copied.vote_share_, abs=1e-5)
+    np.testing.assert_allclose(weighed.predict_proba(NEW), copied.predict_proba(NEW), atol=1e-4)
+
+
+def test_where_the_weights_are_trained_or_the_same_texts_were_learnt_from_counts_decide(bi):
+    texts, y = toy(12)
+    clf = GLiClassClassifier(bi, LABELS, n_retrieved=2, trainable="head", max_epochs=1)
+    assert clf.fit(texts, y).vote_share_ == 0.5
+    clf.set_params(max_epochs=0).partial_fit(texts, y)
+    assert clf.vote_share_ == 0.5
+    clf.set_params(n_retrieved=0)
+    assert clf.vote_share_ == 0
+
+
+def test_classifiers_saved_before_go_by_counts(bi, tmp_path):
+    import json
+
+    clf = kept(model=bi, share=0.25)
+    clf.save_pretrained(tmp_path)
+    assert GLiClassClassifier.from_pretrained(tmp_path).vote_share_ == 0.25
+    path = tmp_path / "skgliclass.json"
+    content = json.loads(path.read_text())
+    del content["vote_share"]
+    path.write_text(json.dumps(content))
+    again = GLiClassClassifier.from_pretrained(tmp_path)
+    assert again.vote_share_ == 0.5
+    expected = sharing(clf, 0.5).predict_proba(NEW)
+    np.testing.assert_allclose(again.predict_proba(NEW), expected, atol=1e-6)
+
+
 # No text votes on itself while it is learnt from.
 
 
-def held_out(cls, monkeypatch, **parameters):
+def held_out(cls, monkeypatch, texts, y, **parameters):
     """Give the logits that a fit tunes on."""
     from skgliclass.estimators import fit
 
@@ -336,18 +436,23 @@ def held_out(cls, monkeypatch, **parameters):
     monkeypatch.setattr(
         fit, "tuned", lambda s, t, evidence, m: seen.append(evidence) or original(s, t, evidence, m)
     )
-    y = SARCASTIC if cls is GLiClassClassifier else MANY
-    clf = cls("mini", CLASSES, **parameters).fit(KEPT, y)
+    clf = cls("mini", ABOUT_CLASSES, **parameters).fit(texts, y)
     return clf, seen[0]
 
 
 @pytest.mark.parametrize("cls", BOTH)
 def test_own_rows_never_vote_while_fitting(cls, monkeypatch):
-    clf, evidence = held_out(cls, monkeypatch, n_retrieved=2)
-    _, without = held_out(cls, monkeypatch)
-    cosines = clf.embed(KEPT) @ clf.embed(KEPT).T
+    # A few of them wrong, which those that are near tell.
+    names = np.roll(ABOUT_Y, 1)[:30]
+    names[10:] = ABOUT_Y[10:30]
+    many = (names[:, None] == ABOUT_CLASSES).astype(float)
+    texts, y = ABOUT[:30], names if cls is BOTH[0] else many
+    clf, evidence = held_out(cls, monkeypatch, texts, y, n_retrieved=2)
+    _, without = held_out(cls, monkeypatch, texts, y)
+    cosines = clf.embed(texts) @ clf.embed(texts).T
     np.fill_diagonal(cosines, -1)
-    share = 0.5 * 2 / 4 * 9 / 39 * 4.5 / 5.5
+    assert clf.vote_share_ > 0
+    share = clf.vote_share_ * 2 / 4 * 29 / 59 * 14.5 / 15.5
     probabilities = expit if cls is BOTH[1] else lambda z: softmax(z, axis=1)
     expected = (1 - share) * probabilities(without.logits)
     rows = clf._fit_state.rows
@@ -355,7 +460,7 @@ def test_own_rows_never_vote_while_fitting(cls, monkeypatch):
     order = [(rows.x == x).all(axis=1).argmax() for x in rows.merged().x]
     for i, row in enumerate(cosines[order]):
         nearest = np.argsort(-row)[:2]
-        expected[i] += share * np.average(MANY[nearest], axis=0, weights=np.exp(20 * row[nearest]))
+        expected[i] += share * np.average(many[nearest], axis=0, weights=np.exp(20 * row[nearest]))
     np.testing.assert_allclose(probabilities(evidence.logits), expected, atol=1e-4)
 
 

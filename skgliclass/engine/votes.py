@@ -16,7 +16,7 @@ texts, votes         counts   likelihood         told
 
 Beside what label vectors learnt from 4, 8 and 32 texts a label (five sets, 3 votes) the worst sets
 lose .014, .014 and .012 with `counts`, and .002, .001 and .003 as told. In place of the likelihood,
-accuracy loses .040 on the worst set of 2,000 texts, and the likelihood at the best temperature .045.
+accuracy loses .040 on the worst set of 2,000 texts, the likelihood at the best temperature .045.
 """
 
 from __future__ import annotations

@@ -1,44 +1,86 @@
-"""Measure what the nearest labelled texts do to quality, with no training.
+"""Measure what the nearest labelled texts do to quality, with no training or beside learnt labels.
 
-    python benchmarks/retrieval.py --data FOLDER
+    python benchmarks/retrieval.py --data FOLDER [--store 2000] [--shots 1 4 8 32 --seeds 0 1 2]
 
-Reads FOLDER/eval/*.jsonl.gz and, for the labelled texts to retrieve from, FOLDER/tune/*.jsonl.gz in
-the GLiClass format, of sets where every text has one label. Prints a Markdown table: macro-F1 with
-0, 1, 3 and 10 retrieved texts, which vote where the model compares vectors, as the embedded model
-does, and stand in the prompt of others, where those that leave no room for all show fewer. A line
-goes to stderr as soon as a set is done.
+Reads FOLDER/eval/*.jsonl.gz and, for the labelled texts, FOLDER/tune/*.jsonl.gz in the GLiClass
+format. Without ``--shots`` nothing is trained, and ``--store`` texts are kept at random. Otherwise
+so many texts a class are learnt from by ``trainable="labels"``, and kept. Prints Markdown tables:
+macro-F1, or label ranking average precision where texts have any number of labels, with 0, 1, 3
+and 10 retrieved texts. These vote where the model compares vectors, as the embedded model does,
+and stand in the prompt of others, where those that leave no room for all show fewer. Then the
+share that votes were found to deserve, and the worst set against none. A line goes to stderr as
+soon as a set is done. With ``--remember`` the embedded model encodes each text once: the same
+figures, sooner.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
-from zero_shot import find_sets, print_markdown, read_set
+from few_labels import Pool, RememberedTexts
+from zero_shot import find_sets, print_markdown
 
-from skgliclass import GLiClassClassifier, TruncationWarning
-
-
-def read_labelled(path: Path, limit: int) -> tuple[pd.DataFrame, set[str]] | None:
-    """Give texts with their label, and the labels there are; None where a text has several."""
-    rows = read_set(path, None)
-    if (rows["true_labels"].str.len() != 1).any():
-        return None
-    labels = {label for names in rows["all_labels"] for label in names}
-    rows = rows.sample(min(limit, len(rows)), random_state=0)
-    return rows.assign(label=[names[0] for names in rows["true_labels"]]), labels
+from skgliclass import GLiClassClassifier, GLiClassMultiLabelClassifier, TruncationWarning
+from skgliclass.modeling import bi_encoder
 
 
-def measure(classifier: GLiClassClassifier, rows: pd.DataFrame, n_retrieved: int) -> float:
-    """Give the macro-F1 over all labels that occur in the test texts."""
-    predicted = classifier.set_params(n_retrieved=n_retrieved).predict(rows["text"].tolist())
-    present = np.unique(rows["label"])
-    return f1_score(rows["label"], predicted, average="macro", labels=present, zero_division=0)
+def fitted(
+    task: Pool, n_shots: int, n_retrieved: int, seed: int, args: argparse.Namespace
+) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
+    """Give a classifier with labelled texts to retrieve from."""
+    if n_shots:
+        rows = task.draw(n_shots, seed)
+    else:
+        rows = task.train.sample(min(args.store, len(task.train)), random_state=seed)
+    kind: Any = GLiClassMultiLabelClassifier if task.multi_label else GLiClassClassifier
+    classifier = kind(
+        args.model,
+        task.labels,
+        trainable="labels",
+        example_format=args.example_format,
+        max_length=args.max_length,
+        n_retrieved=n_retrieved,
+        max_epochs=5 if n_shots else 0,
+    )
+    # How much votes count is told for so many of them.
+    return classifier.fit(rows["text"].tolist(), task.target(rows))
+
+
+def measured(task: Pool, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Judge a set with each number of rows a class and of retrieved texts."""
+    rows = []
+    for n, k, seed in itertools.product(args.shots, args.n_retrieved, args.seeds):
+        classifier = fitted(task, n, k, seed, args)
+        value = task.judge(classifier)["value"]
+        share = classifier.vote_share_
+        rows.append({"set": task.name, "labels": len(task.labels), "rows": n, "k": k})
+        rows[-1] |= {"value": value, "share": share}
+    means = pd.DataFrame(rows).groupby(["rows", "k"])["value"].mean().round(3)
+    print(task.name, means.to_dict(), file=sys.stderr, flush=True)
+    return rows
+
+
+def show(results: pd.DataFrame) -> None:
+    """Print tables of the scores and of the shares, and the worst set against no retrieved text."""
+    for n in results["rows"].unique().tolist():
+        rows = results[results["rows"] == n]
+        print(f"\n{n} rows a class\n" if n else "\nwithout training\n")
+        for figure in ("value", "share"):
+            table = rows.pivot_table(figure, ["set", "labels"], "k").reset_index("labels")
+            table.columns = table.columns.astype(str)
+            table.loc["average"] = table.drop(columns="labels").mean()
+            print_markdown(table.astype(float))
+        values = rows.pivot_table("value", "set", "k")
+        for k in filter(None, values.columns.tolist()):
+            change = (values[k] - values[0]).sort_values()
+            print(f"- worst with {k}: {change.index[0]} {change.iloc[0]:+.3f}")
 
 
 def main() -> None:
@@ -50,34 +92,20 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="only these")
     parser.add_argument("--limit", type=int, default=1000, help="so many test rows a set")
     parser.add_argument("--store", type=int, default=200, help="so many labelled texts a set")
+    parser.add_argument("--shots", type=int, nargs="+", default=[0], help="rows a class to learn")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--n-retrieved", type=int, nargs="+", default=[0, 1, 3, 10])
+    parser.add_argument("--pool", type=int, default=5000, help="draw from so many rows of tune")
+    parser.add_argument("--remember", action="store_true", help="encode each text once")
     args = parser.parse_args()
     warnings.simplefilter("ignore", TruncationWarning)
+    if args.remember:
+        mock.patch.object(bi_encoder, "run_encoder", RememberedTexts()).start()
 
-    table = []
-    for name, path in find_sets(args.data / "eval", args.sets).items():
-        test = read_labelled(path, args.limit)
-        kept = read_labelled(args.data / "tune" / path.name, args.store)
-        if test is None or kept is None:
-            continue
-        labels = sorted(test[1] | kept[1])
-        classifier = GLiClassClassifier(
-            args.model,
-            labels,
-            example_format=args.example_format,
-            max_length=args.max_length,
-            n_retrieved=max(args.n_retrieved),
-            max_epochs=0,
-        )
-        # The texts that are kept serve any number of neighbours.
-        classifier.fit(kept[0]["text"].tolist(), kept[0]["label"])
-        scores = {str(k): measure(classifier, test[0], k) for k in args.n_retrieved}
-        table.append({"set": name, "labels": len(labels), **scores})
-        print(table[-1], file=sys.stderr, flush=True)
-
-    frame = pd.DataFrame(table).set_index("set").astype(float)
-    frame.loc["average"] = frame.mean()
-    print_markdown(frame)
+    rows = []
+    for name in find_sets(args.data / "eval", args.sets):
+        rows.extend(measured(Pool(args.data, name, args.limit, args.pool), args))
+    show(pd.DataFrame(rows))
 
 
 if __name__ == "__main__":

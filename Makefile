@@ -18,7 +18,7 @@ TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
 MUTANTS ?= *
 
-.PHONY: demo test test-slow test-neighbours test-browser test-lowest gpu mutants lint format docs linkcheck package clean
+.PHONY: demo test test-slow test-neighbours test-engines test-browser test-lowest gpu mutants lint format docs linkcheck package clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,11 @@ test-slow: $(VENV)/.installed-dev
 test-neighbours: $(VENV)/.installed-dev
 	$(PIP) cleanlab imbalanced-learn mlflow-skinny optuna skops
 	$(BIN)/python -m pytest -n 0 -rs tests/test_works_with.py
+
+# Tables of Dask, Ray and Spark in real workers, with these engines; Java has to be there (.ci/run brings it).
+test-engines: $(VENV)/.installed-dev
+	$(PIP) -e ".[dask,ray,spark]"
+	$(BIN)/python -m pytest -n 0 -rs -m slow tests/distributed
 
 # The page of examples/browser; node, Chromium and its driver have to be there (.ci/run brings them).
 test-browser: $(VENV)/.installed-dev

@@ -333,6 +333,12 @@ def test_a_frame_of_another_library_is_asked_for():
         classify_frame(single, pl.DataFrame({"text": TEXTS}), "text")
 
 
+def test_a_frame_of_pandas_on_spark_is_asked_for_its_own():
+    cls = type("DataFrame", (), {"__module__": "pyspark.pandas.frame", "to_spark": None})
+    with pytest.raises(TypeError, match=r"of pyspark\.pandas.*Write frame\.to_spark\(\)"):
+        classify_frame(single, cls(), "text")
+
+
 def test_frames_that_inherit_from_one_of_an_engine_are_of_it(monkeypatch):
     """By its module, so that what is not used is not imported."""
     used = []

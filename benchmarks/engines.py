@@ -8,7 +8,8 @@
 Every engine has one worker with one thread, reads Parquet files of ``--part`` rows, and gives back
 the number and the class of each row. Engines and the plain `predict`, of one thread as well, take
 turns (plain, engine, plain, ...). Start-up, which is a table of one row in each file, is taken
-off: it starts the worker where that was not there yet, and Ray's actors anew.
+off: it starts Ray's actors anew, and is little where a worker is there already. Beside seconds,
+those of processors are shown: of all processes of the engine, its servers included.
 
 ``--rates --data FOLDER`` uses no engine: it prints how many texts of real sets of three lengths a
 core classifies a second, from CPU time on one thread, and what a million, a billion and a trillion
@@ -34,6 +35,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from inference import read_texts
+from numpy.typing import NDArray
 
 from skgliclass import GLiClassClassifier
 from skgliclass.distributed import classify_frame
@@ -167,18 +169,19 @@ def write(folder: Path, texts: list[str], n_rows: int) -> None:
 def compare(engines: list[str], texts: list[str], folder: Path, n_turns: int) -> None:
     clf = GLiClassClassifier(labels=LABELS, device="cpu")
     clf.predict(texts[:64])
-    print("| engine | plain, s | engine, s | start-up, s | ratio | texts a second, plain |")
-    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    print("| engine | plain, s | engine, s | start, s | ratio | plain, CPU s | engine | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in engines:
         with ENGINES[name](1) as classify:
-            first = seconds(lambda: classify(clf, folder / "start"))
+            classify(clf, folder / "start")
             for _ in range(n_turns):
-                plain = seconds(lambda: clf.predict(texts))
-                again = seconds(lambda: classify(clf, folder / "start"))
-                whole = seconds(lambda: classify(clf, folder / "all"))
+                plain = spent(lambda: clf.predict(texts))
+                start = spent(lambda: classify(clf, folder / "start"))
+                engine = spent(lambda: classify(clf, folder / "all")) - start
+                wall, cpu = engine / plain
                 print(
-                    f"| {name} | {plain:.1f} | {whole - again:.1f} | {first:.1f}, then {again:.1f} "
-                    f"| {(whole - again) / plain:.3f} | {len(texts) / plain:.0f} |",
+                    f"| {name} | {plain[0]:.1f} | {engine[0]:.1f} | {start[0]:.1f} | {wall:.3f} "
+                    f"| {plain[1]:.1f} | {engine[1]:.1f} | {cpu:.3f} |",
                     flush=True,
                 )
 
@@ -216,10 +219,28 @@ def show_rates(data: Path) -> None:
         print(f"| {name} | {characters:.0f} | {rate:.0f} | {hours} |", flush=True)
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def spent(run: Callable[[], Any]) -> NDArray[np.float64]:
+    """Give the seconds that something takes, and those of processors in all processes below."""
+    before = np.array([time.perf_counter(), processor_seconds()])
     run()
-    return time.perf_counter() - start
+    return np.array([time.perf_counter(), processor_seconds()]) - before
+
+
+def processor_seconds() -> float:
+    """Add up the processor time of this process and all below it, as Linux counts it."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        # One may end meanwhile.
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            # Its own, and that of what it started and has ended.
+            parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+    own = {os.getpid()}
+    while found := {pid for pid, parent in parents.items() if parent in own} - own:
+        own |= found
+    return sum(ticks[pid] for pid in own) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ PACKAGES = {
     "the Hugging Face hub": "huggingface_hub",
     "FastAPI": "fastapi",
     "torchrun": "torch",
+    "Dask": "dask",
+    "PySpark": "pyspark",
+    "Ray": "ray",
 }
 
 
@@ -51,7 +54,7 @@ def test_the_versions_on_the_page_are_those_that_are_tested():
     package = json.loads((ROOT / "examples" / "browser" / "package.json").read_text())
     tested |= {name: f"=={version}" for name, version in package["dependencies"].items()}
     rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \|", PAGE, re.M)
-    assert len(rows) == 12
+    assert len(rows) == 15
     for name, version in rows:
         package = PACKAGES.get(name, name)
         assert tested[package].startswith(f"=={version}."), package

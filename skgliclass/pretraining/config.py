@@ -311,6 +311,9 @@ class RecordConfig:
         After how many minutes a checkpoint is written, whatever the steps.
     eval_rows : int
         How many rows of each set of the evaluation folder are scored.
+    kept_steps : sequence of int
+        After which steps the model is kept, in a folder such as ``step-300``, for averages along
+        the run.
     """
 
     log_steps: _Count = 50
@@ -318,6 +321,7 @@ class RecordConfig:
     checkpoint_steps: _Count = 1000
     checkpoint_minutes: _Amount = 10.0
     eval_rows: _Count = 300
+    kept_steps: tuple[_Count, ...] = ()
 
 
 @dataclass(frozen=True, config=_CHECKED)

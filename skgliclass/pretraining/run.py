@@ -132,7 +132,7 @@ def finish(output: str | Path, device: str = "cpu") -> Path:
     average = WeightAverage(run, checkpoint.config.training.averaging)
     checkpoint.restore(run, average)
     with average.in_use():
-        return _write_model(output, run, loaded)
+        return _write_model(output / MODEL_FOLDER, run, loaded)
 
 
 class _Pretraining:
@@ -194,14 +194,15 @@ class _Pretraining:
                 self._log({"step": self.step, **meter.read(), "learning_rate": rate})
             if last or self.step % record.score_steps == 0:
                 self._score()
+            if self.step in record.kept_steps:
+                self._write_model(f"step-{self.step}")
             if last or self.step % record.checkpoint_steps == 0 or clock.wants_checkpoint():
                 self._write_checkpoint()
                 clock.checkpoint_written()
         if self.step < n_steps:
             self._write_checkpoint()
         else:
-            with self.average.in_use():
-                _write_model(self.output, self.run, self.loaded)
+            self._write_model(MODEL_FOLDER)
         return Outcome(self.step, self.step == n_steps, meter.last_loss)
 
     def _make_step(self) -> float:
@@ -228,6 +229,10 @@ class _Pretraining:
 
     def _write_checkpoint(self) -> None:
         write_checkpoint(self.output, self.run, self.average, self.step, self.config, self.sizes)
+
+    def _write_model(self, name: str) -> None:
+        with self.average.in_use():
+            _write_model(self.output / name, self.run, self.loaded)
 
     def _log(self, entry: Mapping[str, Any]) -> None:
         with (self.output / LOG).open("a", encoding="utf-8") as file:
@@ -409,8 +414,7 @@ def _check_same(stored: PretrainingConfig, config: PretrainingConfig) -> None:
                 )
 
 
-def _write_model(output: Path, run: Run, loaded: LoadedModel) -> Path:
-    folder = output / MODEL_FOLDER
+def _write_model(folder: Path, run: Run, loaded: LoadedModel) -> Path:
     save_checkpoint(folder, run.trainable.snapshot().apply(loaded))
     return folder
 

@@ -564,6 +564,21 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(config, data, tmp_p
     assert without_speed(scores[0]) == without_speed(scores[1])
 
 
+def test_the_model_of_a_kept_step_is_that_of_a_run_which_ended_there(config, data, tmp_path):
+    config = with_fields(config, "training", decay=False, averaging=2.0)
+    whole = with_fields(config, "record", kept_steps=[5])
+    assert pretrain(whole, data, tmp_path / "whole").finished
+    assert pretrain(with_fields(config, "training", n_steps=5), data, tmp_path / "short").finished
+    kept, short = (
+        load_file(tmp_path / folder / "model.safetensors")
+        for folder in ("whole/step-5", "short/model")
+    )
+    assert kept.keys() == short.keys()
+    assert all(torch.equal(kept[name], short[name]) for name in kept)
+    last = load_file(tmp_path / "whole/model/model.safetensors")
+    assert any(not torch.equal(kept[name], last[name]) for name in kept)
+
+
 @pytest.mark.slow
 def test_the_loss_falls_and_the_model_predicts(config, data, tmp_path):
     rates = {"learning_rate": 1e-2, "head_learning_rate": 1e-2, "distillation": 0.0}

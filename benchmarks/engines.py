@@ -41,12 +41,8 @@ from skgliclass import GLiClassClassifier
 from skgliclass.distributed import classify_frame
 
 LABELS = ["travel", "sport", "economy", "science"]
-SENTENCES = [
-    "One day I will see the world, from Lisbon to Samarkand, and write a book about the people.",
-    "Extra-time header sends the underdogs into the final.",
-    "Central bank leaves interest rates unchanged for a third month, though prices keep rising.",
-    "New telescope images show water on a distant planet, in clouds high above its night side.",
-]
+# Short, so that what an engine costs a row weighs most.
+SENTENCES = ["A train to Samarkand.", "A late goal wins it.", "Rates stay up.", "Water on Mars."]
 SETS = ["sst2", "ag_news", "imdb"]
 Classify = Callable[[GLiClassClassifier, Path], pd.DataFrame]
 

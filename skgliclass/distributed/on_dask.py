@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,11 @@ def classify_dask(estimator: Any, frame: Any, job: Job, options: dict[str, Any])
     from cloudpickle import dumps
     from dask import delayed
 
+    # What it does not know, it hands to the function in the workers.
+    known = signature(frame.map_partitions).parameters.keys() - {"func", "args", "kwargs", "meta"}
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise TypeError(f"map_partitions of Dask has no option {', '.join(unknown)}.")
     job.check_columns(list(frame.columns))
     shipped = Shipped(estimator, dumps)
     # A task of the graph, which is computed again where all workers that held it died; what is

@@ -60,6 +60,8 @@ class Results:
         TypeError
             If it does not predict so, or its classes fit into no column.
         """
+        if isinstance(estimator, type):
+            raise TypeError(f"estimator is the class {estimator.__name__}, not one made of it.")
         method = method_of(output)
         if not hasattr(estimator, method):
             raise TypeError(

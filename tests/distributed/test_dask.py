@@ -93,6 +93,16 @@ def test_divisions_stay(client, dd, model):
     assert classify_frame(clf, frame, "text").divisions == frame.divisions
     unknown = frame.clear_divisions()
     assert not classify_frame(clf, unknown, "text").known_divisions
+    assert not classify_frame(clf, frame, "text", clear_divisions=True).known_divisions
+
+
+def test_categories_and_names_that_are_no_strings_stay(client, dd, model):
+    frame = pd.DataFrame({0: pd.Categorical(["a day", None]), 1: pd.Categorical(["u", None])})
+    clf = GLiClassClassifier(model=model, labels=LABELS)
+    found = classify_frame(clf, dd.from_pandas(frame, npartitions=2), 0, missing="null").compute()
+    assert list(found.columns) == [0, 1, "predicted"]
+    assert found[1].tolist() == ["u", pytest.approx(np.nan, nan_ok=True)]
+    assert found["predicted"].isna().tolist() == [False, True]
 
 
 def test_a_killed_worker_loses_no_row(client, dd, model, tmp_path):
@@ -152,6 +162,8 @@ def test_columns_are_checked_before_anything_is_computed(dd):
         classify_frame(clf, frame, "texts")
     with pytest.raises(ValueError, match="a column 'predicted' already"):
         classify_frame(clf, frame.assign(predicted=1), "text")
+    with pytest.raises(TypeError, match="no option batch_size"):
+        classify_frame(clf, frame, "text", batch_size=3)
     with pytest.raises(TypeError, match=r"Series of dask.*frame\.to_frame\(\)"):
         classify_frame(clf, frame["text"], "text")
 

@@ -161,6 +161,7 @@ def test_a_search_predicts_with_what_it_found(counted):
     ("estimator", "output", "error", "message"),
     [
         (GLiClassClassifier(), "predict", NotFittedError, "GLiClassClassifier.*labels="),
+        (GLiClassClassifier, "predict", TypeError, "the class GLiClassClassifier"),
         (LinearSVC(), "predict", NotFittedError, r"LinearSVC\(\).*no classes_"),
         (LinearSVC().fit([[0], [1]], [0, 1]), "proba", TypeError, "predict_proba.*LinearSVC"),
         (LinearRegression().fit([[0], [1]], [0, 1]), "predict", NotFittedError, "classes_"),

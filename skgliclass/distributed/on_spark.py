@@ -17,7 +17,7 @@ def classify_spark(estimator: Any, frame: Any, job: Job, options: dict[str, Any]
     from pyspark.cloudpickle import dumps
     from pyspark.sql.types import StructType
 
-    any_case = frame.sparkSession.conf.get("spark.sql.caseSensitive") != "true"
+    any_case = frame.sparkSession.conf.get("spark.sql.caseSensitive").lower() != "true"
     schema = frame.schema
     job = _with_spelling(job, schema.names, any_case=any_case)
     job.check_columns(schema.names, any_case=any_case)

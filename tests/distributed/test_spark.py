@@ -150,6 +150,14 @@ def test_names_of_columns_may_be_written_in_any_case(spark, model):
         spark.conf.unset("spark.sql.caseSensitive")
 
 
+def test_names_of_classes_may_have_dots(spark, model):
+    clf = GLiClassClassifier(model=model, labels={"topic": ["sport", "music"]})
+    found = classify_frame(clf, table(spark, TEXTS[:1]), "text", output="proba")
+    assert found.columns[-2:] == ["topic.music", "topic.sport"]
+    (row,) = found.select("`topic.music`").collect()
+    np.testing.assert_allclose(row[0], clf.predict_proba(TEXTS[:1])[0, 0], atol=1e-5)
+
+
 def test_a_column_that_holds_no_strings_is_refused_at_once(spark, model):
     clf = GLiClassClassifier(model=model, labels=LABELS)
     with pytest.raises(TypeError, match="text_column='id' holds bigint, not strings"):

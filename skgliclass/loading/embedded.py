@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -180,6 +181,10 @@ def pack(
         # Under the names of a checkpoint.
         packed |= _packed(_PREFIX + name, trained[name].float() - before)
     save_file(packed, folder / _CHANGES)
+    if config.label_model_name is not None:
+        # Not the folder that the trained checkpoint lay in, which is nowhere on another machine.
+        config = copy(config)
+        config.label_model_name = config.encoder_model_name
     config.save_pretrained(folder)
 
 

@@ -51,7 +51,12 @@ def test_what_was_packed_comes_back(tmp_path, architecture):
             name: value + changes.get(name, torch.zeros(()))
             for name, value in start.network.named_parameters()
         }
-    pack(trained, start.network.config, source, tokenizer_of(source), tmp_path / "packed")
+    config = start.network.config
+    if config.label_model_name is not None:
+        # As that of a checkpoint that was saved and loaded again.
+        config.label_model_name = str(tmp_path / "checkpoint")
+    pack(trained, config, source, tokenizer_of(source), tmp_path / "packed")
+    assert "checkpoint" not in (tmp_path / "packed" / "config.json").read_text()
     tokenizer = tokenizer_of(source)
     model = build_embedded(source, tokenizer, torch.float32, tmp_path / "packed")
     for name, value in model.named_parameters():
@@ -100,6 +105,7 @@ def test_mini_is_small_and_tells_no_paths():
     assert files["changes.safetensors"].stat().st_size <= 12e6
     config = json.loads(files["config.json"].read_text())
     assert config["encoder_config"]["_name_or_path"] == ""
+    assert {config["encoder_model_name"], config["label_model_name"]} == {EMBEDDED_HUB_ID}
 
 
 def test_mini_is_the_backbone_with_the_changes():

@@ -226,9 +226,9 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "dtype": Parameter(
         '{"auto", "float32", "bfloat16", "float16"}',
-        'The precision that texts are read in; ``"auto"`` is float32 on a CPU, and bfloat16 on a GPU '
-        'that has it. With ``"bfloat16"`` a CPU that computes in it takes half the time or less, and '
-        "reads again in float32 what rounding might decide. On a CPU `fit` is always in float32.",
+        'The precision that texts are read in; ``"auto"`` is float32 on a CPU, and bfloat16 on a '
+        'GPU that has it. With ``"bfloat16"`` a CPU that computes in it takes half the time or '
+        "less, and reads again in float32 what rounding might decide. `fit` is in float32 on a CPU.",
         [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         option="scoring",
     ),

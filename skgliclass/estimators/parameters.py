@@ -228,7 +228,7 @@ PARAMETERS: dict[str, Parameter] = {
         '{"auto", "float32", "bfloat16", "float16"}',
         'The precision that texts are read in; ``"auto"`` is float32 on a CPU, and bfloat16 on a '
         'GPU that has it. With ``"bfloat16"`` a CPU that computes in it takes half the time or '
-        "less, and reads again in float32 what rounding might decide. `fit` is in float32 on a CPU.",
+        "less, and reads again in float32 what rounding might decide. There `fit` uses float32.",
         [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         option="scoring",
     ),

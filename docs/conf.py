@@ -125,6 +125,8 @@ html_theme_options: dict[str, Any] = {
 html_sidebars: dict[str, list[str]] = {
     f"docs/{name}": [] for name in ("index", "getting_started", "choosing", "migrating")
 }
+# Methods go by their own name there: the class would push it out of sight.
+toc_object_entries_show_parents = "hide"
 html_show_sourcelink = False
 html_copy_source = False
 # The folder itself opens the first page.

@@ -18,7 +18,8 @@ HEADLINES = [
 MESSAGES = [
     "The parcel arrived two weeks late and the box was crushed.",
     "I was charged twice for my subscription, please refund one of them.",
-    "I cannot log in since the update, and my card was charged all the same.",
+    "I cannot log in since the update.",
+    "The parcel arrived damaged, so please refund my payment.",
 ]
 
 

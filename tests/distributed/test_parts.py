@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -79,6 +82,33 @@ def test_a_process_of_an_engine_computes_on_one_thread_unless_it_is_told(
     monkeypatch.setattr(shipping, "_PROCESS", "another")
     one.call("predict", ["a"])
     assert os.environ["OMP_NUM_THREADS"] == after
+
+
+PAGES = """
+import pickle, resource, sys
+import numpy as np
+from skgliclass.distributed import shipped
+
+class Busy:
+    def predict(self, texts):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(200):
+            np.ones(250_000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+one = shipped.Shipped(Busy(), pickle.dumps)
+shipped._PROCESS = "another"
+print(one.call("predict", []))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
+def test_memory_is_kept_between_micro_batches_where_dask_would_give_it_back():
+    """200 arrays of 2 MB are 100,000 pages; a few arrays' pages do for all."""
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", PAGES]
+    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(made.stdout) < 10_000
 
 
 @pytest.mark.needs("pyarrow")

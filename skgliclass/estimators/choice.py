@@ -13,8 +13,12 @@ from .problem import ExampleWindows, Problem
 if TYPE_CHECKING:
     from ..engine.engine import Engine
 
-FEW_ROWS_A_CLASS = 128
-"""Up to how many labelled rows a class, on average, label vectors and biases alone are learnt."""
+FEW_ROWS_A_CLASS = 64
+"""Up to how many labelled rows a class, on average, label vectors and biases alone are learnt.
+
+With 8 they are as good as all weights. With 32 they lose .02 and take seconds in place of minutes;
+with 128 they lose as much, and who has so many rows has the minutes (benchmarks/README.md, "Few
+labels or none")."""
 
 MOST_OPERATIONS = {"cpu": 3e14}
 MOST_OPERATIONS_ELSEWHERE = 3e16

@@ -294,7 +294,7 @@ PARAMETERS: dict[str, Parameter] = {
         "each class, in moments, also from few labels or from texts without any. That is convex: "
         "there are no epochs, so that of the parameters of training `label_penalty`, "
         "`class_weight`, those of the loss, `early_stopping` and ``max_epochs=0`` alone have an "
-        'influence. ``"auto"`` is ``"labels"`` where that is as good, up to 128 labelled rows a '
+        'influence. ``"auto"`` is ``"labels"`` where that is as good, up to 64 labelled rows a '
         "class on average, or where training would take more than about an hour; otherwise all "
         "weights are trained, from what ``labels`` learnt on. Without trained heads, and where "
         "rows have labels of their own, it is ``all``. ``trainable_`` tells what it was.",

@@ -46,7 +46,13 @@ def execute(path: Path) -> nbformat.NotebookNode:
     }
     resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", record_timing=False, resources=resources
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        # Else what is printed comes in as many pieces as the pace of the machine makes of it.
+        coalesce_streams=True,
+        resources=resources,
     ).execute(env=environment)
     notebook.metadata.update(metadata)
     notebook.metadata.language_info = {"name": "python"}

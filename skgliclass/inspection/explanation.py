@@ -94,7 +94,9 @@ class Explanation:
         return len(self.texts)
 
     def __repr__(self) -> str:
-        return f"<Explanation of {len(self.texts)} texts for {len(self.classes)} classes>"
+        n_texts, n_classes = len(self.texts), len(self.classes)
+        of_texts = f"{n_texts} text{'s' * (n_texts != 1)}"
+        return f"<Explanation of {of_texts} for {n_classes} class{'es' * (n_classes != 1)}>"
 
     def words(self, i: int) -> list[str]:
         """Give the words of a text.

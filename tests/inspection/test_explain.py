@@ -275,6 +275,8 @@ def test_html_of_many_texts_says_how_many(clf):
     assert explanation.to_html(n_classes=2).count('class="text"') == 50
     assert len(explanation) == 25
     assert repr(explanation) == "<Explanation of 25 texts for 3 classes>"
+    one = explain(clf, ["football"], classes=clf.classes_[:1])
+    assert repr(one) == "<Explanation of 1 text for 1 class>"
 
 
 def test_frames_go_by_the_index_of_the_texts(clf):

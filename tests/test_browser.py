@@ -122,15 +122,22 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(browser, site):
+def address(browser, site):
     with served(site) as url:
-        browser.open(url)
+        yield url
+        browser.open("about:blank")
+
+
+@pytest.fixture
+def page(browser, address):
+    # Another test may have left the browser elsewhere.
+    if browser.run("return document.location.href") != address:
+        browser.open(address)
         state = browser.wait(
             "return document.body.dataset.state !== 'loading' && document.body.dataset.state"
         )
         assert state == "ready", browser.run("return document.body.innerText")
-        yield browser
-        browser.open("about:blank")
+    return browser
 
 
 ASK = """

@@ -1,6 +1,6 @@
 """Measure what the nearest labelled texts do to quality, with no training or beside learnt labels.
 
-    python benchmarks/retrieval.py --data FOLDER [--store 2000] [--shots 1 4 8 32 --seeds 0 1 2]
+    python benchmarks/retrieval.py --data FOLDER [--store 30 200 2000 | --shots 1 8 32]
 
 Reads FOLDER/eval/*.jsonl.gz and, for the labelled texts, FOLDER/tune/*.jsonl.gz in the GLiClass
 format. Without ``--shots`` nothing is trained, and ``--store`` texts are kept at random. Otherwise
@@ -32,13 +32,13 @@ from skgliclass.modeling import bi_encoder
 
 
 def fitted(
-    task: Pool, n_shots: int, n_retrieved: int, seed: int, args: argparse.Namespace
+    task: Pool, n_rows: int, n_retrieved: int, seed: int, args: argparse.Namespace
 ) -> GLiClassClassifier | GLiClassMultiLabelClassifier:
-    """Give a classifier with labelled texts to retrieve from."""
-    if n_shots:
-        rows = task.draw(n_shots, seed)
+    """Give a classifier with labelled texts to retrieve from: in all, or so many of each class."""
+    if args.shots:
+        rows = task.draw(n_rows, seed)
     else:
-        rows = task.train.sample(min(args.store, len(task.train)), random_state=seed)
+        rows = task.train.sample(min(n_rows, len(task.train)), random_state=seed)
     kind: Any = GLiClassMultiLabelClassifier if task.multi_label else GLiClassClassifier
     classifier = kind(
         args.model,
@@ -47,16 +47,16 @@ def fitted(
         example_format=args.example_format,
         max_length=args.max_length,
         n_retrieved=n_retrieved,
-        max_epochs=5 if n_shots else 0,
+        max_epochs=5 if args.shots else 0,
     )
     # How much votes count is told for so many of them.
     return classifier.fit(rows["text"].tolist(), task.target(rows))
 
 
 def measured(task: Pool, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Judge a set with each number of rows a class and of retrieved texts."""
+    """Judge a set with each number of labelled and of retrieved texts."""
     rows = []
-    for n, k, seed in itertools.product(args.shots, args.n_retrieved, args.seeds):
+    for n, k, seed in itertools.product(args.shots or args.store, args.n_retrieved, args.seeds):
         classifier = fitted(task, n, k, seed, args)
         value = task.judge(classifier)["value"]
         share = classifier.vote_share_
@@ -67,11 +67,11 @@ def measured(task: Pool, args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def show(results: pd.DataFrame) -> None:
+def show(results: pd.DataFrame, what: str) -> None:
     """Print tables of the scores and of the shares, and the worst set against no retrieved text."""
     for n in results["rows"].unique().tolist():
         rows = results[results["rows"] == n]
-        print(f"\n{n} rows a class\n" if n else "\nwithout training\n")
+        print(f"\n{n} {what}\n")
         for figure in ("value", "share"):
             table = rows.pivot_table(figure, ["set", "labels"], "k").reset_index("labels")
             table.columns = table.columns.astype(str)
@@ -91,8 +91,8 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, help="the longest prompt in tokens")
     parser.add_argument("--sets", nargs="*", help="only these")
     parser.add_argument("--limit", type=int, default=1000, help="so many test rows a set")
-    parser.add_argument("--store", type=int, default=200, help="so many labelled texts a set")
-    parser.add_argument("--shots", type=int, nargs="+", default=[0], help="rows a class to learn")
+    parser.add_argument("--store", type=int, nargs="+", default=[200], help="labelled texts a set")
+    parser.add_argument("--shots", type=int, nargs="*", help="texts a class to learn from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--n-retrieved", type=int, nargs="+", default=[0, 1, 3, 10])
     parser.add_argument("--pool", type=int, default=5000, help="draw from so many rows of tune")
@@ -105,7 +105,7 @@ def main() -> None:
     rows = []
     for name in find_sets(args.data / "eval", args.sets):
         rows.extend(measured(Pool(args.data, name, args.limit, args.pool), args))
-    show(pd.DataFrame(rows))
+    show(pd.DataFrame(rows), "texts a class" if args.shots else "texts, without training")
 
 
 if __name__ == "__main__":

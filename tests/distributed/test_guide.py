@@ -31,11 +31,10 @@ def stop(names):
         for modules, code in RECIPES
     ],
 )
-def test_a_recipe_gives_what_it_shows(code, tmp_path, monkeypatch):
+def test_a_recipe_gives_what_it_shows(code, home, monkeypatch):
     if "pyspark" in code and shutil.which("java") is None:
         pytest.skip("needs Java")
     in_workers(monkeypatch)
-    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PYSPARK_PYTHON", "")
     names = {"__name__": "__main__"}
     run(blocks(PAGE)[0][1], names, PAGE.name)

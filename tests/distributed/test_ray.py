@@ -25,14 +25,12 @@ TEXTS = toy(9)[0]
 
 
 @pytest.fixture(scope="module")
-def ray(tmp_path_factory):
+def ray(home):
     import ray
     import ray.data
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         in_workers(monkeypatch)
-        # It writes a token into the home folder.
-        monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         # Three, of which two are for actors: where they take all, nothing is left to read with.
         ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         ray.data.DataContext.get_current().enable_progress_bars = False

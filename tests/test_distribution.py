@@ -15,8 +15,12 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ["skgliclass", "tests", "docs", "examples", "notebooks", "benchmarks", "pretraining"]
 FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile"]
 FILES += ["CITATION.cff", "SECURITY.md", "constraints.txt"]
+# What other commands write there.
+MADE = {"__pycache__", "generated", "node_modules"}
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
+    path
+    for path in [*ROOT.glob("*.md"), *(p for name in FOLDERS for p in (ROOT / name).rglob("*.md"))]
+    if not MADE & set(path.parts)
 )
 
 
@@ -46,9 +50,7 @@ def files_below(root):
         str(path.relative_to(root))
         for name in FOLDERS
         for path in (root / name).rglob("*")
-        if path.is_file()
-        and not {"__pycache__", "generated"} & set(path.parts)
-        and not path.name.startswith(".")
+        if path.is_file() and not MADE & set(path.parts) and not path.name.startswith(".")
     }
 
 

@@ -18,7 +18,7 @@ TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
 MUTANTS ?= *
 
-.PHONY: demo test test-slow test-neighbours test-engines test-browser test-lowest gpu mutants lint format docs linkcheck package clean
+.PHONY: demo test test-slow test-neighbours test-others test-engines test-browser test-lowest gpu mutants lint format docs linkcheck package clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -38,6 +38,13 @@ test-neighbours: $(VENV)/.installed-dev
 test-engines: $(VENV)/.installed-dev
 	$(PIP) -e ".[dask,ray,spark]"
 	$(BIN)/python -m pytest -n 0 -rs -m slow tests/distributed
+
+# What docs/migrating.md and docs/comparison.md say of other packages, with these; scikit-llm by itself, since it
+# asks for an older pandas, which what is shown of it does not need.
+test-others: $(VENV)/.installed-dev
+	$(PIP) setfit skorch openai
+	$(PIP) --no-deps scikit-llm==1.4.3
+	$(BIN)/python -m pytest -n 0 -rs -m "" tests/test_migrating.py tests/test_comparison.py
 
 # The page of examples/browser; node, Chromium and its driver have to be there (.ci/run brings them).
 test-browser: $(VENV)/.installed-dev

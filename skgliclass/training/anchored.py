@@ -93,13 +93,14 @@ _SHARPNESS = 25 / 17
 """Assignments are sharper than the model's own probabilities, which are soft."""
 _REACH = 0.55
 """How far a label vector that holds independently may go: from itself (0) to its texts (1)."""
-_NEAREST, _FARTHEST = 0.45, 0.85
+_NEAREST, _FARTHEST = 0.35, 0.85
 """The same of labels that compete, by how far they are trusted."""
 _TOLD, _TRUSTED = (0.15, 0.25), (0.53, 0.65)
 _AGREEING = (0.6, 0.75)
 _HELD_MEAN = 0.25
 _OFFSET = 0.75
 _DOUBT_TEXTS = 3.0
+_FEW_TEXTS = 90.0
 _DOUBT_SHARE = 0.6
 _KNOWN_TEXTS = 3.0
 """How many texts without a label one with a label counts for."""
@@ -596,7 +597,7 @@ class _Texts:
         moved = self.labels
         for _ in range(_ROUNDS):
             sums, counts, doubts = self.assigned(moved)
-            trust = (_DOUBT_TEXTS + _DOUBT_SHARE * doubts)[:, None]
+            trust = (_DOUBT_TEXTS + _FEW_TEXTS / self.weights.sum() + _DOUBT_SHARE * doubts)[:, None]
             centres = of_length_one((sums + trust * expected) / (counts[:, None] + trust))
             moved = of_length_one((1 - reach) * self.labels + reach * centres)
         return moved

@@ -8,23 +8,21 @@ and the change starts from nothing, so that without rows it is zero-shot. The lo
 loss of every other fit; at ``gamma=0`` the whole is convex and has one solution, whatever the
 start, so that there is no seed and nothing to hold out.
 
-What was measured, on vectors of the embedded model with label names read as texts: macro-F1 less
-that of zero-shot, mean of 15 data sets with one label a text, all test texts, three draws; in
-brackets how many sets lose more than .01.
+What was measured, on vectors of the embedded model: macro-F1 less that of zero-shot, mean of 15
+data sets with one label a text, at most 2,000 test texts each, three draws or more; in brackets how
+many sets lose more than .01.
 
 Texts without labels, by their number; 1,500 of which one class is nine in ten; 1,500 of other sets:
 
 ===================== ======== ======== ======= ======= ========= ========
 way                         30      100     300    1500 nine of 10 foreign
 ===================== ======== ======== ======= ======= ========= ========
-half of the way       -.017(8) .013(4) .028(1) .041(1) -.022(10) -.024(10)
-as far as texts tell   .012(0) .025(0) .032(0) .045(0)   .003(0)  .000(0)
-the same, other rows   .014(0) .022(0) .033(0) .044(0)   .003(0)  .000(1)
+half of the way       -.013(6) .005(5) .022(2) .034(2) -.016(10) -.027(11)
+as far as texts tell   .011(0) .019(0) .027(0) .039(0)   .003(0) -.001(0)
 ===================== ======== ======== ======= ======= ========= ========
 
-The last line is of texts and draws that nobody looked at while choosing (-.014 on one set).
-
-Labelled rows alone, rows a class, on the ten sets of at most five labels. Biases hurt first where
+Labelled rows alone, rows a class, on the ten sets of at most five labels (here and below by the
+first edition of the model, with label names read as texts). Biases hurt first where
 rows are few, and a larger penalty on the vectors alone makes that worse:
 
 =========================== ======== ======= ======= =======
@@ -86,8 +84,7 @@ _NEAR = 1e-8
 """How far from the lowest point, in logits, a search may end."""
 _ROUNDING = 1e-13
 
-# How texts move label vectors: chosen by means and by the worst of 15 data sets, confirmed with
-# other rows of the same sets.
+# How texts move label vectors: chosen by means and by the worst of 15 data sets.
 _ROUNDS = 10
 _SHARPNESS = 25 / 17
 """Assignments are sharper than the model's own probabilities, which are soft."""
@@ -101,6 +98,7 @@ _HELD_MEAN = 0.25
 _OFFSET = 0.75
 _DOUBT_TEXTS = 3.0
 _FEW_TEXTS = 90.0
+"""Of thirty texts the middle is a chance: as many more as this, divided by how many there are."""
 _DOUBT_SHARE = 0.6
 _KNOWN_TEXTS = 3.0
 """How many texts without a label one with a label counts for."""
@@ -597,7 +595,9 @@ class _Texts:
         moved = self.labels
         for _ in range(_ROUNDS):
             sums, counts, doubts = self.assigned(moved)
-            trust = (_DOUBT_TEXTS + _FEW_TEXTS / self.weights.sum() + _DOUBT_SHARE * doubts)[:, None]
+            trust = (_DOUBT_TEXTS + _FEW_TEXTS / self.weights.sum() + _DOUBT_SHARE * doubts)[
+                :, None
+            ]
             centres = of_length_one((sums + trust * expected) / (counts[:, None] + trust))
             moved = of_length_one((1 - reach) * self.labels + reach * centres)
         return moved

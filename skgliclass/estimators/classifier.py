@@ -396,7 +396,9 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """Choose the texts whose labels would teach most: unlike each other, and unsure.
 
         They are nearest to the centres of a k-means of the texts' vectors, in which a text weighs
-        the more the less sure the classifier is of it. It works before any ``fit``, too.
+        the more the less sure the classifier is of it. It works before any ``fit``, too. Blank
+        texts, copies of texts with a label and further copies of one text come when nothing else is
+        left.
 
         Parameters
         ----------
@@ -437,6 +439,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             count.take(slice(0, len(texts)), x)
             logits = count.added(logits)
         return choose_rows(
+            texts,
             x,
             logits / np.float32(snapshot.temperature),
             int(n_rows),

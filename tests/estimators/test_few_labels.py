@@ -401,6 +401,15 @@ def test_rows_to_label_are_those_without_a_label_and_repeat(fitted):
     assert len(fitted.suggest_rows(TEXTS, 50)) == len(TEXTS)
 
 
+def test_neither_blanks_nor_copies_are_to_be_labelled_while_others_are_left(fitted):
+    # What has no label yet stands from 4 to 8 alone.
+    texts = ["", "  ", "\n", TEXTS[0], *MORE, TEXTS[3], MORE[0], TEXTS[0], TEXTS[5]]
+    y = [None] * 10 + ["sport", "money"]
+    assert fitted.suggest_rows(texts, 5, y).tolist() == [4, 5, 6, 7, 8]
+    assert {4, 5, 6, 7, 8} < set(fitted.suggest_rows(texts, 7, y).tolist())
+    assert fitted.suggest_rows(texts, 20, y).tolist() == list(range(10))
+
+
 @pytest.mark.parametrize("n_rows", [0, -1, 1.5, True, None])
 def test_how_many_to_label_is_a_number(n_rows, zero_shot):
     with pytest.raises(ValueError, match="n_rows"):

@@ -117,7 +117,8 @@ def _chosen(
         raise CommandError(f"{table.name}: every row has a label; there is none left to choose")
     # Which of the classes it is makes no difference.
     label = classifier.classes_[0]
-    of_row = [label] if classifier._multi_label else label
+    # A set of them, since lists of numbers may be the rows of a matrix, too.
+    of_row = {label} if classifier._multi_label else label
     y = [of_row if labelled else None for labelled in is_labelled]
     return classifier.suggest_rows(texts, n_rows, y)
 

@@ -73,7 +73,6 @@ from .targets import (
     Targets,
     check_classes,
     first_label_set,
-    missing_rows,
     name_of_left,
     read_classes,
     with_new_classes,
@@ -417,18 +416,15 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         Raises
         ------
         ValueError
-            If `n_rows` is no positive integer, `X` and `y` differ in length, or there are no labels
-            to choose from.
+            If `n_rows` is no positive integer, `X` and `y` differ in length, there are no labels to
+            choose from, or `y` has one that is not among them; the message names its row.
         """
         check_count("n_rows", n_rows)
         snapshot = self._snapshot_with_labels()
         texts = self._texts(X)
-        labelled = np.zeros(len(texts), dtype=np.bool_)
-        if y is not None:
-            known = {*snapshot.label_set.classes.tolist(), self._other()}
-            labelled = ~missing_rows(y, known, multi_label=self._multi_label)
-        if len(labelled) != len(texts):
-            raise ValueError(f"X has {len(texts)} texts, but y has {len(labelled)} labels.")
+        given = self._without_missing(Given.of(texts, y, None), snapshot.label_set)
+        # Nothing is learnt from them, but a label that is none is a mistake, as in `fit`.
+        self._targets_of(given, snapshot.label_set)
         plan, engine = self._plan(snapshot), self._engine(snapshot.weights)
         store = snapshot.store_for(plan.n_retrieved)
         examples = plan.examples_for(engine, texts, store)
@@ -444,7 +440,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             logits / np.float32(snapshot.temperature),
             int(n_rows),
             multi_label=self._multi_label,
-            labelled=labelled,
+            labelled=given.has_label,
             random_state=check_random_state(self.random_state),
         )
 
@@ -744,13 +740,25 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         """Read the texts of a fit, and tell those without labels from the others."""
         given = Given.of(self._texts(X, reset=True), y, sample_weight)
         if label_set is not None and self.trainable in ("auto", "labels"):
-            known = {*label_set.classes.tolist(), self._other()}
-            given = given.without_missing(known, multi_label=self._multi_label)
+            given = self._without_missing(given, label_set)
         if not _is_none_left(unlabelled):
             given = given.beside(self._texts(unlabelled, name="unlabelled"))
         if given.unlabelled:
             check_learns_from_texts(self.trainable, label_set, len(given.unlabelled))
         return given
+
+    def _without_missing(self, given: Given, label_set: LabelSet) -> Given:
+        """Tell texts without labels from the others by their rows of `y`."""
+        known = {*label_set.classes.tolist(), self._other()}
+        return given.without_missing(known, multi_label=self._multi_label)
+
+    def _targets_of(self, given: Given, label_set: LabelSet | None) -> Targets:
+        """Read the labels of the texts that have any."""
+        if given.has_no_labels and label_set is not None:
+            return Targets(label_set, np.zeros((0, len(label_set)), dtype=np.float32))
+        targets = self._targets(given.y, label_set, given.named("y"))
+        check_same_length(given.texts, targets, "X", "y")
+        return targets
 
     def _problem(
         self,
@@ -762,11 +770,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
     ) -> Problem:
         """Read what the user gave."""
         texts, sample_weight = given.texts, given.sample_weight
-        if given.has_no_labels and label_set is not None:
-            targets = Targets(label_set, np.zeros((0, len(label_set)), dtype=np.float32))
-        else:
-            targets = self._targets(given.y, label_set, given.named("y"))
-        check_same_length(texts, targets, "X", "y")
+        targets = self._targets_of(given, label_set)
         if is_first:
             self._warn_of_one_class(targets.label_set)
         is_other = self._is_other(targets)

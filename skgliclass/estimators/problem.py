@@ -110,6 +110,13 @@ class Given:
         return column if self.places is None else NameOfSome(column, self.places.tolist())
 
     @property
+    def has_label(self) -> NDArray[np.bool_]:
+        """Which rows of what was passed as `X` have labels."""
+        is_labelled = np.zeros(len(self.passed["X"]), dtype=np.bool_)
+        is_labelled[slice(None) if self.places is None else self.places] = True
+        return is_labelled
+
+    @property
     def has_no_labels(self) -> bool:
         """Whether there are texts, and none of them has a label."""
         return bool(self.unlabelled) and not self.texts

@@ -417,5 +417,44 @@ def test_how_many_to_label_is_a_number(n_rows, zero_shot):
 
 
 def test_labels_so_far_go_with_the_texts(zero_shot):
-    with pytest.raises(ValueError, match="6 texts, but y has 2"):
+    with pytest.raises(ValueError, match="6 texts, but 2 labels"):
         zero_shot.suggest_rows(TEXTS, 1, ["sport", None])
+    with pytest.raises(ValueError, match="6 texts, but 2 labels"):
+        zero_shot.suggest_rows(TEXTS, 1, ["sport", "travel"])
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([None, "sport", None, "rugby", None, None], r"^y\[3\] has the unknown class 'rugby'"),
+        ([""] * 6, r"^y\[0\] has the unknown class ''"),
+        ([None, "sport", None, 3, None, None], r"y\[1\] is 'sport' .str., y\[3\] is 3"),
+        ([None, *[["sport", "money"]] * 5], "GLiClassMultiLabelClassifier"),
+    ],
+)
+def test_labels_so_far_are_read_as_fit_reads_them(y, message):
+    without_labels = GLiClassClassifier(device="cpu", n_jobs=1, max_epochs=0).fit(TEXTS, CLASSES)
+    for clf in (labels_alone(labels=NAMES), without_labels):
+        with pytest.raises((ValueError, TypeError), match=message):
+            clf.suggest_rows(TEXTS, 2, y)
+    with pytest.raises((ValueError, TypeError), match=message):
+        labels_alone(labels=NAMES).fit(TEXTS, y)
+
+
+def test_label_sets_so_far_are_read_as_fit_reads_them():
+    clf = GLiClassMultiLabelClassifier(device="cpu", n_jobs=1, labels=NAMES)
+    with pytest.raises(ValueError, match=r"^y\[1\] has the unknown class 'rugby'"):
+        clf.suggest_rows(TEXTS, 2, [None, ["rugby"], *[None] * 4])
+    rows = np.full((6, 3), np.nan)
+    rows[2:] = [[0, 1, 0], [0, 0, 0], [1, np.nan, 0], [0.5, 0, 0]]
+    assert clf.suggest_rows(TEXTS, 2, rows).tolist() == [0, 1]
+    assert clf.suggest_rows(TEXTS, 2, [None, None, ["sport"], [], {"money"}, []]).tolist() == [0, 1]
+    rows[5] = 7
+    with pytest.raises(ValueError, match=r"^y\[5\] has 7"):
+        clf.suggest_rows(TEXTS, 2, rows)
+
+
+def test_texts_of_no_class_have_a_label():
+    clf = labels_alone(labels=NAMES, other="none of these")
+    y = [None, None, *["none of these"] * 4]
+    assert clf.suggest_rows(TEXTS, 6, y).tolist() == [0, 1]

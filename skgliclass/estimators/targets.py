@@ -93,11 +93,11 @@ def missing_rows(y: Any, known: Collection[Any], *, multi_label: bool) -> NDArra
         The classes, and what stands for none of them.
     multi_label : bool
         Whether a text may have any number of classes, so that a row of a table, or a list in
-        place of one, is missing where nothing in it is annotated.
+        place of one, is missing where nothing in it is annotated, or all of it is -1.
     """
     cells = _cells_of(y, multi_label=multi_label)
     if isinstance(cells, np.ndarray) and cells.ndim != 1:
-        return np.asarray(pd.isna(cells).all(axis=1)) if cells.ndim else np.zeros(0, np.bool_)
+        return _missing_in_table(cells, known)
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "USb":
         return np.zeros(len(cells), dtype=np.bool_)
     says_nothing = _annotates_nothing if multi_label else _says_nothing
@@ -132,15 +132,32 @@ def _cells_of(y: Any, *, multi_label: bool) -> Any:
     return cells
 
 
+def _missing_in_table(cells: NDArray[Any], known: Collection[Any]) -> NDArray[np.bool_]:
+    if cells.ndim != 2 or cells.shape[1] == 0:
+        return np.zeros(len(cells) if cells.ndim else 0, dtype=np.bool_)
+    if cells.dtype.kind == "O":
+        rows = [_annotates_nothing(row, known) for row in cells.tolist()]
+        return np.asarray(rows, dtype=np.bool_)
+    missing = np.asarray(pd.isna(cells).all(axis=1))
+    if cells.dtype.kind in "if" and -1 not in known:
+        missing |= (cells == -1).all(axis=1)
+    return missing
+
+
 def _annotates_nothing(row: Any, known: Collection[Any]) -> bool:
-    if _is_list(row):
-        return len(row) > 0 and all(map(is_missing, row))
-    return _says_nothing(row, known)
+    if not _is_list(row):
+        return _says_nothing(row, known)
+    # Not one of them here and the other there: -1 beside other values is a mistake.
+    is_marked = -1 not in known and all(map(_is_minus_one, row))
+    return len(row) > 0 and (is_marked or all(map(is_missing, row)))
 
 
 def _says_nothing(cell: Any, known: Collection[Any]) -> bool:
-    is_minus_one = is_number(cell) and cell == -1 and -1 not in known
-    return bool(is_minus_one or is_missing(cell))
+    return bool((_is_minus_one(cell) and -1 not in known) or is_missing(cell))
+
+
+def _is_minus_one(cell: Any) -> bool:
+    return is_number(cell) and bool(cell == -1)
 
 
 # One class a text.
@@ -633,6 +650,9 @@ def _matrix_targets(y: NDArray[Any], label_set: LabelSet | None, name: str) -> T
         raise ValueError(f"{name} has {y.shape[1]} columns, but there are {len(label_set)} labels.")
     classes = label_set.classes.tolist()
     matrix = _as_numbers(y, classes, name)
+    unlabelled = np.flatnonzero((matrix == -1).all(axis=1))
+    if len(unlabelled):
+        raise ValueError(_no_label(row_name(name, int(unlabelled[0])), "-1"))
     outside = (matrix < 0) | (matrix > 1)
     if outside.any():
         i, j = (int(k[0]) for k in np.nonzero(outside))
@@ -689,6 +709,14 @@ def _bad_target(where: str, value: str, label: Any) -> str:
     return (
         f"{where} has {value} for class {label!r}; a target is 0, 1, a soft target between, or NaN "
         "where nobody knows."
+    )
+
+
+def _no_label(where: str, mark: str) -> str:
+    return (
+        f"{where} is {mark} for all classes, which says that nobody knows whether they hold. Drop "
+        'such rows. fit alone learns from their texts, with labels=[...] and trainable="auto" or '
+        '"labels".'
     )
 
 

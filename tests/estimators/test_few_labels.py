@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
@@ -187,6 +188,59 @@ def test_a_mistake_after_texts_of_no_class_is_named_by_its_row():
             clf.fit(TEXTS, [*first, "sport", "rugby", *CLASSES[4:]])
     with pytest.raises(ValueError, match=r"^y\[2\]"):
         labels_alone(other="none of these").fit(TEXTS[:3], ["none of these", "sport", " "])
+
+
+def any_number(**parameters):
+    return GLiClassMultiLabelClassifier(device="cpu", n_jobs=1, **parameters)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.asarray,
+        lambda y: np.asarray(y, dtype=np.float32),
+        lambda y: np.asarray(y, dtype=object),
+        lambda y: y,
+        lambda y: [*map(np.asarray, y)],
+        lambda y: pd.DataFrame(y, columns=NAMES),
+        lambda y: pd.DataFrame(y, columns=NAMES).astype("Int8"),
+        lambda y: scipy.sparse.csr_array(np.asarray(y)),
+    ],
+    ids=["integers", "floats", "objects", "lists", "arrays", "frame", "nullable frame", "sparse"],
+)
+def test_rows_of_minus_one_are_texts_without_labels(form):
+    y = [[0, 1, 0], [0, 0, 1], [-1, -1, -1], [0, 1, 1]]
+    marked = any_number(labels=NAMES).fit(TEXTS[:4], form(y))
+    apart = any_number(labels=NAMES).fit(
+        [TEXTS[i] for i in (0, 1, 3)], np.asarray(y)[[0, 1, 3]], unlabelled=[TEXTS[2]]
+    )
+    found, expected = marked.decision_function(MORE), apart.decision_function(MORE)
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("beside", [0, 1, np.nan])
+def test_minus_one_beside_other_values_is_a_mistake(beside):
+    y = np.asarray([[0, 1, 0], [-1, -1, -1], [-1, beside, -1]])
+    for form in (y, y.tolist(), pd.DataFrame(y, columns=NAMES)):
+        with pytest.raises(ValueError, match=r"^y\[2\] has -1.* for class 'money'"):
+            any_number(labels=NAMES).fit(TEXTS[:3], form)
+
+
+def test_rows_of_minus_one_need_labels_to_learn_from():
+    y = np.asarray([[0, 1, 0], [-1, -1, -1], [0, 0, 1]])
+    with pytest.raises(ValueError, match=r"^y\[1\] is -1 for all classes.*with labels="):
+        any_number().fit(TEXTS[:3], pd.DataFrame(y, columns=NAMES))
+    with pytest.raises(ValueError, match=r"^y\[1\] is -1 for all classes.*trainable="):
+        any_number(labels=NAMES, trainable="all").fit(TEXTS[:3], y)
+
+
+def test_minus_one_may_be_a_class():
+    classes = {-1: "money", 0: "sport", 1: "travel"}
+    clf = any_number(labels=classes, max_epochs=0).fit(TEXTS[:3], [[-1], [0, 1], [-1, 1]])
+    assert clf.trainable_ == "labels"
+    assert clf.score(TEXTS[:3], [[-1], [0, 1], [-1, 1]]) >= 0
+    with pytest.raises(ValueError, match=r"^y\[0\] is -1 for all classes"):
+        clf.fit(TEXTS[:2], np.asarray([[-1, -1, -1], [0, 1, 0]]))
 
 
 def test_a_mistake_among_label_sets_is_named_by_its_row():

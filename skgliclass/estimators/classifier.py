@@ -71,6 +71,7 @@ from .state import NO_LABELS, FitState, Snapshot
 from .suggestion import choose_rows
 from .targets import (
     Targets,
+    check_all_known,
     check_classes,
     first_label_set,
     name_of_left,
@@ -215,7 +216,8 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         y : array-like
             The labels, read as :meth:`fit` reads them. Where a text may have any number of
             classes, all of them have to be right (subset accuracy): of soft targets those above
-            one half are true, and what is not annotated, NaN, counts neither way.
+            one half are true, and what is not annotated, NaN, counts neither way, and a row of
+            nothing else is left out.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each text counts.
         labels : sequence of length n_samples of label sets, default=None
@@ -707,7 +709,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         # Only the first of several calls says what the columns of X are like.
         given = Given.of(self._texts(X, reset=state is None), y, sample_weight)
         problem = self._problem(given, (None, None), label_set, is_first=state is None)
-        self._check_all_of_classes(problem)
+        self._check_all_labelled(problem)
         outcome = run(self._job(problem, labels_parameter, state, one_epoch=True))
         self._store(outcome)
         outcome.check_not_interrupted()
@@ -800,14 +802,16 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             passed={**given.passed, "X_val": held_out_texts},
         )
 
-    def _check_all_of_classes(self, problem: Problem) -> None:
-        """Refuse texts of no class in a part of the rows."""
+    def _check_all_labelled(self, problem: Problem) -> None:
+        """Refuse texts of no class, and those without labels, in a part of the rows."""
         if problem.others:
             raise ValueError(
                 f"y is other={self._other()!r} for {len(problem.others)} texts, which tune "
                 "min_probability beside held-out texts of the classes; partial_fit holds none out. "
                 "Leave these texts out, or call fit."
             )
+        assert isinstance(problem.training, SharedExamples)
+        check_all_known(problem.training.matrix)
 
     def _with_held_out(self, problem: Problem, trainable: str) -> Problem:
         """Set a part of the rows aside where held-out texts are needed and none were given."""

@@ -720,6 +720,19 @@ def _no_label(where: str, mark: str) -> str:
     )
 
 
+def check_all_known(matrix: NDArray[np.float32], name: str = "y") -> None:
+    """Refuse rows of which nobody knows whether any class holds.
+
+    Raises
+    ------
+    ValueError
+        It names the first such row.
+    """
+    unlabelled = np.flatnonzero(np.isnan(matrix).all(axis=1))
+    if len(unlabelled):
+        raise ValueError(_no_label(row_name(name, int(unlabelled[0])), "NaN"))
+
+
 def _check_some_known(matrix: NDArray[np.float32], name: str) -> None:
     if len(matrix) and np.isnan(matrix).all():
         raise ValueError(

@@ -234,6 +234,30 @@ def test_rows_of_minus_one_need_labels_to_learn_from():
         any_number(labels=NAMES, trainable="all").fit(TEXTS[:3], y)
 
 
+@pytest.mark.parametrize("mark", [np.nan, -1], ids=["nan", "minus one"])
+@pytest.mark.parametrize("named", [True, False], ids=["labels", "no labels"])
+def test_partial_fit_refuses_rows_without_labels(mark, named):
+    y = np.asarray([[0, 1, 0], [mark] * 3, [0, 0, 1], [np.nan, 0, 1]])
+    clf = any_number(labels=NAMES if named else None, max_epochs=0)
+    clf.fit(TEXTS[:3], pd.DataFrame([[0, 1, 0], [0, 0, 1], [1, 0, 0]], columns=NAMES))
+    for form in (y, y.tolist(), pd.DataFrame(y, columns=NAMES)):
+        for one in (clf, any_number(labels=NAMES)):
+            with pytest.raises(ValueError, match=r"^y\[1\] is (NaN|-1) for all classes"):
+                one.partial_fit(TEXTS[:4], form)
+    # A row of which a part is annotated counts with that part.
+    clf.partial_fit([TEXTS[i] for i in (0, 2, 3)], np.delete(y, 1, axis=0))
+
+
+def test_score_leaves_out_rows_of_nan_and_refuses_other_marks():
+    y = np.asarray([[0, 1, 0], [np.nan] * 3, [0, 0, 1]])
+    clf = any_number(labels=NAMES)
+    assert clf.score(TEXTS[:3], y) == clf.score([TEXTS[0], TEXTS[2]], y[[0, 2]])
+    with pytest.raises(ValueError, match=r"^y\[1\] is -1 for all classes"):
+        clf.score(TEXTS[:3], np.nan_to_num(y, nan=-1))
+    with pytest.raises(ValueError, match=r"^y\[1\] is None"):
+        clf.score(TEXTS[:3], [["sport"], None, ["travel"]])
+
+
 def test_minus_one_may_be_a_class():
     classes = {-1: "money", 0: "sport", 1: "travel"}
     clf = any_number(labels=classes, max_epochs=0).fit(TEXTS[:3], [[-1], [0, 1], [-1, 1]])

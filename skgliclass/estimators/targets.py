@@ -97,7 +97,7 @@ def missing_rows(y: Any, known: Collection[Any], *, multi_label: bool) -> NDArra
     """
     cells = _cells_of(y, multi_label=multi_label)
     if isinstance(cells, np.ndarray) and cells.ndim != 1:
-        return _missing_in_table(cells, known)
+        return _missing_in_table(cells, known, multi_label=multi_label)
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "USb":
         return np.zeros(len(cells), dtype=np.bool_)
     says_nothing = _annotates_nothing if multi_label else _says_nothing
@@ -132,8 +132,11 @@ def _cells_of(y: Any, *, multi_label: bool) -> Any:
     return cells
 
 
-def _missing_in_table(cells: NDArray[Any], known: Collection[Any]) -> NDArray[np.bool_]:
-    if cells.ndim != 2 or cells.shape[1] == 0:
+def _missing_in_table(
+    cells: NDArray[Any], known: Collection[Any], *, multi_label: bool
+) -> NDArray[np.bool_]:
+    # Of what is refused for its shape, no row is left out: the shape to name is that of all rows.
+    if not multi_label or cells.ndim != 2 or cells.shape[1] == 0:
         return np.zeros(len(cells) if cells.ndim else 0, dtype=np.bool_)
     if cells.dtype.kind == "O":
         rows = [_annotates_nothing(row, known) for row in cells.tolist()]
@@ -267,6 +270,10 @@ def _as_column(y: Any, name: str) -> NDArray[Any] | list[Any]:
             return rows
         lengths = {len(row) for row in rows}
         if lengths != {1}:
+            if isinstance(name, NameOfSome):
+                # All rows, those that were left out among them, have no shape.
+                i = next(i for i, row in enumerate(rows) if len(row) != 1)
+                raise ValueError(_not_one_class_in(row_name(name, i), rows[i]))
             raise ValueError(_not_one_class(name, (len(rows), *lengths), lengths))
         rows = [row[0] for row in rows]
     elif rows.ndim == 1:
@@ -302,6 +309,13 @@ def _not_one_class(name: str, shape: tuple[int, ...], lengths: set[int]) -> str:
     )
 
 
+def _not_one_class_in(where: str, row: Any) -> str:
+    return (
+        f"{where} is {in_short(row)}, but GLiClassClassifier learns one class a text. For label "
+        "sets and soft targets use GLiClassMultiLabelClassifier."
+    )
+
+
 def _class_vector(rows: NDArray[Any] | list[Any], name: str) -> NDArray[Any]:
     """Put the classes of texts in an array, each as it was written."""
     if len(rows) == 0:
@@ -314,10 +328,7 @@ def _class_vector(rows: NDArray[Any] | list[Any], name: str) -> NDArray[Any]:
         values = [plain_class(value, row_name(name, i)) for i, value in enumerate(values)]
     for i in first_of_types(values):
         if not pd.api.types.is_scalar(values[i]):
-            raise ValueError(
-                f"{row_name(name, i)} is {in_short(values[i])}, but GLiClassClassifier learns one "
-                "class a text. For label sets and soft targets use GLiClassMultiLabelClassifier."
-            )
+            raise ValueError(_not_one_class_in(row_name(name, i), values[i]))
     _check_one_kind([(row_name(name, i), values[i]) for i in first_of_types(values)], name)
     return as_class_array(values)
 

@@ -171,6 +171,23 @@ def test_a_mistake_among_rows_without_labels_is_named_by_its_row(y, arguments, m
         labels_alone(labels=NAMES).fit(TEXTS, y, **arguments)
 
 
+@pytest.mark.parametrize(
+    "form", [np.asarray, pd.DataFrame, np.ndarray.tolist], ids=["array", "frame", "lists"]
+)
+def test_a_table_is_no_column_of_classes_whatever_is_missing(form):
+    y = np.asarray([[np.nan, np.nan], *[[0.0, 1.0]] * 5])
+    with pytest.raises(ValueError, match=r"got an array of shape \(6, 2\)"):
+        labels_alone(labels=NAMES).fit(TEXTS, form(y))
+    with pytest.raises(ValueError, match=r"got an array of shape \(6, 2\)"):
+        labels_alone(labels=NAMES).suggest_rows(TEXTS, 2, form(y))
+
+
+def test_several_classes_of_a_text_are_named_by_its_row():
+    y = [None, ["money"], *[["sport", "money"]] * 4]
+    with pytest.raises(ValueError, match=r"^y\[2\] is \['sport', 'money'\]"):
+        labels_alone(labels=NAMES).fit(TEXTS, y)
+
+
 def test_a_product_of_weights_is_named_by_its_row():
     y = [None, *CLASSES[1:5], "none of these"]
     clf = labels_alone(labels=NAMES, class_weight={"money": 1e30}, other="none of these")

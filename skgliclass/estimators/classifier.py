@@ -626,7 +626,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             of numbers are label sets where `labels` are numbers, else the rows of a matrix. With
             `labels`, a `y` or rows of it that are None, NaN or -1 are of texts without labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each text with a label counts.
+            How much each text with a label counts; it may be missing (NaN, None) for one without.
         X_val, y_val : default=None
             Held-out texts and labels, in place of a part of `X`, for all that is tuned on such.
         unlabelled : default=None

@@ -15,7 +15,7 @@ from ..exceptions import NonFiniteScoresError
 from ..prompts.checks import in_short, listed
 from ..prompts.examples import PromptExample
 from .calibration import negative_log_likelihood, score_of
-from .containers import values_in
+from .containers import is_missing, values_in
 from .labels import LabelSet, plain_class
 from .scoring import ScoringPlan
 from .targets import (
@@ -125,19 +125,19 @@ class Given:
         """Put the texts whose row of `y` says nothing among those without labels."""
         n = len(self.texts)
         if self.y is None:
-            is_missing = np.ones(n, dtype=np.bool_)
+            has_none = np.ones(n, dtype=np.bool_)
         else:
-            is_missing = missing_rows(self.y, known, multi_label=multi_label)
-        if not is_missing.any():
+            has_none = missing_rows(self.y, known, multi_label=multi_label)
+        if not has_none.any():
             return self
-        check_as_many(n, len(is_missing), "X", "y")
-        places = np.flatnonzero(~is_missing)
-        weights = read_weights(self.sample_weight, n)
+        check_as_many(n, len(has_none), "X", "y")
+        places = np.flatnonzero(~has_none)
+        weights = read_weights(self.sample_weight, n, may_lack=has_none)
         return Given(
             [self.texts[i] for i in places],
-            rows_left(self.y, ~is_missing, known) if len(places) else None,
+            rows_left(self.y, ~has_none, known) if len(places) else None,
             None if weights is None else weights[places],
-            [self.texts[i] for i in np.flatnonzero(is_missing)],
+            [self.texts[i] for i in np.flatnonzero(has_none)],
             places,
             self.passed,
         )
@@ -498,8 +498,13 @@ def checked_weights(sample_weight: Any, targets: Targets) -> NDArray[np.float32]
     return weights
 
 
-def read_weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
-    """Give the weights of so many texts where the user gave any; refuse what is no weight."""
+def read_weights(
+    sample_weight: Any, n: int, may_lack: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32] | None:
+    """Give the weights of so many texts where the user gave any; refuse what is no weight.
+
+    Of those in `may_lack`, which do not count, the weight may be missing, and is 0 then.
+    """
     if sample_weight is None:
         return None
     if isinstance(sample_weight, np.ndarray) and sample_weight.ndim == 0:
@@ -507,11 +512,13 @@ def read_weights(sample_weight: Any, n: int) -> NDArray[np.float32] | None:
     if is_number(sample_weight):
         # One number for all texts is fine with scikit-learn, too.
         sample_weight = [sample_weight] * n
-    weights = _numbers(sample_weight)
+    weights = _numbers(sample_weight, may_lack)
     if weights.shape != (n,):
         raise ValueError(
             f"sample_weight has shape {weights.shape}, but there are {n} samples; expected ({n},)."
         )
+    if may_lack is not None:
+        weights = np.where(may_lack & np.isnan(weights), 0, weights)
     _check_are_weights(weights, "sample_weight")
     return weights.astype(np.float32)
 
@@ -537,12 +544,15 @@ def _check_are_weights(weights: NDArray[np.float64], name: str, times: str = "")
         raise ValueError(f"{row_name(name, i)}{times} is {weights[i]}; {_WHAT_WEIGHTS_ARE}.")
 
 
-def _numbers(sample_weight: Any) -> NDArray[np.float64]:
-    """Read weights from any container, none of which is missing."""
+def _numbers(sample_weight: Any, may_lack: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Read weights from any container, none of which is missing but where it may be."""
     # Of an array with more dimensions, which is no column of weights, the shape is told.
     is_array = isinstance(sample_weight, np.ndarray) and not np.ma.isMaskedArray(sample_weight)
     if not (is_array and sample_weight.dtype.kind in "biuf"):
         values = values_in(sample_weight, "sample_weight", of="weights", each="1.0, 2.0")
+        if may_lack is not None and len(values) == len(may_lack):
+            is_absent = zip(values, may_lack.tolist(), strict=True)
+            values = [np.nan if lacks and is_missing(v) else v for v, lacks in is_absent]
         for i in first_of_types(values):
             if not is_number(values[i]):
                 raise ValueError(

@@ -163,7 +163,17 @@ def test_rows_without_labels_are_texts_without_labels(mark):
         ),
         ([None, *CLASSES[1:]], {"sample_weight": [1, 1]}, r"sample_weight has shape \(2,\)"),
         (None, {"sample_weight": [1, 1]}, r"sample_weight has shape \(2,\)"),
-        (None, {"sample_weight": [1, 1, 1, 1, np.nan, 1]}, r"^sample_weight\[4\] is nan"),
+        (
+            [None, *CLASSES[1:]],
+            {"sample_weight": [np.nan, 1, 1, 1, np.nan, 1]},
+            r"^sample_weight\[4\] is nan",
+        ),
+        (
+            [None, *CLASSES[1:]],
+            {"sample_weight": [None, 1, 1, 1, None, 1]},
+            r"^sample_weight\[4\] is None",
+        ),
+        (None, {"sample_weight": [1, 1, 1, 1, -1, 1]}, r"^sample_weight\[4\] is -1"),
     ],
 )
 def test_a_mistake_among_rows_without_labels_is_named_by_its_row(y, arguments, message):
@@ -186,6 +196,27 @@ def test_several_classes_of_a_text_are_named_by_its_row():
     y = [None, ["money"], *[["sport", "money"]] * 4]
     with pytest.raises(ValueError, match=r"^y\[2\] is \['sport', 'money'\]"):
         labels_alone(labels=NAMES).fit(TEXTS, y)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        list,
+        np.asarray,
+        pd.Series,
+        lambda w: pd.Series(w, dtype="Float64"),
+        lambda w: [None, *w[1:]],
+    ],
+    ids=["list", "array", "series", "nullable series", "list with None"],
+)
+def test_the_weight_of_a_text_without_a_label_may_be_missing(form):
+    y = [None, *CLASSES[1:]]
+    found = labels_alone(labels=NAMES).fit(TEXTS, y, form([np.nan, 1, 2, 1, 1, 3]))
+    expected = labels_alone(labels=NAMES).fit(TEXTS, y, [7, 1, 2, 1, 1, 3])
+    assert np.array_equal(found.decision_function(MORE), expected.decision_function(MORE))
+    alone = labels_alone(labels=NAMES).fit(TEXTS, sample_weight=[np.nan] * 6)
+    expected = labels_alone(labels=NAMES).fit(TEXTS)
+    assert np.array_equal(alone.decision_function(MORE), expected.decision_function(MORE))
 
 
 def test_a_product_of_weights_is_named_by_its_row():

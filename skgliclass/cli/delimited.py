@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 
-from .errors import CommandError
+from .errors import CommandError, NoRowsError
 from .sources import Source
 
 # More than any text; an unclosed quote must not read the rest of a large file into memory.
@@ -62,7 +62,7 @@ def read_delimited(source: Source, separator: str, has_header: bool) -> Iterator
     rows = _numbered_rows(source, separator)
     _, first = next(((line, row) for line, row in rows if row and row != _OF_EXCEL), (0, []))
     if not first:
-        raise CommandError(f"{source.name}: the file is empty")
+        raise NoRowsError(f"{source.name}: the file is empty")
     columns = first if has_header else [str(j) for j in range(1, len(first) + 1)]
     if has_header:
         _check_separated(source.name, columns, separator)

@@ -16,6 +16,10 @@ class CommandError(Exception):
     """The input of a command is at fault; the message is for the user."""
 
 
+class NoRowsError(CommandError):
+    """A table has no rows."""
+
+
 def can_be_mended(error: BaseException) -> bool:
     """Tell whether the user can do something about an error: the input or the surroundings.
 

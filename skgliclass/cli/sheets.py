@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 from ..exceptions import missing_extra, warn
 from .delimited import names_of
-from .errors import CommandError
+from .errors import CommandError, NoRowsError
 from .sources import Source
 from .values import as_text
 
@@ -39,7 +39,7 @@ def read_sheet(source: Source, has_header: bool) -> Iterator[list[Any]]:
         rows = _filled_rows(file, source.name)
         number, first = next(rows, (0, []))
         if not first:
-            raise CommandError(f"{source.name}: the sheet is empty")
+            raise NoRowsError(f"{source.name}: the sheet is empty")
         width = len(first)
         yield list(map(as_text, first)) if has_header else [str(j) for j in range(1, width + 1)]
         if not has_header:

@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 from ..exceptions import missing_extra, warn
 from ..prompts.checks import check_unicode
 from .delimited import checked_separator, names_of, read_delimited, separator_hint
-from .errors import CommandError, such
+from .errors import CommandError, NoRowsError, such
 from .json_rows import Placed, read_json, read_json_lines
 from .sheets import note_formulas, note_other_sheets, read_sheet
 from .sources import SameFile, Source, lines_of
@@ -322,7 +322,7 @@ class JsonTable(Table):
         # An object may have keys that those before it have not.
         columns = tuple({key: None for _, row in placed() for key in row})
         if not columns:
-            raise CommandError(f"{name}: there are no rows")
+            raise NoRowsError(f"{name}: there are no rows")
         self.placed = placed
         super().__init__(name, columns, self._read_windows, kind)
 
@@ -438,7 +438,7 @@ def check_texts(table: Table, column: int) -> int:
                 blank.append(number)
         n_rows += len(window)
     if not n_rows:
-        raise CommandError(f"{table.name}: there are no rows")
+        raise NoRowsError(f"{table.name}: there are no rows")
     if blank:
         raise _blank(table, column, blank)
     return n_rows

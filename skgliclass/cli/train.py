@@ -12,6 +12,7 @@ from ..datasets.examples import Example
 from ..estimators.fit import FitOutcome
 from ..estimators.problem import LEARNS_FROM_TEXTS
 from ..estimators.rows import RowError
+from ..exceptions import warn
 from .data import (
     LabelledFile,
     TextFile,
@@ -23,7 +24,7 @@ from .data import (
     saved_kind,
     told_kind,
 )
-from .errors import CommandError
+from .errors import CommandError, NoRowsError
 from .folders import check_new_folder, check_room
 from .options import (
     Classifier,
@@ -199,8 +200,17 @@ def _opened(args: argparse.Namespace) -> tuple[_Data, list[LabelledFile]]:
         # No label tells which kind it is.
         kind = saved_kind(args.model, saved, None) if asked is None else asked
         survey.is_multi_label = bool(kind)
-    further = [TextFile.opened(name, args) for name in args.unlabelled]
-    return _Data(examples, survey, limit, further), files
+    return _Data(examples, survey, limit, list(_further_texts(args))), files
+
+
+def _further_texts(args: argparse.Namespace) -> Iterator[TextFile]:
+    """Open the files of ``--unlabelled``; one without rows is as if it were not given."""
+    for name in args.unlabelled:
+        try:
+            yield TextFile.opened(name, args)
+        except NoRowsError as error:
+            # As when the last of the texts has got its label; where it is a mistake, it is said.
+            warn(f"{error}, so that --unlabelled adds no text of it")
 
 
 def _check_labels(classifier: Classifier, args: argparse.Namespace, data: _Data) -> None:

@@ -170,6 +170,28 @@ def test_further_texts_come_from_stdin(train, tmp_path, of_some, monkeypatch):
     assert_learnt(train(data, "--unlabelled", "-"), of_some)
 
 
+@pytest.mark.filterwarnings("default:.*adds no text")
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("header.csv", "text\n", "there are no rows"),
+        ("empty.csv", "", "the file is empty"),
+        ("empty.txt", "", "there are no rows"),
+        ("lines.txt", "\n\n", "there are no rows"),
+        ("empty.jsonl", "", "there are no rows"),
+        ("empty.json", "[]", "there are no rows"),
+    ],
+)
+def test_there_may_be_no_further_texts_left(train, tmp_path, of_some, name, content, said):
+    data, (texts,) = apart(tmp_path, ["more.txt"])
+    none = tmp_path / name
+    none.write_text(content, encoding="utf-8")
+    assert_learnt(train(data, "--unlabelled", none, texts), of_some)
+    assert f"warning: {none}: {said}, so that --unlabelled adds no text of it\n" in train.said
+    train(data, "--unlabelled", none, output="alone")
+    assert "unlabelled texts  0\n" in train.told
+
+
 def test_further_texts_that_cannot_be_learnt_from_are_named(train, tmp_path):
     data, (texts,) = apart(tmp_path, ["more.csv"])
     for options, message in (

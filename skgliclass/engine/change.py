@@ -43,6 +43,11 @@ class LogitChange:
         """Give the same for label texts as a template puts them."""
         return replace(self, texts=tuple(map(word, self.texts)))
 
+    def times(self, share: float) -> LogitChange:
+        """Give a part of it."""
+        part = np.float32(share)
+        return replace(self, vectors=part * self.vectors, biases=part * self.biases)
+
     def of_texts(self, texts: Sequence[str]) -> LogitChange:
         """Give the same for other label texts, in their order."""
         rows, (vectors, biases) = self._rows(texts), self._padded()

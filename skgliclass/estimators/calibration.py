@@ -208,6 +208,8 @@ def best_min_probability(
     matrix: NDArray[np.float32],
     others: NDArray[np.float32],
     weights: NDArray[np.float32] | None = None,
+    *,
+    trust: float = 1.0,
 ) -> float:
     """Find the probability below which no class is to be predicted.
 
@@ -221,14 +223,16 @@ def best_min_probability(
         The logits of texts of none of the classes, divided alike.
     weights : ndarray of shape (n_samples,), optional
         How much each text of the classes counts.
+    trust : float, default=1.0
+        How much the others count.
 
     Returns
     -------
     float
         For the largest sum of two shares: of the texts of the classes those that are predicted and
         right, and of the others those that are not predicted; both count alike, however many there
-        are. Midway between neighbouring probabilities; the one nearest to one half where several
-        are as good.
+        are, but for `trust`. Midway between neighbouring probabilities; the one nearest to one half
+        where several are as good.
     """
     # In double precision: probabilities near one, equal in float32, still have an order.
     probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
@@ -242,12 +246,18 @@ def best_min_probability(
     n_kept = n_from[np.searchsorted(of_right, candidates)]
     n_left = np.searchsorted(of_others, candidates)
     # Of counts, so that equally good ones are equal.
-    quality = n_kept * len(of_others) + n_left * counts.sum()
+    quality = n_kept * len(of_others) + trust * n_left * counts.sum()
     best = candidates[quality == quality.max()]
     return float(best[np.abs(best - 0.5).argmin()])
 
 
 _DOUBTED_ROWS = 30
+_DOUBTED_OTHERS = 5
+
+
+def trust_of_others(n_others: int) -> float:
+    """Tell how much texts of no class count when a limit is tuned: few of them show few kinds."""
+    return n_others / (n_others + _DOUBTED_OTHERS)
 
 
 def smoothed_targets(matrix: NDArray[np.float32], n_rows: float) -> NDArray[np.float32]:

@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..loading.hub import Commit
     from ..loading.loaded import LoadedModel
+    from .learnt_rows import LearntRows
 
 
 # Mixins come first: the tags of each add to those of the classes to its right.
@@ -884,7 +885,7 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         )
         if may_split:
             problem = self._with_held_out(problem, trainable)
-        start = _start_after(last, problem.label_set, labels_parameter, one_epoch=one_epoch)
+        start = self._start_after(last, problem.label_set, labels_parameter, one_epoch=one_epoch)
         if trainable != "labels":
             # The vectors of the rows are not those of the weights to come.
             start = replace(start, rows=None)
@@ -919,6 +920,35 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             checkpoint_folder=None if one_epoch else self._checked_checkpoint_folder(),
             n_votes=n_votes,
         )
+
+    def _start_after(
+        self,
+        last: FitState,
+        label_set: LabelSet,
+        labels_parameter: LabelSet | None,
+        *,
+        one_epoch: bool,
+    ) -> FitState:
+        """Give what a fit starts from where it goes on from the last one."""
+        # By their texts, which the model reads: integers in y may stand for the same classes.
+        if one_epoch and label_set.texts == last.label_set.texts:
+            # More texts for the same labels: what was tuned for these stays in use.
+            return replace(last, label_set=label_set, labels_parameter=labels_parameter)
+        start = FitState(
+            label_set,
+            labels_parameter,
+            last.weights,
+            change=last.change,
+            comes_tuned=last.comes_tuned,
+        )
+        if one_epoch:
+            # Of texts that were kept, the labels that stay are labels still.
+            rows = last.rows
+            if rows is not None:
+                before = last.label_set.texts
+                rows = rows.for_texts(before, label_set.texts, multi_label=self._multi_label)
+            start = replace(start, store=last.store, rows=rows)
+        return start
 
     def _plan_of_fit(self, label_set: LabelSet, labels_parameter: LabelSet | None) -> ScoringPlan:
         """Give how texts will be scored, once it is known that the classes can be predicted."""
@@ -1148,12 +1178,19 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             store.among(texts) if isinstance(store, VoteStore) else store,
             snapshot.min_probability,
             change=None if change is None else change.of_texts(texts),
-            rows=snapshot.rows if keep_rows else None,
+            rows=self._rows_to_save(snapshot) if keep_rows else None,
             is_tuned=snapshot.is_tuned,
         )
         # Before the model is loaded: what cannot be saved is named at once.
         json_of(saved)
         return saved
+
+    def _rows_to_save(self, snapshot: Snapshot) -> LearntRows | None:
+        """Give the rows that `partial_fit` goes on from, for the classes in use."""
+        if snapshot.rows is None:
+            return None
+        texts = snapshot.label_set.texts
+        return snapshot.rows.for_texts(snapshot.fitted_texts, texts, multi_label=self._multi_label)
 
     @classmethod
     def from_pretrained(
@@ -1264,30 +1301,6 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         tags.target_tags.multi_output = self._multi_label
         tags.target_tags.single_output = not self._multi_label
         return tags
-
-
-def _start_after(
-    last: FitState, label_set: LabelSet, labels_parameter: LabelSet | None, *, one_epoch: bool
-) -> FitState:
-    """Give what a fit starts from where it goes on from the last one."""
-    start = FitState(
-        label_set,
-        labels_parameter,
-        last.weights,
-        change=last.change,
-        comes_tuned=last.comes_tuned,
-    )
-    # By their texts, which the model reads: integers in y may stand for the same classes.
-    if one_epoch and label_set.texts == last.label_set.texts:
-        # More texts for the same labels: what was tuned for these stays in use.
-        start = replace(last, label_set=label_set, labels_parameter=labels_parameter)
-    elif one_epoch and set(last.label_set.texts) <= set(label_set.texts):
-        # With new classes the labels of the texts that were kept are labels still.
-        rows = last.rows
-        if rows is not None:
-            rows = rows.for_texts(last.label_set.texts, label_set.texts)
-        start = replace(start, store=last.store, rows=rows)
-    return start
 
 
 def _is_none_left(unlabelled: Any) -> bool:

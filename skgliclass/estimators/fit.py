@@ -303,19 +303,31 @@ def _learnt_labels(job: FitJob, store: Store | None) -> FitOutcome:
     )
 
 
+_STARTING_SHARE = 0.5
+"""How much of what the labels alone learnt the weights are trained beside.
+
+It explains the rows that the weights are to learn from too well to leave them much to learn: with
+128 rows a class all of it has .838, .722, .416, .899 and .770 on five data sets, half of it .846,
+.727, .422, .907 and .780, and none of it .837, .722, .422, .901 and .779."""
+
+
 def _started(job: FitJob, store: Store | None) -> FitJob:
     """Give a job of training the weights that starts from what the labels alone can learn.
 
-    What is added to logits stays as it is then, while the weights are trained beside it. Where
-    there are held-out texts the start is one of the candidates for the best.
+    What is added to logits stays as it is then, while the weights are trained beside it: half of
+    it, or all where there are held-out texts, since the start is one of the candidates for the best
+    there.
     """
     can_start = job.problem.training.shares_classes and job.engine.loaded.zero_shot
     if not (job.starts_from_labels and can_start):
         return _with_change(job, job.start.change)
     # The training set warns of the same texts.
     engine = job.engine.without_warnings()
-    started = _best_with_labels(replace(job, engine=engine), store).job
-    return replace(started, engine=job.engine)
+    found = _best_with_labels(replace(job, engine=engine), store)
+    started = replace(found.job, engine=job.engine)
+    if job.problem.validation is not None or started.start.change is not found.learnt.change:
+        return started
+    return _with_change(started, found.learnt.change.times(_STARTING_SHARE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -462,7 +474,9 @@ def _make_store(job: FitJob) -> ExampleStore | None:
     # It refuses a model that has no place for examples before any work is done.
     ExampleEncoder(job.engine.composer, job.plan.options.example_format)
     last = job.start.store
-    earlier = last.examples if isinstance(last, ExampleStore) else []
+    texts = set(job.plan.label_set.texts)
+    of_before = last.examples if isinstance(last, ExampleStore) else []
+    earlier = [example for example in of_before if texts.issuperset(example.labels)]
     windows = job.problem.training.windows()
     new = (example for window in windows for example in window.worth_showing(job.plan))
     examples = [*earlier, *new]

@@ -106,25 +106,35 @@ class LearntRows:
             self, **{n: np.concatenate([getattr(self, n), getattr(later, n)]) for n in names}
         )
 
-    def for_texts(self, texts: Sequence[str], among: Sequence[str]) -> LearntRows:
-        """Give the rows for more classes, of which nobody knows whether they hold.
+    def for_texts(
+        self, texts: Sequence[str], among: Sequence[str], *, multi_label: bool
+    ) -> LearntRows:
+        """Give the rows for other classes, of which nobody knows whether new ones hold.
 
         Parameters
         ----------
         texts : sequence of str
             The label texts of the classes that the rows have.
         among : sequence of str
-            Those of all classes.
+            Those of the classes to come.
+        multi_label : bool
+            Whether labels hold independently. Where they compete, rows tell nothing of other
+            classes than theirs, and those of a class that is gone go with it.
         """
         if tuple(texts) == tuple(among):
             return self
-        columns = [list(among).index(text) for text in texts]
-        shape = len(self.x), len(among)
+        column = {text: k for k, text in enumerate(texts)}
+        new = [k for k, text in enumerate(among) if text in column]
+        old = [column[among[k]] for k in new]
+        rows = self
+        if not multi_label and len(old) < len(texts):
+            rows = self.take(np.nansum(self.targets[:, old], axis=1) > 0)
+        shape = len(rows.x), len(among)
         logits, targets = np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32)
-        logits[:, columns], targets[:, columns] = self.logits, self.targets
-        moved = np.zeros((len(among), self.x.shape[1]), np.float32)
-        biases = None if self.biases is None else np.zeros(len(among), np.float32)
-        moved[columns] = self.moved
+        logits[:, new], targets[:, new] = rows.logits[:, old], rows.targets[:, old]
+        moved = np.zeros((len(among), rows.x.shape[1]), np.float32)
+        biases = None if rows.biases is None else np.zeros(len(among), np.float32)
+        moved[new] = rows.moved[old]
         if biases is not None:
-            biases[columns] = self.first_biases
-        return replace(self, logits=logits, targets=targets, moved=moved, biases=biases)
+            biases[new] = rows.first_biases[old]
+        return replace(rows, logits=logits, targets=targets, moved=moved, biases=biases)

@@ -75,8 +75,7 @@ class FitState:
         if self.change is not None and self.rows is None and not self.is_tuned:
             raise ValueError(
                 "partial_fit goes on from the rows that label vectors were learnt from, which this "
-                "classifier was saved without (keep_rows=False, or after labels were changed). "
-                "Instead call fit with all rows."
+                "classifier was saved without (keep_rows=False). Instead call fit with all rows."
             )
 
 
@@ -108,7 +107,9 @@ class Snapshot:
         What was learnt without touching the model, by label texts: it serves the labels that are
         among them.
     rows : LearntRows or None
-        What that was learnt from, where the labels are the same.
+        What that was learnt from, for the classes of the last fit.
+    fitted_texts : tuple of str
+        The label texts of these.
     is_tuned : bool
         Whether weights of the model were trained.
     """
@@ -124,6 +125,7 @@ class Snapshot:
     min_probability: float | None = None
     change: LogitChange | None = None
     rows: LearntRows | None = None
+    fitted_texts: tuple[str, ...] = ()
     is_tuned: bool = False
 
     @classmethod
@@ -148,6 +150,7 @@ class Snapshot:
                 min_probability=state.min_probability,
                 change=state.change,
                 rows=state.rows,
+                fitted_texts=state.label_set.texts,
                 is_tuned=state.is_tuned,
             )
         return cls(
@@ -158,6 +161,8 @@ class Snapshot:
             store=state.store,
             store_is_stale=True,
             change=state.change,
+            rows=state.rows,
+            fitted_texts=state.label_set.texts,
             is_tuned=state.is_tuned,
         )
 

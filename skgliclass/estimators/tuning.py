@@ -15,6 +15,7 @@ from .calibration import (
     shrunk_temperature,
     shrunk_thresholds,
     smoothed_targets,
+    trust_of_others,
 )
 from .state import FitState
 
@@ -110,7 +111,10 @@ def tuned(state: FitState, tunes: Tunes, evidence: Evidence, multi_label: bool) 
         thresholds = _thresholds(logits, evidence)
     if tunes.min_probability and evidence.others is not None and len(evidence.others):
         others = evidence.others / np.float32(temperature)
-        min_probability = best_min_probability(logits, evidence.matrix, others, evidence.weights)
+        trust = trust_of_others(len(others)) if evidence.is_cautious else 1.0
+        min_probability = best_min_probability(
+            logits, evidence.matrix, others, evidence.weights, trust=trust
+        )
     return replace(
         state, temperature=temperature, thresholds=thresholds, min_probability=min_probability
     )

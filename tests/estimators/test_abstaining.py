@@ -13,7 +13,7 @@ from tiny import reference_checkpoint
 from toy import LABELS, toy
 
 from skgliclass import GLiClassClassifier
-from skgliclass.estimators.calibration import best_min_probability
+from skgliclass.estimators.calibration import best_min_probability, trust_of_others
 
 X, Y = toy(18)
 NONE = ["the lazy fox sees the world", "café dog", "degrees of jumps"]
@@ -111,6 +111,23 @@ def test_the_best_limit_counts_both_kinds_alike():
     assert best_min_probability(of_classes, first, others) == pytest.approx(0.775)
     assert best_min_probability(of_classes, first, logits(0.99)) == pytest.approx(0.995)
     assert best_min_probability(logits(0.9), first[:1], logits(0.51)) == pytest.approx(0.705)
+
+
+def test_one_text_of_no_class_does_not_outweigh_rows(model):
+    def logits(*p):
+        return np.log([[x, 1 - x] for x in p])
+
+    right = np.array([[1, 0]] * 4)
+    assert best_min_probability(logits(0.9, 0.8, 0.7, 0.6), right, logits(0.85)) > 0.85
+    found = best_min_probability(
+        logits(0.9, 0.8, 0.7, 0.6), right, logits(0.85), trust=trust_of_others(1)
+    )
+    assert found < 0.6
+    # Out of fold: one text that looks like a class costs no row.
+    clf = GLiClassClassifier(model, LABELS, other="other", trainable="labels")
+    clf.fit([*X, X[0]], [*Y, "other"])
+    plain = GLiClassClassifier(model, LABELS, trainable="labels").fit(X, Y)
+    assert clf.score(X[1:], Y[1:]) == plain.score(X[1:], Y[1:])
 
 
 def test_weights_and_fractions_are_those_of_the_texts_of_classes(model):

@@ -107,6 +107,44 @@ def test_more_labels_start_from_their_own_vectors(models, tmp_path, cls):
     np.testing.assert_allclose(fewer, two, atol=1e-4)
 
 
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("kind", ["uni", "bi"])
+def test_rows_of_labels_that_stay_are_learnt_from_when_another_goes(models, tmp_path, cls, kind):
+    X, y = (rows[:16] for rows in data(cls))
+    clf = learner(cls, models[kind]).fit(X[:15], y[:15]).set_params(labels=LABELS[:2])
+    clf.save_pretrained(tmp_path)
+    loaded = cls.from_pretrained(tmp_path, n_jobs=1)
+    if cls is GLiClassClassifier:
+        stay = [i for i in range(16) if y[i] in LABELS[:2]]
+        last, of_rest = y[15:], [y[i] for i in stay]
+    else:
+        # Independent labels learn of every row.
+        stay, last, of_rest = list(range(16)), y[15:, :2], y[:, :2]
+    expected = learner(cls, models[kind], labels=LABELS[:2]).fit([X[i] for i in stay], of_rest)
+    for one in (clf, loaded):
+        one.partial_fit(X[15:], last)
+        found = one.decision_function(MORE)
+        if kind == "bi":
+            np.testing.assert_allclose(found, expected.decision_function(MORE), atol=1e-4)
+    np.testing.assert_allclose(found, clf.decision_function(MORE), atol=1e-4)
+    alone = learner(cls, models[kind], labels=LABELS[:2]).fit(X[15:], last)
+    assert np.abs(found - alone.decision_function(MORE)).max() > 0.01
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_a_folder_learns_on_after_a_label_was_added(models, tmp_path, cls):
+    X, y = data(cls)
+    clf = learner(cls, models["bi"]).fit(X, y).set_params(labels=[*LABELS, "weather"])
+    clf.save_pretrained(tmp_path)
+    more = (
+        ["rain and wind", "snow"],
+        (["weather"] * 2 if cls is GLiClassClassifier else [["weather"]] * 2),
+    )
+    expected = clf.partial_fit(*more).decision_function(MORE)
+    loaded = cls.from_pretrained(tmp_path, n_jobs=1).partial_fit(*more)
+    np.testing.assert_allclose(loaded.decision_function(MORE), expected, atol=1e-4)
+
+
 def test_a_pipeline_learns_as_its_last_step_alone(models):
     X, y = data(GLiClassClassifier)
     clf = learner(GLiClassClassifier, models["bi"])

@@ -13,6 +13,7 @@ from ..estimators.fit import FitOutcome
 from ..estimators.problem import LEARNS_FROM_TEXTS
 from ..estimators.rows import RowError
 from ..exceptions import warn
+from ..prompts.checks import listed
 from .data import (
     LabelledFile,
     TextFile,
@@ -430,10 +431,14 @@ class _View(NamedTuple):
 
 def _print_summary(outcome: FitOutcome, rows: _Rows, folder: str) -> None:
     print(f"changed           {outcome.trainable}")
+    if classes := outcome.state.label_set.classes.tolist():
+        print(f"classes           {len(classes)}: {listed(classes)}")
     if outcome.trainable == "labels":
         print(f"labelled rows     {_n_rows(rows.training)}")
         print(f"unlabelled texts  {len(rows.unlabelled)}")
-        print(f"steps             {outcome.n_iter}")
+        # Texts alone are learnt from in one go.
+        if _n_rows(rows.training):
+            print(f"steps             {outcome.n_iter}")
     else:
         print(f"epochs            {outcome.n_iter}")
     if outcome.loss_curve:

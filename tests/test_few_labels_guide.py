@@ -9,12 +9,15 @@ GUIDE = Path(__file__).parents[1] / "docs" / "few_labels.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
 
 
-def test_block_runs():
-    (code,) = re.findall(r"^```python\n(.*?)^```", TEXT, re.S | re.M)
+def test_blocks_run_one_after_the_other():
+    first, second = re.findall(r"^```python\n(.*?)^```", TEXT, re.S | re.M)
     names = {}
-    exec(code, names)
+    exec(first, names)
     assert names["clf"].predict(["The screen freezes"]).tolist() == ["tech"]
     assert len(names["next_rows"]) == 2
+    exec(second, names)
+    assert names["search"].predict(["The screen freezes"]).tolist() == ["tech"]
+    assert len(names["rest"]) != len(names["labelled"])
 
 
 def test_every_parameter_of_training_is_in_the_table():

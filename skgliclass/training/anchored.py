@@ -99,7 +99,7 @@ _OFFSET = 0.75
 _DOUBT_TEXTS = 3.0
 _DOUBT_SHARE = 0.6
 _CHANCE_TEXTS = 30.0
-"""Of how many texts half may be chance: by so few labels go half as far as by many."""
+"""By so few texts, which may be of the classes by chance, labels go half as far as by many."""
 _KNOWN_TEXTS = 3.0
 """How many texts without a label one with a label counts for."""
 _FOREIGN, _OWN = 0.4, 0.8
@@ -566,7 +566,8 @@ def move_label_vectors(
     crowd = _Texts(label_vectors, texts, known, weights, _SHARPNESS * scale)
     evidence = _evidence(label_vectors, texts, weights)
     reach = evidence * (_REACH if multi_label or not evidence else _trusted_reach(crowd, evidence))
-    reach *= weights.sum() / (weights.sum() + _CHANCE_TEXTS)
+    n_texts = float(weights.sum())
+    reach *= n_texts**2 / (n_texts**2 + _CHANCE_TEXTS**2)
     return crowd.without_mean(reach, 1.0 if multi_label else _HELD_MEAN)
 
 

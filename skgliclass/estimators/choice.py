@@ -64,7 +64,7 @@ def automatic_trainable(
         return "labels"
     if goes_on:
         return "all" if is_tuned else "labels"
-    if rows_a_class(training) <= FEW_ROWS_A_CLASS:
+    if training.texts_a_class <= FEW_ROWS_A_CLASS:
         return "labels"
     on = engine.loaded.network.device.type
     most = MOST_OPERATIONS.get(on, MOST_OPERATIONS_ELSEWHERE)
@@ -72,12 +72,6 @@ def automatic_trainable(
     label_texts, batch_size = problem.label_set.texts, parameters["batch_size"]
     n_operations = n_epochs * operations_of_epoch(training, label_texts, engine, batch_size)
     return "all" if n_operations <= most else "labels"
-
-
-def rows_a_class(training: ExampleWindows) -> float:
-    """Count the labelled rows a class, on average over the classes that have any."""
-    counts = training.class_counts
-    return float(counts.sum() / max(1, (counts > 0).sum()))
 
 
 def operations_of_epoch(

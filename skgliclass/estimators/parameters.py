@@ -296,8 +296,9 @@ PARAMETERS: dict[str, Parameter] = {
         "`class_weight`, those of the loss, `early_stopping` and ``max_epochs=0`` alone have an "
         'influence. ``"auto"`` is ``"labels"`` where that is as good, up to 64 labelled rows a '
         "class on average, or where training would take more than about an hour; otherwise all "
-        "weights are trained, from what ``labels`` learnt on. Without trained heads, and where "
-        "rows have labels of their own, it is ``all``. ``trainable_`` tells what it was.",
+        "weights are trained, beside a part of what ``labels`` learnt, the less the more rows "
+        "there are. Without trained heads, and where rows have labels of their own, it is ``all``. "
+        "``trainable_`` tells what it was.",
         [StrOptions({"auto", "all", "head", "lora", "labels"})],
         option="training",
     ),

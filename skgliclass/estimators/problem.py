@@ -214,6 +214,12 @@ class ExampleWindows(ABC):
         """How many texts each class holds for, in any order; of those that all texts share."""
 
     @property
+    def texts_a_class(self) -> float:
+        """How many texts a class holds for, on average over those that hold for any."""
+        counts = self.class_counts
+        return float(counts.sum() / max(1, (counts > 0).sum()))
+
+    @property
     def identity(self) -> str:
         """What tells these texts and labels from others, where there are several windows."""
         return ""

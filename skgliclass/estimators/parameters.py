@@ -306,7 +306,8 @@ PARAMETERS: dict[str, Parameter] = {
         'float or "auto"',
         'What a large change of the label vectors costs with ``trainable="labels"``: half of it '
         "times the sum of squares is added to the loss, which is summed over the rows, so that it "
-        "matters less the more there are. The larger, the nearer the result is to zero-shot. "
+        "matters less the more there are. That of the biases is in proportion. The larger, the "
+        "nearer the result is to zero-shot, or to what texts without labels made of it. "
         '``"auto"`` is 0.03 and more of few rows, and takes back what rows that were held out tell '
         "against (of up to 2,000); or 0.1 where a text may have any number of classes.",
         [_at_least(Real, 0), StrOptions({"auto"})],

@@ -18,7 +18,7 @@ Texts without labels, by their number; 1,500 of which one class is nine in ten; 
 way                         30      100     300    1500 nine of 10 foreign
 ===================== ======== ======== ======= ======= ========= ========
 half of the way       -.013(6) .005(5) .022(2) .034(2) -.016(10) -.027(11)
-as far as texts tell   .008(0) .016(0) .026(0) .038(0)   .003(0)  .000(0)
+as far as texts tell   .008(0) .017(0) .026(0) .038(0)   .003(0)  .000(0)
 ===================== ======== ======== ======= ======= ========= ========
 
 Labelled rows alone, rows a class, on the ten sets of at most five labels (here and below by the

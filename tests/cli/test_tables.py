@@ -693,8 +693,8 @@ def test_memory_does_not_grow_with_the_table(program, name):
             tracemalloc.stop()
 
     peak(200)
-    # Ten times the rows would take twice the memory if they were all held. What something else takes
-    # meanwhile is not there each time.
+    # Ten times the rows would take twice the memory if they were all held. What something else
+    # takes meanwhile is not there each time.
     few, many = (min(peak(n_rows) for _ in range(3)) for n_rows in (600, 6000))
     assert many <= 1.25 * few
 

@@ -134,9 +134,17 @@ def test_training_starts_on_the_way_to_what_the_labels_alone_learn(models, borde
     learnt = labels.predict_log_proba(FEW[0])
     assert np.abs(learnt - bare).max() > 0.1
     found = tuned.predict_proba(FEW[0])
-    share = 128 / (128 + len(MANY[0]) / len(LABELS))
+    share = 1 - len(MANY[0]) / len(LABELS) / 256
     expected = softmax(bare + share * (learnt - bare), axis=1)
     assert np.allclose(found, expected, atol=1e-3)
+
+
+def test_many_rows_need_no_start(models, border, monkeypatch):
+    monkeypatch.setattr("skgliclass.estimators.fit._STARTING_ROWS", 1.0)
+    expected = auto(models, trainable="all").fit(*MANY).decision_function(FEW[0])
+    clf = auto(models).fit(*MANY)
+    assert clf.trainable_ == "all"
+    assert np.array_equal(clf.decision_function(FEW[0]), expected)
 
 
 def test_the_start_may_be_the_best(models, border):

@@ -943,12 +943,17 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
         )
         if one_epoch:
             # Of texts that were kept, the labels that stay are labels still.
-            rows = last.rows
-            if rows is not None:
-                before = last.label_set.texts
-                rows = rows.for_texts(before, label_set.texts, multi_label=self._multi_label)
+            rows = self._rows_for(last.rows, last.label_set.texts, label_set.texts)
             start = replace(start, store=last.store, rows=rows)
         return start
+
+    def _rows_for(
+        self, rows: LearntRows | None, texts: Sequence[str], among: Sequence[str]
+    ) -> LearntRows | None:
+        """Give the rows that `partial_fit` goes on from, of classes with such texts for others."""
+        if rows is None:
+            return None
+        return rows.for_texts(texts, among, multi_label=self._multi_label)
 
     def _plan_of_fit(self, label_set: LabelSet, labels_parameter: LabelSet | None) -> ScoringPlan:
         """Give how texts will be scored, once it is known that the classes can be predicted."""
@@ -1178,19 +1183,12 @@ class BaseGLiClassClassifier(CallbackSupportMixin, ClassifierMixin, BaseGLiClass
             store.among(texts) if isinstance(store, VoteStore) else store,
             snapshot.min_probability,
             change=None if change is None else change.of_texts(texts),
-            rows=self._rows_to_save(snapshot) if keep_rows else None,
+            rows=self._rows_for(snapshot.rows, snapshot.fitted_texts, texts) if keep_rows else None,
             is_tuned=snapshot.is_tuned,
         )
         # Before the model is loaded: what cannot be saved is named at once.
         json_of(saved)
         return saved
-
-    def _rows_to_save(self, snapshot: Snapshot) -> LearntRows | None:
-        """Give the rows that `partial_fit` goes on from, for the classes in use."""
-        if snapshot.rows is None:
-            return None
-        texts = snapshot.label_set.texts
-        return snapshot.rows.for_texts(snapshot.fitted_texts, texts, multi_label=self._multi_label)
 
     @classmethod
     def from_pretrained(

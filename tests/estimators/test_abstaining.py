@@ -101,26 +101,25 @@ def test_tuned_on_probabilities_that_were_calibrated(model):
     assert clf.min_probability_ == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_best_limit_counts_both_kinds_alike():
-    def logits(*p):
-        return np.log([[x, 1 - x] for x in p])
+def logits_of(*p):
+    """Give those of two classes, of which the first is so probable for each text."""
+    return np.log([[x, 1 - x] for x in p])
 
+
+def test_the_best_limit_counts_both_kinds_alike():
     first = np.array([[1, 0]] * 4)
     # Right with .9, .8 and .7, wrong with .95; 100 times .75 and one time .6 of none.
-    of_classes, others = logits(0.9, 0.8, 0.7, 0.05), logits(*[0.75] * 100, 0.6)
+    of_classes, others = logits_of(0.9, 0.8, 0.7, 0.05), logits_of(*[0.75] * 100, 0.6)
     assert best_min_probability(of_classes, first, others) == pytest.approx(0.775)
-    assert best_min_probability(of_classes, first, logits(0.99)) == pytest.approx(0.995)
-    assert best_min_probability(logits(0.9), first[:1], logits(0.51)) == pytest.approx(0.705)
+    assert best_min_probability(of_classes, first, logits_of(0.99)) == pytest.approx(0.995)
+    assert best_min_probability(logits_of(0.9), first[:1], logits_of(0.51)) == pytest.approx(0.705)
 
 
 def test_one_text_of_no_class_does_not_outweigh_rows(model):
-    def logits(*p):
-        return np.log([[x, 1 - x] for x in p])
-
     right = np.array([[1, 0]] * 4)
-    assert best_min_probability(logits(0.9, 0.8, 0.7, 0.6), right, logits(0.85)) > 0.85
+    assert best_min_probability(logits_of(0.9, 0.8, 0.7, 0.6), right, logits_of(0.85)) > 0.85
     found = best_min_probability(
-        logits(0.9, 0.8, 0.7, 0.6), right, logits(0.85), trust=trust_of_others(1)
+        logits_of(0.9, 0.8, 0.7, 0.6), right, logits_of(0.85), trust=trust_of_others(1)
     )
     assert found < 0.6
     # Out of fold: one text that looks like a class costs no row.
